@@ -1,0 +1,45 @@
+//! MQTT 3.1, 3.1.1 and 5.0 as state machines that do no I/O.
+//!
+//! Five machines, each usable without the ones below it:
+//!
+//! | machine | what it knows | needs |
+//! |---|---|---|
+//! | [`codec`] | bytes and packets, no state | nothing |
+//! | [`session`] | packet identifiers, QoS 1 and 2, windows | nothing |
+//! | [`topic`] | names, filters, matching; index, retained store, shared groups | nothing; `alloc` |
+//! | [`connection`] | one byte stream: framing, phases, keep alive, aliases, limits | `alloc` |
+//! | [`broker`] | many connections and sessions, subscriptions, retained messages, wills | `alloc` |
+//!
+//! No machine reads a clock, draws a random number or touches a socket: `now` and a seed come in,
+//! bytes and [effects](broker::Effect) go out. The same inputs give the same outputs, byte for byte.
+//!
+//! | feature | contains |
+//! |---|---|
+//! | none | codec, topic matching, session halves with borrowed storage |
+//! | `alloc` | and heap storage, the server's connection, the broker |
+//! | `std` (default) | and conversions to types of the standard library |
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+#[cfg(any(feature = "std", test))]
+extern crate std;
+
+#[cfg(feature = "alloc")]
+pub mod broker;
+pub mod codec;
+#[cfg(feature = "alloc")]
+pub mod connection;
+#[cfg(feature = "alloc")]
+mod map;
+pub mod session;
+mod storage;
+pub mod time;
+pub mod topic;
+
+#[cfg(feature = "alloc")]
+pub use broker::{Broker, ConnId};
+pub use codec::{Packet, PacketId, Qos, ReasonCode, Version};
+pub use storage::Storage;
+pub use time::Instant;
