@@ -45,10 +45,6 @@ impl<K: Eq + Hash, V> Map<K, V> {
         removed
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// Memory held, in bytes, without what keys and values own.
     pub(crate) fn footprint(&self) -> usize {
         self.0.capacity() * (size_of::<(K, V)>() + 1)

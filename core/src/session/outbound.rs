@@ -386,6 +386,19 @@ impl<'s, H> Outbound<'s, H> {
         })
     }
 
+    /// What the PUBLISH in flight with this identifier is made of; `None` where there is none or
+    /// it is released.
+    #[must_use]
+    pub fn get(&self, id: PacketId) -> Option<&H> {
+        self.slot(id)?.what.as_ref()
+    }
+
+    /// Whether packets of before this connection are still to be sent again.
+    #[must_use]
+    pub fn resends(&self) -> bool {
+        self.publishes > 0 || self.pubrels > 0
+    }
+
     /// How many messages are in flight, from their PUBLISH to their last acknowledgement.
     #[must_use]
     pub fn in_flight(&self) -> usize {
