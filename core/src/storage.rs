@@ -201,23 +201,26 @@ mod tests {
         assert_eq!(*storage, [1, 2]);
     }
 
+    fn insert_and_remove(mut storage: Storage<'_, u8>) {
+        for (index, value) in [(0, 5), (0, 3), (1, 4), (9, 6)] {
+            assert_eq!(storage.insert(index, value), Ok(()));
+        }
+        assert_eq!(*storage, [3, 4, 5, 6]);
+        assert_eq!(storage.remove(1), Some(4));
+        assert_eq!(storage.remove(3), None);
+        assert_eq!(*storage, [3, 5, 6]);
+        storage.truncate(9);
+        storage.truncate(1);
+        assert_eq!(*storage, [3]);
+        storage.clear();
+        assert!(storage.is_empty());
+    }
+
     #[test]
     fn values_are_inserted_and_removed_in_place() {
-        let mut memory = [0; 8];
-        for mut storage in [Storage::from(&mut memory[..]), Storage::from(std::vec![])] {
-            for (index, value) in [(0, 5), (0, 3), (1, 4), (9, 6)] {
-                assert_eq!(storage.insert(index, value), Ok(()));
-            }
-            assert_eq!(*storage, [3, 4, 5, 6]);
-            assert_eq!(storage.remove(1), Some(4));
-            assert_eq!(storage.remove(3), None);
-            assert_eq!(*storage, [3, 5, 6]);
-            storage.truncate(9);
-            storage.truncate(1);
-            assert_eq!(*storage, [3]);
-            storage.clear();
-            assert!(storage.is_empty());
-        }
+        insert_and_remove(Storage::from(&mut [0; 8][..]));
+        #[cfg(feature = "alloc")]
+        insert_and_remove(Storage::default());
     }
 
     #[test]
