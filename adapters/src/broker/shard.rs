@@ -149,6 +149,8 @@ impl Shard {
         for id in open {
             self.close(id);
         }
+        // What this led to is the last that subscriptions get.
+        self.feed();
         result
     }
 
