@@ -39,6 +39,11 @@ pub(crate) fn unique(prefix: &str) -> String {
     format!("{prefix}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Lets time pass, for tests in which time itself matters; nothing is waited for.
+pub(crate) fn let_pass(millis: u64) {
+    std::thread::sleep(Duration::from_millis(millis));
+}
+
 /// The broker without configuration that all tests share which run at this time.
 pub(crate) fn shared() -> Arc<Broker> {
     static SHARED: Mutex<Weak<Broker>> = Mutex::new(Weak::new());

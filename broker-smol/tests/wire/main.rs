@@ -4,5 +4,11 @@
 //! (`v4:MQTT-…`), and rules of the two standards that carry no number (`U5-…`, `U311-…`: our own
 //! keys; `U31-…` for what is known of 3.1).
 
+mod connect;
+mod framing;
 mod harness;
-mod smoke;
+mod publish;
+mod qos;
+mod subscribe;
+mod topics;
+mod will;

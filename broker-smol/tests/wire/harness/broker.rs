@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Instant;
 
-use super::{Client, Connack, Connect, Version, WAIT, unique};
+use super::{Client, Connack, Connect, MAXIMUM_PACKET, Version, WAIT, number, unique};
 
 /// A running broker; killed when dropped.
 pub(crate) struct Broker {
@@ -115,6 +115,14 @@ impl Broker {
         Client::open(self.addr, version)
     }
 
+    /// A connection on which these bytes have been sent.
+    #[track_caller]
+    pub(crate) fn send(&self, version: Version, bytes: &[u8]) -> Client {
+        let mut client = self.open(version);
+        client.send(bytes);
+        client
+    }
+
     /// A connected client that starts clean.
     #[track_caller]
     pub(crate) fn connect(&self, version: Version, id: &str) -> Client {
@@ -132,8 +140,10 @@ impl Broker {
     /// Sends CONNECT and reads CONNACK, whatever it says.
     #[track_caller]
     pub(crate) fn ask(&self, connect: &Connect) -> (Client, Connack) {
-        let mut client = self.open(connect.version);
-        client.send(&connect.bytes());
+        let mut client = self.send(connect.version, &connect.bytes());
+        if let Some(bytes) = number(&connect.props, MAXIMUM_PACKET) {
+            client.set_max_packet(bytes);
+        }
         let connack = client.connack();
         (client, connack)
     }

@@ -20,6 +20,8 @@ pub(crate) struct Client {
     /// What went over the wire, for failure messages.
     story: Vec<String>,
     last_id: u16,
+    /// The Maximum Packet Size told to the broker.
+    max_packet: usize,
 }
 
 impl Client {
@@ -29,11 +31,16 @@ impl Client {
         socket.set_nodelay(true).expect("TCP_NODELAY");
         socket.set_write_timeout(Some(WAIT)).expect("write timeout");
         let (input, waiting, story) = Default::default();
-        Self { socket, version, input, waiting, story, last_id: 0x7000 }
+        Self { socket, version, input, waiting, story, last_id: 0x7000, max_packet: usize::MAX }
     }
 
     pub(crate) fn version(&self) -> Version {
         self.version
+    }
+
+    /// Packets of more bytes than this are a fault of the broker.
+    pub(crate) fn set_max_packet(&mut self, bytes: u32) {
+        self.max_packet = bytes as usize;
     }
 
     /// The socket itself, for tests that need more than packets.
@@ -106,6 +113,9 @@ impl Client {
                 Ok(Some((header, total))) => {
                     let packet = parse(self.version, self.input[0], &self.input[header..total]);
                     self.story.push(format!("got {} {packet:?}", dump(&self.input[..total])));
+                    if total > self.max_packet {
+                        self.fail("larger than the client's Maximum Packet Size");
+                    }
                     match packet {
                         Ok(packet) => {
                             self.input.drain(..total);
@@ -340,6 +350,21 @@ impl Client {
         let packets = self.until_closed();
         if !packets.is_empty() {
             self.fail(&format!("expected the end of the stream, got {packets:?}"));
+        }
+    }
+
+    /// CONNECT is refused: a 5.0 client gets CONNACK with one of these reasons, older ones get
+    /// nothing; then the broker closes.
+    #[track_caller]
+    pub(crate) fn expect_rejected(&mut self, codes: &[u8]) {
+        let packets = self.until_closed();
+        let fits = match packets.as_slice() {
+            [] => self.version != V5,
+            [Packet::Connack(connack)] => self.version == V5 && codes.contains(&connack.code),
+            _ => false,
+        };
+        if !fits {
+            self.fail(&format!("expected a refusal with {codes:02x?}, got {packets:?}"));
         }
     }
 
