@@ -14,10 +14,9 @@ as_root() {
 }
 
 apt_install() {
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >&2 ||
-        { as_root apt-get update >&2 &&
-            as_root env DEBIAN_FRONTEND=noninteractive \
-                apt-get install -y --no-install-recommends "$@" >&2; }
+    local install=(env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends)
+    as_root "${install[@]}" "$@" >&2 ||
+        { as_root apt-get update >&2 && as_root "${install[@]}" "$@" >&2; }
 }
 
 install_clients() {

@@ -141,7 +141,7 @@ def will(version):
 
 
 def disconnect_with_will(version):
-    """DISCONNECT with reason 0x04, which mosquitto_sub sends when terminated, publishes the will."""
+    """DISCONNECT with 0x04, which mosquitto_sub sends when terminated, publishes the will."""
     topic = unique("wdis")
     options = ["--will-topic", topic, "--will-payload", "will", "-t", unique("none")]
     with Subscriber(version, "-t", topic, "-q", "1") as watcher:
