@@ -24,7 +24,7 @@ pub(crate) struct Scene {
     budget: u64,
     start: u64,
     stop: Arc<AtomicBool>,
-    service: JoinHandle<Duration>,
+    service: Option<JoinHandle<Duration>>,
 }
 
 impl Scene {
@@ -40,7 +40,7 @@ impl Scene {
         let stop = Arc::new(AtomicBool::new(false));
         let (ready, started) = mpsc::channel();
         let (theirs, until) = (Arc::clone(&broker), Arc::clone(&stop));
-        let service = thread::spawn(move || serve(&theirs, &until, &ready));
+        let service = Some(thread::spawn(move || serve(&theirs, &until, &ready)));
         started.recv_timeout(WAIT).expect("the first exchange of messages");
         let start = memory(&broker, "VmRSS:");
         Self { broker, budget: budget * MIB, start, stop, service }
@@ -54,10 +54,11 @@ impl Scene {
 
     /// Checks what must hold during and after any abuse.
     #[track_caller]
-    pub(crate) fn finish(self) {
+    pub(crate) fn finish(mut self) {
         assert!(self.broker.is_running(), "the broker ended: {:#?}", self.broker.log());
         self.stop.store(true, Ordering::Relaxed);
-        let slowest = self.service.join().expect("service for clients that behave");
+        let service = self.service.take().expect("runs until now");
+        let slowest = service.join().expect("service for clients that behave");
         assert!(slowest <= PATIENCE, "an exchange took {slowest:?}");
         let peak = memory(&self.broker, "VmHWM:");
         let allowed = self.budget + BESIDE_BUDGET;
@@ -77,6 +78,16 @@ impl Scene {
         client.subscribe("newcomer", 1);
         client.publish("newcomer", "hello", 1);
         assert_eq!(client.take().text(), "hello");
+    }
+}
+
+impl Drop for Scene {
+    /// Where a check has failed, lets go of the broker, so that its process ends.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(service) = self.service.take() {
+            let _ = service.join();
+        }
     }
 }
 
