@@ -25,6 +25,8 @@
 //! One thread runs the broker and owns its connections, a second one accepts them, a third (of
 //! `smol`) watches the listening sockets. [`BrokerHandle`] may be used from any thread and any
 //! executor.
+//!
+//! Tested on Linux. For FreeBSD and macOS it compiles; there nothing has been run.
 
 mod accept;
 mod handle;

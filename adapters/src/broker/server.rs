@@ -96,7 +96,8 @@ impl Server {
     /// An IPv6 address takes IPv6 clients only, so that `0.0.0.0` and `[::]` can be used together.
     ///
     /// # Errors
-    /// An address cannot be had, or the system has no files left; nothing is listened on then.
+    /// An address cannot be had, the system has no files left, or it tells no edges of readiness
+    /// (Windows); nothing is listened on then.
     pub fn bind(options: Options) -> Result<Self, BindError> {
         let mut listeners = Vec::new();
         for &address in &options.listeners {
