@@ -72,7 +72,7 @@ fn overlapping_subscriptions_give_one_copy_at_the_highest_qos() {
     for (filter, id) in [("a", 9), ("+", 300), ("#", 9)] {
         s.subscribe_id(&format!("{base}/{filter}"), 0, id);
     }
-    s.subscribe(&format!("+/{}", "a"), 0);
+    s.subscribe(&format!("{base}/a/#"), 0); // has no identifier
     let mut other = b.connect(V5, &unique("o"));
     other.subscribe_id(&format!("{base}/a"), 0, 77);
     b.connect(V5, &unique("p")).publish(&format!("{base}/a"), "x", 0);

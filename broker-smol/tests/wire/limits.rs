@@ -1,0 +1,380 @@
+//! Limits and choices of the configuration that clients can see.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Instant;
+
+use crate::harness::*;
+
+/// Fills the queue of a kept session with `texts` at these QoS and gives what it gets on return.
+fn through_queue(b: &Broker, v: Version, messages: &[(&str, u8)]) -> Vec<String> {
+    let connect = Connect::resume(v, &unique("s"));
+    let topic = unique("t");
+    let (mut s, _) = b.join(&connect);
+    s.subscribe(&topic, 2);
+    s.disconnect();
+    let mut p = b.connect(v, &unique("p"));
+    for (text, qos) in messages {
+        p.publish(&topic, text, *qos);
+    }
+    let (mut s, _) = b.join(&connect);
+    let texts = s.drain_texts();
+    s.disconnect();
+    b.forget(v, &connect.id);
+    texts
+}
+
+/// Cites: v5:MQTT-4.5.0-1, v4:MQTT-4.5.0-1.
+#[test]
+fn a_full_queue_drops_qos_0_first_and_then_what_the_policy_says() {
+    let five = [("1", 1), ("2", 1), ("3", 1), ("4", 1), ("5", 1)];
+    let mixed = [("1", 1), ("2", 0), ("3", 1), ("4", 1), ("5", 1)];
+    for (policy, kept, kept_mixed) in [
+        ("drop_oldest", ["3", "4", "5"], ["3", "4", "5"]),
+        ("drop_new", ["1", "2", "3"], ["1", "3", "4"]),
+        ("disconnect", ["1", "2", "3"], ["1", "3", "4"]),
+    ] {
+        let b = Broker::with(&format!("max_msg_queue: 3\nqueue_full: {policy}"));
+        for v in ALL {
+            assert_eq!(through_queue(&b, v, &five), kept, "{policy}");
+            assert_eq!(through_queue(&b, v, &mixed), kept_mixed, "{policy}");
+        }
+    }
+}
+
+/// Cites: v5:MQTT-4.5.0-1, v5:MQTT-4.13.2-1.
+#[test]
+fn a_connected_client_with_a_full_queue_is_disconnected_where_the_policy_says_so() {
+    let b = Broker::with("max_msg_queue: 3\nmax_inflight: 1\nqueue_full: disconnect");
+    for v in ALL {
+        let topic = unique("t");
+        let mut s = b.connect(v, &unique("s"));
+        s.subscribe(&topic, 1);
+        let mut p = b.connect(v, &unique("p"));
+        for n in 0..5 {
+            p.publish(&topic, n.to_string(), 1);
+        }
+        assert_eq!(s.message().text(), "0");
+        s.expect_refused(0x97);
+    }
+}
+
+/// Cites: v5:MQTT-4.5.0-1.
+#[test]
+fn the_queue_is_bounded_in_bytes_too() {
+    let b = Broker::with("max_msg_queue_bytes: 64KiB");
+    let connect = Connect::resume(V5, "s");
+    let (mut s, _) = b.join(&connect);
+    s.subscribe("t", 1);
+    s.disconnect();
+    let mut p = b.connect(V5, "p");
+    for n in 0..9 {
+        p.publish("t", format!("{n}{}", "x".repeat(20_000)), 1);
+    }
+    p.publish("t", "end", 1);
+    let (mut s, _) = b.join(&connect);
+    let mut kept = Vec::new();
+    while kept.last().is_none_or(|last| last != "end") {
+        kept.push(s.take().text()[..1].replace('e', "end"));
+    }
+    assert!(kept == ["6", "7", "8", "end"] || kept == ["7", "8", "end"], "{kept:?}");
+}
+
+/// Cites: v4:MQTT-3.1.2-5.
+#[test]
+fn qos_0_waits_for_clients_that_are_away_unless_told_not_to() {
+    let messages = [("0", 0), ("1", 1), ("2", 2)];
+    assert_eq!(through_queue(&shared(), V311, &messages), ["0", "1", "2"]);
+    let b = Broker::with("queue_qos0_messages: false");
+    for v in ALL {
+        assert_eq!(through_queue(&b, v, &messages), ["1", "2"]);
+    }
+}
+
+/// Cites: v5:MQTT-3.3.4-9, v5:MQTT-4.9.0-1, v4:MQTT-2.3.1-4.
+#[test]
+fn max_inflight_bounds_the_window() {
+    let b = Broker::with("max_inflight: 2");
+    for v in ALL {
+        let mut s = b.connect(v, &unique("s"));
+        let topic = unique("t");
+        s.subscribe(&topic, 2);
+        let mut p = b.connect(v, &unique("p"));
+        for qos in [1, 2, 1, 2] {
+            p.publish(&topic, "x", qos);
+        }
+        let (one, two) = (s.message(), s.message());
+        s.expect_nothing();
+        s.acknowledge(&two);
+        s.acknowledge(&one);
+        s.take();
+        s.take();
+        s.expect_nothing();
+    }
+}
+
+/// Cites: v5:MQTT-3.3.4-7, U5-047, v5:MQTT-4.9.0-1.
+#[test]
+fn receive_maximum_is_announced_and_enforced() {
+    let b = Broker::with("receive_maximum: 2\nmax_await_rel: 2");
+    let (mut p, connack) = b.join(&Connect::new(V5, "p"));
+    assert_eq!(number(&connack.props, RECEIVE_MAXIMUM), Some(2));
+    for id in 1..=3 {
+        p.send(&Publish::new("t", "").qos(2, id).bytes(V5));
+    }
+    for id in 1..=2 {
+        assert!(p.ack(PUBREC, id) < 0x80);
+    }
+    p.expect_refused(0x93);
+    let mut old = b.connect(V311, "old");
+    for id in 1..=10 {
+        old.send(&Publish::new("t", "").qos(2, id).bytes(V311));
+        old.ack(PUBREC, id);
+    }
+}
+
+/// Cites: v5:MQTT-3.9.3-2, v4:MQTT-3.9.3-2, v5:MQTT-3.8.4-6.
+#[test]
+fn too_many_subscriptions_are_refused_one_by_one() {
+    let b = Broker::with("max_subscriptions: 2");
+    for v in STRICT {
+        let refused = if v == V5 { 0x97 } else { 0x80 };
+        let mut c = b.connect(v, &unique("c"));
+        assert_eq!(c.subscribe_all(&[("a", 1), ("b", 2), ("c", 0)], &[]), [1, 2, refused]);
+        assert_eq!(c.subscribe("a", 0), 0, "replaces one");
+        c.unsubscribe(&["b"]);
+        assert_eq!(c.subscribe("c", 2), 2);
+        assert_eq!(c.subscribe("$share/g/c", 2), refused);
+    }
+}
+
+/// Cites: v5:MQTT-3.1.4-2, v5:MQTT-3.2.2-7, v4:MQTT-3.2.2-5, U311-003.
+#[test]
+fn too_many_sessions_are_refused() {
+    let b = Broker::with("max_sessions: 2");
+    let one = b.connect(V5, "one");
+    b.join(&Connect::resume(V311, "two")).0.disconnect();
+    b.refuses(&Connect::new(V5, "three"), 0x97);
+    for v in OLD {
+        b.refuses(&Connect::new(v, "three"), 3);
+    }
+    b.join(&Connect::resume(V311, "two")).0.disconnect();
+    one.disconnect();
+    b.connect(V5, "three");
+}
+
+/// Cites: v5:MQTT-4.7.3-3, v5:MQTT-3.9.3-2, v5:MQTT-3.4.2-1, v4:MQTT-4.7.3-3.
+#[test]
+fn topics_with_too_many_levels_are_refused() {
+    let b = Broker::with("max_topic_levels: 3");
+    for v in ALL {
+        let mut c = b.connect(v, &unique("c"));
+        assert_eq!(c.subscribe_all(&[("a/b/c", 0), ("a/b/#", 0), ("//", 0)], &[]), [0, 0, 0]);
+        assert!(c.publish("x/y/z", "x", 1) < 0x80);
+    }
+    let mut c = b.connect(V5, "c");
+    assert_eq!(
+        c.subscribe_all(&[("a/b/c/d", 0), ("a/b/c", 0), ("a/b/c/#", 0)], &[]),
+        [0x8F, 0, 0x8F]
+    );
+    for qos in [1, 2] {
+        assert_eq!(c.publish("a/b/c/d", "x", qos), 0x90);
+    }
+    c.publish("a/b/c/d", "x", 0);
+    c.expect_nothing();
+    for v in OLD {
+        for packet in
+            [Publish::new("a/b/c/d", "x").bytes(v), subscribe(v, 1, &[], &[("a/b/c/d", 0)])]
+        {
+            let mut c = b.connect(v, &unique("c"));
+            c.send(&packet);
+            c.expect_closed();
+        }
+    }
+}
+
+/// Cites: v5:MQTT-3.2.2-13, v5:MQTT-3.2.2-14, U5-030.
+#[test]
+fn retained_messages_can_be_switched_off() {
+    let b = Broker::with("retain_available: false");
+    let (mut c, connack) = b.join(&Connect::new(V5, "c"));
+    assert_eq!(number(&connack.props, RETAIN_AVAILABLE), Some(0));
+    c.send(&Publish::new("t", "x").retain().bytes(V5));
+    c.expect_refused(0x9A);
+    let will = Will { retain: true, ..Will::new("t", "gone") };
+    b.refuses(&Connect::new(V5, "c").will(will.clone()), 0x9A);
+    for v in OLD {
+        let mut c = b.connect(v, &unique("c"));
+        c.send(&Publish::new("t", "x").retain().bytes(v));
+        c.expect_closed();
+        b.refuses(&Connect::new(v, &unique("c")).will(will.clone()), 3);
+    }
+}
+
+/// Cites: v5:MQTT-3.2.2-9, v5:MQTT-3.2.2-10, v5:MQTT-3.2.2-11, v5:MQTT-3.2.2-12, U5-028, U5-029.
+#[test]
+fn a_lower_maximum_qos_is_announced_and_enforced() {
+    for max in [0, 1] {
+        let b = Broker::with(&format!("max_qos: {max}"));
+        let (mut c, connack) = b.join(&Connect::new(V5, "c"));
+        assert_eq!(number(&connack.props, MAXIMUM_QOS), Some(max.into()));
+        for v in ALL {
+            let mut s = b.connect(v, &unique("s"));
+            let granted = [0, 1, 2].map(|qos: u8| qos.min(max));
+            assert_eq!(s.subscribe_all(&[("a", 0), ("b", 1), ("c", 2)], &[]), granted);
+            s.publish("c", "x", max);
+            assert_eq!(s.take().qos, max);
+        }
+        c.send(&Publish::new("t", "x").qos(max + 1, 1).bytes(V5));
+        c.expect_refused(0x9B);
+        let will = Will { qos: max + 1, ..Will::new("t", "gone") };
+        b.refuses(&Connect::new(V5, "c").will(will.clone()), 0x9B);
+        for v in OLD {
+            b.refuses(&Connect::new(v, &unique("c")).will(will.clone()), 3);
+            let mut c = b.connect(v, &unique("c"));
+            c.send(&Publish::new("t", "x").qos(max + 1, 1).bytes(v));
+            c.expect_closed();
+        }
+    }
+}
+
+/// Cites: v5:MQTT-3.1.3-8, v4:MQTT-3.1.3-9, v5:MQTT-3.2.2-6.
+#[test]
+fn clients_can_be_made_to_name_themselves() {
+    let b = Broker::with("allow_zero_length_clientid: false");
+    b.refuses(&Connect::new(V5, ""), 0x85);
+    for v in OLD {
+        b.refuses(&Connect::new(v, ""), 2);
+    }
+    b.connect(V311, "named").ping();
+}
+
+/// Cites: v5:MQTT-3.1.3-7, v5:MQTT-3.2.2-16.
+#[test]
+fn assigned_identifiers_begin_as_configured() {
+    let b = Broker::with("assigned_clientid_prefix: \"site-7/\"");
+    let (_, connack) = b.join(&Connect::new(V5, ""));
+    let id = string_of(&connack.props, ASSIGNED_CLIENT_ID).expect("Assigned Client Identifier");
+    assert!(id.starts_with("site-7/") && id.len() > 7, "{id}");
+}
+
+/// Cites: v5:MQTT-3.3.4-2, v5:MQTT-3.3.4-5, v5:MQTT-3.3.1-13, v4:MQTT-3.3.5-1.
+#[test]
+fn each_subscription_can_have_its_own_copy() {
+    let b = Broker::with("delivery_mode: overlap");
+    let mut s = b.connect(V5, "s");
+    s.subscribe_id("a/b", 0, 1);
+    s.subscribe_id("a/+", 2 | 8, 2);
+    s.subscribe("a/#", 1);
+    b.connect(V5, "p").put(Publish::new("a/b", "x").qos(2, 0).retain());
+    let mut got: Vec<_> =
+        (0..3).map(|_| s.take()).map(|m| (m.qos, subscription_ids(&m.props), m.retain)).collect();
+    got.sort();
+    assert_eq!(got, [(0, vec![1], false), (1, vec![], false), (2, vec![2], true)]);
+    s.expect_nothing();
+    for v in OLD {
+        let mut s = b.connect(v, &unique("s"));
+        s.subscribe_all(&[("c/+", 0), ("c/#", 1)], &[]);
+        s.publish("c/d", "x", 2);
+        let mut got = [s.take().qos, s.take().qos];
+        got.sort_unstable();
+        assert_eq!(got, [0, 1]);
+        s.expect_nothing();
+    }
+}
+
+/// Cites: v5:MQTT-3.2.2-17, v5:MQTT-3.2.2-18, U5-044, v5:MQTT-3.3.2-9.
+#[test]
+fn topic_aliases_can_be_switched_off() {
+    let b = Broker::with("max_topic_alias: 0\nmax_topic_alias_out: 0");
+    let (mut c, connack) = b.join(&Connect::new(V5, "c").with(Two(ALIAS_MAXIMUM, 10)));
+    assert!(matches!(number(&connack.props, ALIAS_MAXIMUM), None | Some(0)));
+    c.subscribe("t", 0);
+    for _ in 0..3 {
+        c.publish("t", "x", 0);
+        assert_eq!(c.take().props, []);
+    }
+    c.send(&Publish::new("t", "x").with(Two(TOPIC_ALIAS, 1)).bytes(V5));
+    c.expect_refused(0x94);
+}
+
+/// Cites: v5:MQTT-3.2.2-15, U5-031.
+#[test]
+fn the_packet_size_limit_is_announced_and_enforced() {
+    let b = Broker::with("max_packet_size: 2KiB");
+    let (_, connack) = b.join(&Connect::new(V5, "c"));
+    assert_eq!(number(&connack.props, MAXIMUM_PACKET), Some(2_048));
+    for v in ALL {
+        let mut c = b.connect(v, &unique("c"));
+        let overhead = Publish::new("t", "").bytes(v).len() + 1;
+        c.publish("t", vec![0; 2_048 - overhead], 0);
+        c.send(&Publish::new("t", vec![0; 2_049 - overhead]).bytes(v));
+        c.expect_refused(0x95);
+    }
+}
+
+/// Cites: v5:MQTT-3.3.1-5, v4:MQTT-3.3.1-5.
+#[test]
+fn retained_messages_beyond_their_limit_are_delivered_and_not_kept() {
+    let b = Broker::with("max_retained: 2");
+    for v in ALL {
+        let mut s = b.connect(v, &unique("s"));
+        s.subscribe("r/#", 0);
+        let mut p = b.connect(v, &unique("p"));
+        for topic in ["r/1", "r/2", "r/3"] {
+            p.put(Publish::new(topic, topic).retain());
+        }
+        assert_eq!(s.take_texts(3), ["r/1", "r/2", "r/3"]);
+        p.put(Publish::new("r/1", "new").retain());
+        assert_eq!(s.take().text(), "new");
+        s.subscribe("r/#", 0);
+        let mut kept = s.drain_texts();
+        kept.sort();
+        assert_eq!(kept, ["new", "r/2"]);
+        for topic in ["r/1", "r/2"] {
+            p.put(Publish::new(topic, "").retain());
+        }
+    }
+}
+
+fn is_accepted(b: &Broker) -> bool {
+    let mut socket = TcpStream::connect(b.addr()).expect("the broker accepts");
+    socket.set_read_timeout(Some(WAIT)).expect("read timeout");
+    let sent = socket.write_all(&Connect::new(V5, "c").bytes());
+    sent.is_ok() && matches!(socket.read(&mut [0]), Ok(1))
+}
+
+/// Cites: v5:MQTT-3.1.4-2.
+#[test]
+fn connections_beyond_the_limit_are_turned_away() {
+    let b = Broker::with("max_connections: 2");
+    let (mut one, two) = (b.connect(V5, "one"), b.connect(V5, "two"));
+    b.open(V5).expect_closed();
+    one.ping();
+    two.disconnect();
+    // The place is free when the broker has seen both sides close.
+    let end = Instant::now() + WAIT;
+    while !is_accepted(&b) {
+        assert!(Instant::now() < end, "no place becomes free");
+    }
+    one.ping();
+}
+
+/// The names of a predecessor's configuration are understood.
+///
+/// Cites: v4:MQTT-3.1.2-5, v5:MQTT-3.3.4-9.
+#[test]
+fn old_names_of_limits_mean_the_same() {
+    let b = Broker::with("max_inflight_messages: 1\nmax_msgqueue_messages: 2");
+    let mut s = b.connect(V5, "s");
+    s.subscribe("t", 1);
+    let mut p = b.connect(V5, "p");
+    for n in 0..5 {
+        p.publish("t", n.to_string(), 1);
+    }
+    let first = s.message();
+    s.expect_nothing();
+    s.acknowledge(&first);
+    assert_eq!(s.take_texts(2), ["3", "4"]);
+    s.expect_nothing();
+}
