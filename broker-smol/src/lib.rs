@@ -6,6 +6,7 @@
 pub mod config;
 mod listen;
 mod log;
+mod memory;
 mod serve;
 
 pub use config::{ConfigError, LoadError, Settings};

@@ -11,7 +11,7 @@ use fulmar_adapters::broker::{
 use smol::future;
 use smol::stream::StreamExt;
 
-use crate::{Listen, Log, Settings};
+use crate::{Listen, Log, Settings, memory};
 
 /// Descriptors that are not connections: listeners, standard streams, poller, wakers.
 const OWN_FILES: u64 = 32;
@@ -138,7 +138,9 @@ pub fn serve(settings: Settings) -> Result<(), ServeError> {
     let broker = server.handle();
     std::thread::Builder::new()
         .name("fulmar-signals".into())
-        .spawn(move || smol::block_on(obey(signals, broker)))?;
+        .spawn(move || {
+            smol::block_on(future::or(obey(signals, broker.clone()), memory::tend(broker)));
+        })?;
     server.run()?;
     log.flush();
     tracing::info!("stopped");

@@ -25,8 +25,8 @@ pub(super) enum Step {
     Close(DisconnectReason, Option<ReasonCode>),
 }
 
-/// Memory a spare buffer may hold, and how many are kept: 1 MiB in all.
-const SPARE: (usize, usize) = (16 * 1024, 64);
+/// Bytes a spare buffer may hold, and how many are kept: 256 KiB in all.
+const SPARE: (usize, usize) = (4 * 1024, 64);
 
 impl Broker {
     pub(super) fn receive(&mut self, now: Instant, key: Key, bytes: &[u8]) {

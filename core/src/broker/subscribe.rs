@@ -246,10 +246,14 @@ impl Broker {
                 return;
             }
             let options = walk.options;
+            let own = options.no_local().then(|| session.client_id.clone());
             let slice = steps.min(256);
             steps -= slice;
             let done = self.retained.walk(now, &mut walk.cursor, slice, &mut |_, message| {
-                found.push(message.clone());
+                // [MQTT-3.8.3-3]
+                if own.is_none() || own != message.head.publisher {
+                    found.push(message.clone());
+                }
                 found.len() < room
             });
             if done {

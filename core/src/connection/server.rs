@@ -304,6 +304,13 @@ impl State {
                 if !disconnect.reason.sent_by_client() {
                     return self.fail(ProtocolError::protocol("MQTT-3.14.2-1"), out);
                 }
+                // A session that was to end with the connection cannot be given a longer life, and
+                // the packet is no valid DISCONNECT: the will is published. [U5-066]
+                let zero = self.negotiated.session_expiry.unwrap_or(0) == 0;
+                let expiry = disconnect.properties.find(PropertyId::SessionExpiryInterval);
+                if zero && matches!(expiry, Some(Property::SessionExpiryInterval(1..))) {
+                    return self.fail(ProtocolError::protocol("U5-066"), out);
+                }
                 self.phase = Phase::Closing;
                 Received::Disconnect(disconnect)
             }

@@ -1,0 +1,40 @@
+//! Memory goes back to the system after a burst.
+
+use std::time::Duration;
+
+use fulmar_adapters::broker::BrokerHandle;
+use smol::Timer;
+
+/// How often the figures are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// Bytes that a burst must have taken for its end to be worth the work.
+const BURST: u64 = 1024 * 1024;
+
+/// Has the allocator give back what it does not use, each time the broker has let go of half of
+/// what it held. Does not end before the process.
+pub(crate) async fn tend(broker: BrokerHandle) {
+    let mut peak = 0;
+    while let Ok(statistics) = broker.stats().await {
+        let used = statistics.core.used_bytes;
+        peak = peak.max(used);
+        if peak - used >= BURST && used <= peak / 2 {
+            peak = used;
+            give_back();
+        }
+        Timer::after(LOOK).await;
+    }
+    // The one who waits for signals says when it is over.
+    std::future::pending::<()>().await;
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn give_back() {
+    // SAFETY: takes no memory of ours; the allocator locks its own.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Other allocators do it unasked, or not at all.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn give_back() {}
