@@ -50,6 +50,7 @@ for line in sys.stdin:
 start_broker() {
     work=$(mktemp -d)
     printf 'listeners: [{protocol: mqtt, addr: "127.0.0.1:0"}]\n' >"$work/config.yaml"
+    : >"$work/log"
     "$FULMAR_BIN" --config "$work/config.yaml" 2>"$work/log" &
     broker=$!
     local deadline=$((SECONDS + 20))
