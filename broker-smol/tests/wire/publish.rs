@@ -449,6 +449,21 @@ fn a_message_sent_with_an_alias_is_resent_with_its_topic() {
     b.forget(V5, &connect.id);
 }
 
+/// Cites: v5:MQTT-3.1.2-25, v5:MQTT-3.3.2-11.
+#[test]
+fn a_message_that_is_skipped_sets_no_alias() {
+    let b = shared();
+    let topic = unique("t");
+    let connect = Connect::new(V5, &unique("s"));
+    let (mut s, _) = b.join(&connect.with(Two(ALIAS_MAXIMUM, 5)).with(Four(MAXIMUM_PACKET, 100)));
+    s.subscribe(&topic, 0);
+    let mut p = b.connect(V5, &unique("p"));
+    p.publish(&topic, "x".repeat(200), 0);
+    p.publish(&topic, "small", 0);
+    let message = s.message();
+    assert_eq!((message.topic.as_str(), message.text()), (topic.as_str(), "small"));
+}
+
 /// Cites: v5:MQTT-3.1.2-27.
 #[test]
 fn no_aliases_are_used_towards_a_client_that_allows_none() {

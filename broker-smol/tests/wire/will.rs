@@ -247,7 +247,7 @@ fn a_takeover_publishes_the_will_unless_the_session_goes_on_within_the_delay() {
 fn a_will_topic_must_be_a_topic_name() {
     let b = shared();
     for v in ALL {
-        for topic in ["a/+", "#", "+"] {
+        for topic in ["a/+", "#", "+", "a#", "a+/b"] {
             let connect = Connect::new(v, &unique("c")).will(Will::new(topic, "w"));
             b.send(v, &connect.bytes()).expect_rejected(&[0x90]);
         }
