@@ -136,14 +136,16 @@ pub enum Event {
         /// Whose.
         client_id: Arc<str>,
     },
-    /// A message did not reach this client.
+    /// Messages did not reach this client.
     Dropped {
         /// The receiver, or the publisher where the message reached nobody.
         client_id: Arc<str>,
-        /// QoS of the lost copy.
+        /// QoS of the lost copies.
         qos: Qos,
         /// Why.
         why: DropReason,
+        /// How many.
+        count: u32,
     },
     /// The memory budget passed a threshold, upwards or downwards.
     Pressure {

@@ -9,6 +9,7 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use super::effect::Verdict;
+use super::message::MessageId;
 use super::stats::Stats;
 use super::{ConnId, SubscriberId};
 use crate::codec::{Qos, ReasonCode, Version};
@@ -206,6 +207,10 @@ pub struct ClientInfo {
 /// A message taken by a local subscriber.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
+    /// Names the message among all that were ever published.
+    pub id: MessageId,
+    /// Client Identifier of the publisher; `None` for an embedding program.
+    pub publisher: Option<Arc<str>>,
     /// Topic Name.
     pub topic: String,
     /// Payload.

@@ -1,0 +1,96 @@
+//! An MQTT broker over TCP, to run or to embed.
+//!
+//! ```
+//! use fulmar_adapters::broker::{Options, Publication, Qos, Server};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let listeners = vec!["127.0.0.1:0".parse()?];
+//! let server = Server::bind(Options { listeners, ..Options::default() })?;
+//! println!("clients connect to {}", server.addresses()[0]);
+//! let broker = server.handle();
+//! let thread = server.spawn()?;
+//! smol::block_on(async {
+//!     let mut news = broker.subscribe(&[("news/#", Qos::AtLeastOnce)], 1_000).await?;
+//!     let (topic, payload) = ("news/today".into(), "rain".into());
+//!     broker.publish(Publication { topic, payload, ..Publication::default() }).await?;
+//!     assert_eq!(news.next().await.expect("a message").payload, "rain");
+//!     broker.stop().await;
+//!     Ok::<(), fulmar_adapters::broker::HandleError>(())
+//! })?;
+//! thread.join().expect("the broker does not panic")?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! One thread runs the broker and owns its connections, a second one accepts them, a third (of
+//! `smol`) watches the listening sockets. [`BrokerHandle`] may be used from any thread and any
+//! executor.
+//!
+//! Tested on Linux. For FreeBSD and macOS it compiles; there nothing has been run.
+
+mod accept;
+mod handle;
+mod inbox;
+mod limit;
+mod notice;
+mod poller;
+mod requests;
+mod server;
+mod shard;
+mod socket;
+mod subscription;
+mod traffic;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+pub use fulmar_core::broker::{
+    AuthRequest, AuthStep, ClientInfo, Config, Delivery, Event, OpenError, Publication, Stats,
+    Verdict,
+};
+pub use fulmar_core::codec::{Qos, ReasonCode};
+
+pub use handle::{BrokerHandle, Clients, HandleError, Statistics};
+pub use limit::raise_file_limit;
+pub use notice::Notice;
+pub use server::{BindError, Server};
+pub use subscription::Subscription;
+
+/// Decides about clients. Called on the broker's thread, which waits for it: it must be quick, and
+/// must not wait for a [`BrokerHandle`].
+pub type Authenticate = Box<dyn FnMut(&AuthRequest) -> Verdict + Send>;
+
+/// Is told what happens. Called on the broker's thread, which waits for it: it must be quick, and
+/// must not wait for a [`BrokerHandle`].
+pub type Observe = Box<dyn FnMut(&Notice) + Send>;
+
+/// What a [`Server`] is made from.
+pub struct Options {
+    /// Limits and choices of the broker.
+    pub config: Config,
+    /// Addresses to listen on; port 0 lets the system choose. May be empty, for a broker that is
+    /// used through its handle only. 127.0.0.1:1883.
+    pub listeners: Vec<SocketAddr>,
+    /// How long [`BrokerHandle::stop`] waits for clients to take their last packets. 10 s.
+    pub shutdown_timeout: Duration,
+    /// Decides about clients. By default all are accepted, but those that ask for enhanced
+    /// authentication, of which no method is known.
+    pub authenticate: Authenticate,
+    /// Is told what happens. By default nobody.
+    pub observe: Observe,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            config: Config::default(),
+            listeners: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 1883))],
+            shutdown_timeout: Duration::from_secs(10),
+            authenticate: Box::new(|request| match request.method {
+                None => Verdict::Accept { data: None },
+                Some(_) => Verdict::Refuse(ReasonCode::BadAuthenticationMethod),
+            }),
+            observe: Box::new(|_| {}),
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The thread of a broker: readiness in, effects out, bytes both ways.
+//!
+//! A turn waits, hands the broker what has arrived, does what the broker asks for, and then writes
+//! once to every connection that has bytes. While work is left over the wait only looks.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::io;
+use std::mem;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_channel::Sender;
+use fulmar_core::broker::{Boot, Broker, Effect, Event, Input, Outbox, SubscriberId};
+use fulmar_core::{ConnId, Instant};
+
+use super::inbox::{Inbox, Item};
+use super::notice::Notice;
+use super::poller::{Poller, Ready};
+use super::requests::Waiting;
+use super::socket::Sockets;
+use super::subscription::Feed;
+use super::{Authenticate, Observe, Options};
+
+/// What one read can give; shared by all connections.
+const SCRATCH: usize = 64 * 1024;
+/// Bytes of the smallest PUBLISH reckoned with: one with a short topic and payload.
+pub(super) const SMALLEST_PUBLISH: usize = 8;
+
+/// Microseconds since the shard was made.
+struct Clock(std::time::Instant);
+
+impl Clock {
+    fn now(&self) -> Instant {
+        Instant::from_micros(u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+}
+
+/// One broker with its connections.
+pub(super) struct Shard {
+    pub(super) broker: Broker,
+    /// When the present turn began to work.
+    pub(super) now: Instant,
+    clock: Clock,
+    pub(super) poller: Poller,
+    ready: Vec<Ready>,
+    pub(super) sockets: Sockets,
+    /// Connections to read from, each once.
+    pub(super) to_read: VecDeque<ConnId>,
+    /// Connections to write to, each once.
+    pub(super) to_write: Vec<ConnId>,
+    /// Empty; takes the place of `to_write` while that is worked through.
+    pub(super) spare: Vec<ConnId>,
+    /// Connections whose transport is at its end.
+    pub(super) ended: Vec<ConnId>,
+    /// When to give up waiting for peers to close; some may be gone already.
+    pub(super) closing: BinaryHeap<Reverse<(Instant, ConnId)>>,
+    pub(super) scratch: Box<[u8]>,
+    /// Empty between two connections.
+    pub(super) outbox: Outbox,
+    /// Bytes handed over before what they led to is written.
+    pub(super) burst: usize,
+    /// Bytes handed over since the last writing.
+    pub(super) unsettled: usize,
+    pub(super) reads: u64,
+    pub(super) writes: u64,
+    pub(super) inbox: Arc<Inbox>,
+    items: Vec<Item>,
+    /// Commands without an answer, by token.
+    pub(super) waiting: HashMap<u64, Waiting>,
+    pub(super) last_token: u64,
+    pub(super) feeds: HashMap<SubscriberId, Feed>,
+    /// Subscribers that have messages.
+    pub(super) available: Vec<SubscriberId>,
+    /// Subscribers whose queue is full.
+    pub(super) stalled: Vec<SubscriberId>,
+    authenticate: Authenticate,
+    pub(super) observe: Observe,
+    /// Gone when no more connections shall be accepted.
+    pub(super) accepting: Option<Sender<()>>,
+    pub(super) shutdown_timeout: Duration,
+    /// When the shutdown must be over.
+    pub(super) stop_by: Option<Instant>,
+}
+
+impl Shard {
+    /// A shard without connections. Fails when the system gives no random seed.
+    pub(super) fn new(
+        options: Options,
+        poller: Poller,
+        inbox: Arc<Inbox>,
+        accepting: Sender<()>,
+    ) -> io::Result<Self> {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let clock = Clock(std::time::Instant::now());
+        let now = clock.now();
+        let boot = Boot {
+            now,
+            unix_millis: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),
+            seed: getrandom::u64()?,
+            // The lower half of the seconds: it differs from start to start.
+            epoch: unix.as_secs() as u32,
+        };
+        Ok(Self {
+            burst: burst(options.config.max_msg_queue),
+            broker: Broker::new(options.config, boot),
+            now,
+            clock,
+            poller,
+            ready: Vec::new(),
+            sockets: Sockets::default(),
+            to_read: VecDeque::new(),
+            to_write: Vec::new(),
+            spare: Vec::new(),
+            ended: Vec::new(),
+            closing: BinaryHeap::new(),
+            scratch: vec![0; SCRATCH].into_boxed_slice(),
+            outbox: Outbox::new(),
+            unsettled: 0,
+            reads: 0,
+            writes: 0,
+            inbox,
+            items: Vec::new(),
+            waiting: HashMap::new(),
+            last_token: 0,
+            feeds: HashMap::new(),
+            available: Vec::new(),
+            stalled: Vec::new(),
+            authenticate: options.authenticate,
+            observe: options.observe,
+            accepting: Some(accepting),
+            shutdown_timeout: options.shutdown_timeout,
+            stop_by: None,
+        })
+    }
+
+    /// Serves until it is told to stop. Fails when the poller does.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        let mut result = Ok(());
+        while result.is_ok() && !self.is_over() {
+            result = self.turn();
+        }
+        self.accepting = None;
+        let open = self.sockets.ids();
+        if !open.is_empty() {
+            (self.observe)(&Notice::Cut { connections: open.len() });
+        }
+        for id in open {
+            self.close(id);
+        }
+        // What this led to is the last that subscriptions get.
+        self.feed();
+        result
+    }
+
+    fn is_over(&self) -> bool {
+        self.stop_by.is_some_and(|by| self.now >= by || self.sockets.len() == 0)
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        let timeout = self.timeout();
+        let woken = self.poller.wait(timeout, &mut self.ready)?;
+        self.now = self.clock.now();
+        self.mark_ready();
+        if woken {
+            self.take_items();
+        }
+        if self.broker.poll_timeout().is_some_and(|at| at <= self.now) {
+            self.broker.handle(self.now, Input::Timeout);
+        }
+        self.close_overdue();
+        self.effects();
+        self.read_turn();
+        self.write_turn();
+        self.end_turn();
+        Ok(())
+    }
+
+    /// How long to wait: not at all while work is left over, `None` for ever.
+    fn timeout(&self) -> Option<Duration> {
+        let left_over = !(self.to_read.is_empty()
+            && self.to_write.is_empty()
+            && self.ended.is_empty()
+            && self.available.is_empty());
+        if left_over {
+            return Some(Duration::ZERO);
+        }
+        let overdue = self.closing.peek().map(|Reverse((by, _))| *by);
+        let first = [self.broker.poll_timeout(), overdue, self.stop_by].into_iter().flatten().min();
+        first.map(|at| at.since(self.clock.now()))
+    }
+
+    /// Notes what the wait told about sockets.
+    fn mark_ready(&mut self) {
+        let mut ready = mem::take(&mut self.ready);
+        for ready in ready.drain(..) {
+            let Some(socket) = self.sockets.at(ready.index) else { continue };
+            let id = socket.id;
+            socket.readable |= ready.readable;
+            socket.hangup |= ready.hangup;
+            let full = socket.rest.is_some();
+            // A reset is the end even of a connection that is not read.
+            let ended = ready.gone && socket.paused && !socket.closing;
+            if ended {
+                socket.broken = true;
+                self.ended.push(id);
+            }
+            if ready.readable {
+                self.queue_read(id);
+            }
+            if ready.writable && full {
+                self.queue_write(id);
+            }
+        }
+        self.ready = ready;
+    }
+
+    fn take_items(&mut self) {
+        let mut items = mem::take(&mut self.items);
+        self.inbox.take(&mut items);
+        for item in items.drain(..) {
+            self.item(item);
+        }
+        self.items = items;
+    }
+
+    /// Does what the broker asks for, until it asks for nothing.
+    pub(super) fn effects(&mut self) {
+        while let Some(effect) = self.broker.poll_effect() {
+            match effect {
+                Effect::Transmit(conn) => {
+                    if let Some(socket) = self.sockets.get_mut(conn) {
+                        socket.transmit = true;
+                        self.queue_write(conn);
+                    }
+                }
+                Effect::Reading { conn, on } => {
+                    if let Some(socket) = self.sockets.get_mut(conn) {
+                        socket.paused = !on;
+                        self.queue_read(conn);
+                    }
+                }
+                Effect::Close { conn, by } => self.begin_close(conn, by),
+                Effect::Authenticate { conn, request } => {
+                    let verdict = (self.authenticate)(&request);
+                    self.broker.handle(self.now, Input::Authenticated { conn, verdict });
+                }
+                Effect::Available(subscriber) => self.available.push(subscriber),
+                Effect::Reply { token, reply } => self.answer(token, *reply),
+                Effect::Event(event) => {
+                    let remote = self.remote_of(&event);
+                    (self.observe)(&Notice::Event { event, remote });
+                }
+            }
+        }
+    }
+
+    fn remote_of(&mut self, event: &Event) -> Option<SocketAddr> {
+        let conn = match event {
+            Event::Connected(connected) => connected.conn,
+            Event::Disconnected(disconnected) => disconnected.conn,
+            _ => return None,
+        };
+        self.sockets.get_mut(conn).map(|socket| socket.remote)
+    }
+}
+
+/// How many bytes may be handed over before what they led to is written: so few that they hold
+/// no more messages than a session queue takes. Otherwise one read could overflow the queue of a
+/// client that reads as fast as it can.
+fn burst(max_msg_queue: u32) -> usize {
+    (max_msg_queue as usize).saturating_mul(SMALLEST_PUBLISH).clamp(4 * 1024, SCRATCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_fits_into_a_session_queue() {
+        assert_eq!(burst(1_000), 8_000);
+        assert_eq!(burst(1), 4_096);
+        assert_eq!(burst(u32::MAX), SCRATCH);
+    }
+}

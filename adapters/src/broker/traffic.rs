@@ -1,0 +1,210 @@
+//! Reading, writing and closing.
+
+use std::cmp::Reverse;
+use std::mem;
+use std::net::Shutdown;
+
+use fulmar_core::broker::{Input, Outbox};
+use fulmar_core::{ConnId, Instant};
+
+use super::shard::Shard;
+use super::socket::{FIRST_BUDGET, Got, MAX_BUDGET, Socket, Wrote};
+
+/// Full reads of one connection in a turn, so that the others get their share.
+const READS_PER_TURN: usize = 4;
+
+impl Shard {
+    /// Has the connection read in the next reading, if it wants to and may have something.
+    pub(super) fn queue_read(&mut self, id: ConnId) {
+        if let Some(socket) = self.sockets.get_mut(id)
+            && !socket.in_read
+            && socket.wants_read()
+        {
+            socket.in_read = true;
+            self.to_read.push_back(id);
+        }
+    }
+
+    /// Has the connection written to in the next writing.
+    pub(super) fn queue_write(&mut self, id: ConnId) {
+        if let Some(socket) = self.sockets.get_mut(id)
+            && !socket.in_write
+        {
+            socket.in_write = true;
+            self.to_write.push(id);
+        }
+    }
+
+    /// Reads every connection that stands in the list, those it is added anew in the next turn.
+    pub(super) fn read_turn(&mut self) {
+        let mut scratch = mem::take(&mut self.scratch);
+        for _ in 0..self.to_read.len() {
+            let Some(id) = self.to_read.pop_front() else { break };
+            if let Some(socket) = self.sockets.get_mut(id) {
+                socket.in_read = false;
+                self.read_some(id, &mut scratch);
+                self.queue_read(id);
+            }
+        }
+        self.scratch = scratch;
+    }
+
+    /// Reads until nothing is left, the bound is reached, or the core has enough.
+    fn read_some(&mut self, id: ConnId, scratch: &mut [u8]) {
+        for _ in 0..READS_PER_TURN {
+            let Some(socket) = self.sockets.get_mut(id).filter(|socket| socket.wants_read()) else {
+                return;
+            };
+            match socket.read(scratch, &mut self.reads) {
+                Got::Bytes(n) => {
+                    // Less than asked for means that nothing is left, and that an edge will tell
+                    // of more. Only the end of the stream that was told already must be read.
+                    socket.readable = n == scratch.len() || socket.hangup;
+                    if !socket.closing {
+                        self.receive(id, &scratch[..n]);
+                    }
+                }
+                Got::Nothing => socket.readable = false,
+                Got::End => {
+                    socket.eof = true;
+                    self.ended.push(id);
+                }
+                Got::Broken => {
+                    socket.broken = true;
+                    self.ended.push(id);
+                }
+            }
+        }
+    }
+
+    /// Hands bytes to the broker, in bursts, each followed by the writing of what it led to.
+    fn receive(&mut self, conn: ConnId, bytes: &[u8]) {
+        for bytes in bytes.chunks(self.burst) {
+            self.broker.handle(self.now, Input::Received { conn, bytes });
+            self.effects();
+            self.unsettled += bytes.len();
+            if self.unsettled >= self.burst {
+                self.write_turn();
+            }
+        }
+    }
+
+    /// Gives what is waiting to every connection and local subscriber that stands in a list.
+    pub(super) fn write_turn(&mut self) {
+        self.unsettled = 0;
+        self.feed();
+        let spare = mem::take(&mut self.spare);
+        let mut list = mem::replace(&mut self.to_write, spare);
+        for id in list.drain(..) {
+            self.write_some(id);
+        }
+        self.spare = list;
+    }
+
+    /// One pull and one write, after what the socket did not take before.
+    fn write_some(&mut self, id: ConnId) {
+        let Some(socket) = self.sockets.get_mut(id) else { return };
+        socket.in_write = false;
+        if socket.broken || socket.shut {
+            return;
+        }
+        if let Some(mut rest) = socket.rest.take() {
+            match socket.write(&mut rest, &mut self.writes) {
+                Wrote::All => {}
+                Wrote::Full => {
+                    socket.rest = Some(rest);
+                    return;
+                }
+                Wrote::Broken => return self.break_off(id),
+            }
+        }
+        if socket.transmit {
+            let budget = socket.budget as usize;
+            let more = self.broker.transmit(self.now, id, &mut self.outbox, budget);
+            socket.transmit = more;
+            match socket.write(&mut self.outbox, &mut self.writes) {
+                Wrote::All if more => {
+                    socket.budget = MAX_BUDGET.min(socket.budget * 2);
+                    return self.queue_write(id);
+                }
+                Wrote::All => {}
+                Wrote::Full => {
+                    // What a slow reader holds is kept small.
+                    socket.budget = FIRST_BUDGET;
+                    let mut rest = mem::replace(&mut self.outbox, Outbox::new());
+                    rest.shrink();
+                    socket.rest = Some(Box::new(rest));
+                    return;
+                }
+                Wrote::Broken => {
+                    self.outbox.clear();
+                    return self.break_off(id);
+                }
+            }
+        }
+        if socket.closing {
+            self.close_sending(id);
+        }
+    }
+
+    /// Everything is written to a connection that shall close: now the peer is to close too.
+    fn close_sending(&mut self, id: ConnId) {
+        let Some(socket) = self.sockets.get_mut(id) else { return };
+        socket.shut = true;
+        if socket.eof || socket.stream.shutdown(Shutdown::Write).is_err() {
+            self.ended.push(id);
+        }
+    }
+
+    fn break_off(&mut self, id: ConnId) {
+        if let Some(socket) = self.sockets.get_mut(id) {
+            socket.broken = true;
+            self.ended.push(id);
+        }
+    }
+
+    /// From now on what the peer sends is thrown away; it gets what is left, and then the end.
+    pub(super) fn begin_close(&mut self, id: ConnId, by: Instant) {
+        let Some(socket) = self.sockets.get_mut(id) else { return };
+        socket.closing = true;
+        socket.transmit = true;
+        self.closing.push(Reverse((by, id)));
+        self.queue_write(id);
+        self.queue_read(id);
+    }
+
+    /// Cuts the connections whose peers did not close in time.
+    pub(super) fn close_overdue(&mut self) {
+        while let Some(&Reverse((by, id))) = self.closing.peek()
+            && by <= self.now
+        {
+            self.closing.pop();
+            self.close(id);
+        }
+    }
+
+    /// Closes the connections that are at their end; one that shall get something first waits.
+    pub(super) fn end_turn(&mut self) {
+        while let Some(id) = self.ended.pop() {
+            let flushed = |socket: &Socket| socket.broken || socket.shut || !socket.closing;
+            if self.sockets.get_mut(id).is_some_and(|socket| flushed(socket)) {
+                self.close(id);
+            }
+        }
+        // Sessions of the closed ones may have told the broker something to do.
+        self.effects();
+    }
+
+    /// Closes a connection and says so, once. Harmless when it is gone.
+    pub(super) fn close(&mut self, id: ConnId) {
+        if self.sockets.get_mut(id).is_none() {
+            return;
+        }
+        self.broker.handle(self.now, Input::Closed { conn: id });
+        // Before it goes: its address is told with the event.
+        self.effects();
+        if let Some(socket) = self.sockets.remove(id) {
+            self.poller.remove(&socket.stream);
+        }
+    }
+}

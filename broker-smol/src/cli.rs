@@ -1,0 +1,81 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use fulmar::{Level, Listen, ListenError};
+
+const EXAMPLES: &str = "\
+Without options fulmar serves this machine only: 127.0.0.1:1883 and, where there is IPv6,
+[::1]:1883, anonymous clients, default limits. No file is read unless --config names one.
+
+Examples:
+  fulmar                                      serve this machine
+  fulmar --listen :1883 --allow-anonymous     serve everybody who can reach it
+  fulmar --listen 127.0.0.1:1884              another port
+  fulmar --config fulmar.yaml --check-config  is this file right?
+  fulmar --config fulmar.yaml --log debug     serve, with more to read
+
+Ctrl-C or SIGTERM stops in good order, a second one at once.
+Exit status: 0 stopped or file right, 1 error, 2 wrong options, 130 or 143 ended at once.";
+
+/// Fulmar, an MQTT 3.1, 3.1.1 and 5.0 broker.
+///
+/// It stays in the foreground and writes its log to standard error.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Args {
+    /// Listen on this address instead of the configured ones; may be given several times.
+    ///
+    /// 127.0.0.1:1883, [::1]:1883, localhost:1883, or :1883 for all addresses; port 0 takes a free
+    /// one. [default: localhost:1883]
+    #[arg(long, value_name = "ADDR", value_parser = listen)]
+    pub(crate) listen: Vec<Listen>,
+
+    /// Let clients in without credentials, also on addresses that other machines can reach.
+    #[arg(long)]
+    pub(crate) allow_anonymous: bool,
+
+    /// Read this YAML file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Say whether configuration and options are right, and exit.
+    #[arg(long)]
+    pub(crate) check_config: bool,
+
+    /// How much to log.
+    #[arg(long, value_name = "LEVEL", value_enum, default_value = "info")]
+    pub(crate) log: LogLevel,
+}
+
+/// How much to log.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogLevel {
+    /// What ends the broker.
+    Error,
+    /// And what is lost or in short supply.
+    Warn,
+    /// And listeners, clients that come and go.
+    Info,
+    /// And sessions, wills, connections that never became clients.
+    Debug,
+    /// And each lost message.
+    Trace,
+}
+
+impl From<LogLevel> for Level {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+            LogLevel::Trace => Self::TRACE,
+        }
+    }
+}
+
+fn listen(text: &str) -> Result<Listen, String> {
+    text.parse().map_err(|error: ListenError| format!("it must be {error}"))
+}

@@ -1,0 +1,185 @@
+//! What an embedding program asks for.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::input::{ClientInfo, Command, Publication, Reply};
+use super::message::Body;
+use super::publish::Draft;
+use super::session::Attached;
+use super::slots::Key;
+use super::{Broker, DisconnectReason, Effect, SessionEnd, SubscriberId};
+use crate::codec::{Properties, Property, Qos, ReasonCode};
+use crate::time::Instant;
+use crate::topic::TopicName;
+
+/// Clients of one page at most.
+const PAGE: u32 = 1000;
+
+impl Broker {
+    pub(super) fn command(&mut self, now: Instant, token: u64, command: Command) {
+        let reply = match command {
+            Command::Publish(publication) => self.publish_local(now, &publication),
+            Command::Subscribe { filters, queue } => self.add_subscriber(now, &filters, queue),
+            Command::Unsubscribe(subscriber) => {
+                self.end_session(now, subscriber.key(), SessionEnd::Closed);
+                Reply::Done
+            }
+            Command::Clients { after, limit } => self.clients(after, limit.min(PAGE)),
+            Command::Disconnect { client_id, reason, end_session } => {
+                self.disconnect_client(now, &client_id, reason, end_session)
+            }
+            Command::Stats => Reply::Stats(Box::new(self.stats())),
+            Command::Shutdown => self.shutdown(now),
+        };
+        self.effects.push_back(Effect::Reply { token, reply: Box::new(reply) });
+    }
+
+    fn publish_local(&mut self, now: Instant, publication: &Publication) -> Reply {
+        if TopicName::new(&publication.topic, self.config.max_topic_levels).is_err() {
+            return Reply::Refused(ReasonCode::TopicNameInvalid);
+        }
+        if self.is_full() {
+            return Reply::Refused(ReasonCode::QuotaExceeded);
+        }
+        let mut list: Vec<Property<'_>> = Vec::new();
+        list.extend(publication.utf8.then_some(Property::PayloadFormatIndicator(1)));
+        list.extend(publication.content_type.as_deref().map(Property::ContentType));
+        list.extend(publication.response_topic.as_deref().map(Property::ResponseTopic));
+        list.extend(publication.correlation_data.as_deref().map(Property::CorrelationData));
+        let pairs = &publication.user_properties;
+        list.extend(pairs.iter().map(|(name, value)| Property::UserProperty(name, value)));
+        // The same checks as for a client's message.
+        let check = crate::codec::Publish {
+            dup: false,
+            qos: Qos::AtMostOnce,
+            retain: false,
+            topic: &publication.topic,
+            packet_id: None,
+            properties: Properties::list(&list),
+            payload: &publication.payload,
+        };
+        if crate::codec::Packet::Publish(check).encoded_len(crate::Version::V5).is_err() {
+            return Reply::Refused(ReasonCode::ImplementationSpecificError);
+        }
+        let draft = Draft {
+            topic: &publication.topic,
+            qos: publication.qos,
+            retain: publication.retain,
+            empty: publication.payload.is_empty(),
+            expiry: publication.expiry,
+            publisher: None,
+            source: None,
+        };
+        let body = || Body::new(draft.topic, Properties::list(&list), &publication.payload);
+        let published = self.publish(now, &draft, body);
+        Reply::Published { receivers: published.receivers as u32 }
+    }
+
+    /// A session without a client, whose messages the program takes.
+    fn add_subscriber(&mut self, now: Instant, filters: &[(String, Qos)], queue: u32) -> Reply {
+        if self.sessions.len() >= self.config.max_sessions as usize || self.is_full() {
+            return Reply::Refused(ReasonCode::QuotaExceeded);
+        }
+        let name = format!("$local/{}", self.next_serial);
+        let key = self.new_session(now, Arc::from(name));
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.attached = Attached::Local(queue.max(1));
+            session.expiry = u32::MAX;
+        }
+        for (filter, qos) in filters {
+            if let Err(reason) = self.subscribe_local(key, filter, *qos) {
+                self.end_session(now, key, SessionEnd::Closed);
+                return Reply::Refused(reason);
+            }
+        }
+        self.walk(now, key);
+        Reply::Subscribed(SubscriberId::of(key))
+    }
+
+    fn clients(&self, after: u64, limit: u32) -> Reply {
+        let mut clients = Vec::new();
+        let mut rest = self.serials.range(after.saturating_add(1)..).filter_map(|(_, index)| {
+            self.sessions.key_at(*index).and_then(|key| self.client_info(key))
+        });
+        while clients.len() < limit as usize {
+            let Some(info) = rest.next() else {
+                return Reply::Clients { clients, next: None };
+            };
+            clients.push(info);
+        }
+        let next = rest.next().and_then(|_| clients.last().map(|last| last.serial));
+        Reply::Clients { clients, next }
+    }
+
+    fn client_info(&self, key: Key) -> Option<ClientInfo> {
+        let session = self.sessions.get(key)?;
+        let remote = match session.attached {
+            Attached::Local(_) => return None,
+            Attached::Conn(conn) => self.conns.get(conn).and_then(|conn| conn.info.remote),
+            Attached::Nothing => None,
+        };
+        Some(ClientInfo {
+            serial: session.serial,
+            client_id: session.client_id.clone(),
+            connected: session.is_attached(),
+            version: session.version,
+            username: session.username.as_deref().map(String::from),
+            remote,
+            keep_alive: session.keep_alive,
+            clean_start: session.clean_start,
+            session_expiry: session.expiry,
+            connected_at: session.connected_at,
+            disconnected_at: session.disconnected_at,
+            subscriptions: session.subscriptions.len() as u32,
+            queued: session.queue.len() as u32,
+            queued_bytes: session.queue.bytes(),
+            in_flight: session.outbound.in_flight() as u32,
+            await_rel: session.inbound.awaiting() as u32,
+            delivered: session.delivered.map(u64::from),
+            dropped: session.dropped.map(u64::from),
+        })
+    }
+
+    fn disconnect_client(
+        &mut self,
+        now: Instant,
+        client_id: &str,
+        reason: ReasonCode,
+        end_session: bool,
+    ) -> Reply {
+        let key = self.clients.get(client_id).and_then(|index| self.sessions.key_at(*index));
+        let Some(key) = key else {
+            return Reply::Refused(ReasonCode::ClientIdentifierNotValid);
+        };
+        let attached = self.sessions.get(key).map(|session| session.attached);
+        if let Some(Attached::Conn(conn)) = attached
+            && let Some(mut taken) = self.conns.take(conn)
+        {
+            let why = DisconnectReason::Administrative;
+            self.shut(now, conn, &mut taken, why, Some(reason));
+            self.finish(now, conn, &mut taken);
+            self.conns.put(conn, taken);
+        }
+        if end_session {
+            self.end_session(now, key, SessionEnd::Closed);
+        }
+        Reply::Done
+    }
+
+    /// Wills are not published: their clients did not leave.
+    fn shutdown(&mut self, now: Instant) -> Reply {
+        self.stopping = true;
+        let keys: Vec<Key> = self.conns.keys().collect();
+        for key in keys {
+            if let Some(session) = self.conns.get(key).and_then(|conn| conn.session) {
+                self.forget_will(session);
+            }
+            self.disconnect(now, key, DisconnectReason::ShuttingDown);
+        }
+        Reply::Done
+    }
+}

@@ -1,0 +1,93 @@
+//! One connection as the broker keeps it.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::input::ConnInfo;
+use super::session::Will;
+use super::slots::Key;
+use crate::connection::server::Connection;
+use crate::connection::{AliasesOut, Settings};
+use crate::time::Instant;
+
+/// Bytes charged for a connection, without what it holds for the moment.
+pub(super) const FOOTPRINT: u64 = 512;
+
+/// What the input of a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    Nothing,
+    /// An answer to an `Authenticate` effect.
+    Verdict,
+    /// A fan-out job of its own.
+    Job,
+}
+
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub(super) machine: Connection,
+    pub(super) info: ConnInfo,
+    /// The session, once accepted and until closing.
+    pub(super) session: Option<Key>,
+    /// Encoded packets that are not messages, in order.
+    pub(super) out: Vec<u8>,
+    /// Input that waits.
+    pub(super) unread: Vec<u8>,
+    pub(super) waiting: Waiting,
+    /// The CONNECT to be decided about.
+    pub(super) pending: Option<Box<Pending>>,
+    pub(super) aliases: AliasesOut,
+    /// `Transmit` was said and not answered with "nothing more".
+    pub(super) said: bool,
+    /// What the driver was told last.
+    pub(super) reading: bool,
+    /// Not read before the next beat.
+    pub(super) paced: bool,
+    /// `Close` was said.
+    pub(super) closing: bool,
+    /// Counted among the unauthenticated.
+    pub(super) unauthenticated: bool,
+    pub(super) armed: Instant,
+    /// Bytes charged beside [`FOOTPRINT`].
+    pub(super) charged: u64,
+}
+
+/// A CONNECT to be decided about.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) client_id: String,
+    pub(super) username: Option<Box<str>>,
+    pub(super) clean_start: bool,
+    pub(super) bridge: bool,
+    pub(super) keep_alive: u16,
+    pub(super) will: Option<Box<Will>>,
+}
+
+impl Conn {
+    pub(super) fn new(settings: Arc<Settings>, info: ConnInfo, now: Instant) -> Self {
+        Self {
+            machine: Connection::new(settings, now),
+            info,
+            session: None,
+            out: Vec::new(),
+            unread: Vec::new(),
+            waiting: Waiting::Nothing,
+            pending: None,
+            aliases: AliasesOut::default(),
+            said: false,
+            reading: true,
+            paced: false,
+            closing: false,
+            unauthenticated: true,
+            armed: Instant::NEVER,
+            charged: 0,
+        }
+    }
+
+    /// Bytes it holds for the moment.
+    pub(super) fn footprint(&self) -> u64 {
+        (self.machine.footprint() + self.unread.capacity() + self.out.capacity()) as u64
+    }
+}

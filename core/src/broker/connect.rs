@@ -1,0 +1,451 @@
+//! From CONNECT to CONNACK: checks, the driver's decision, takeover, the session.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use bytes::Bytes;
+
+use super::conn::{Conn, Pending, Waiting};
+use super::message::Body;
+use super::publish::is_reserved;
+use super::receive::Step;
+use super::session::{self, Attached, Session, Will};
+use super::slots::Key;
+use super::{
+    AuthRequest, AuthStep, Broker, ConnId, Connected, DisconnectReason, Event, SessionEnd, Verdict,
+};
+use crate::codec::{
+    Auth, Connack, Connect, Disconnect, Packet, Properties, Property, PropertyId, Qos, ReasonCode,
+    Version,
+};
+use crate::connection::Negotiated;
+use crate::time::Instant;
+use crate::topic::TopicName;
+
+/// Properties of one CONNACK at most.
+type List<'p> = heapless::Vec<Property<'p>, 16>;
+
+impl Broker {
+    pub(super) fn connect(&mut self, connect: &Connect<'_>) -> Step {
+        if let Some(reason) = self.refuses(connect) {
+            return Step::Refuse(reason);
+        }
+        let pending = Pending {
+            client_id: String::from(connect.client_id),
+            username: connect.username.map(Box::from),
+            clean_start: connect.clean_start,
+            bridge: connect.bridge,
+            keep_alive: connect.keep_alive,
+            will: connect.will.as_ref().map(will),
+        };
+        let (method, data) = authentication(connect.properties);
+        let request = AuthRequest {
+            client_id: pending.client_id.clone(),
+            username: connect.username.map(String::from),
+            password: connect.password.map(Into::into),
+            method: method.map(String::from),
+            data: data.map(Into::into),
+            step: AuthStep::Connect,
+            version: connect.version,
+        };
+        Step::Decide(Some(Box::new(pending)), Box::new(request))
+    }
+
+    /// Why a well-formed CONNECT cannot be accepted, if so.
+    fn refuses(&self, connect: &Connect<'_>) -> Option<ReasonCode> {
+        let version = connect.version;
+        if connect.client_id.is_empty() {
+            // [v4:MQTT-3.1.3-8]; 3.1 asks for one always.
+            let demanded = version == Version::V31
+                || version == Version::V311 && !connect.clean_start
+                || !self.config.allow_zero_length_clientid;
+            if demanded {
+                return Some(ReasonCode::ClientIdentifierNotValid);
+            }
+        }
+        if self.stopping {
+            return Some(ReasonCode::ServerUnavailable);
+        }
+        let will = connect.will.as_ref()?;
+        let levels = self.config.max_topic_levels;
+        if TopicName::new(will.topic, levels).is_err() || is_reserved(will.topic) {
+            return Some(ReasonCode::TopicNameInvalid);
+        }
+        if will.qos > self.config.max_qos {
+            return Some(ReasonCode::QosNotSupported);
+        }
+        let retain = will.retain && !self.config.retain_available;
+        retain.then_some(ReasonCode::RetainNotSupported)
+    }
+
+    pub(super) fn auth(
+        &mut self,
+        _: Key,
+        negotiated: &Negotiated,
+        connected: bool,
+        auth: &Auth<'_>,
+    ) -> Step {
+        let (method, data) = authentication(auth.properties);
+        let step = match auth.reason {
+            ReasonCode::Reauthenticate if connected => AuthStep::Reauthenticate,
+            _ => AuthStep::Continue,
+        };
+        let request = AuthRequest {
+            client_id: String::new(),
+            username: None,
+            password: None,
+            method: method.map(String::from),
+            data: data.map(Into::into),
+            step,
+            version: negotiated.version,
+        };
+        Step::Decide(None, Box::new(request))
+    }
+
+    /// The driver has decided about a client.
+    pub(super) fn authenticated(&mut self, now: Instant, key: Key, verdict: Verdict) {
+        let Some(mut conn) = self.conns.take(key) else { return };
+        if conn.waiting != Waiting::Verdict || conn.closing {
+            self.conns.put(key, conn);
+            return;
+        }
+        match verdict {
+            Verdict::Accept { data } if conn.session.is_none() => {
+                if let Err(reason) = self.accept(now, key, &mut conn, data) {
+                    self.refuse(now, key, &mut conn, reason);
+                }
+            }
+            Verdict::Accept { data } => {
+                self.send_auth(now, &mut conn, ReasonCode::Success, data);
+            }
+            Verdict::Continue { data } => {
+                self.send_auth(now, &mut conn, ReasonCode::ContinueAuthentication, data);
+            }
+            Verdict::Refuse(reason) if conn.session.is_none() => {
+                self.refuse(now, key, &mut conn, reason);
+            }
+            Verdict::Refuse(reason) => {
+                // [MQTT-4.12.1-2]
+                let why = DisconnectReason::Refused(reason);
+                let said = ReasonCode::NotAuthorized;
+                self.shut(now, key, &mut conn, why, Some(said));
+            }
+        }
+        conn.waiting = Waiting::Nothing;
+        self.finish(now, key, &mut conn);
+        self.conns.put(key, conn);
+        self.resume(now, key);
+    }
+
+    fn send_auth(
+        &mut self,
+        now: Instant,
+        conn: &mut Conn,
+        reason: ReasonCode,
+        data: Option<Bytes>,
+    ) {
+        // [MQTT-4.12.0-5]
+        let method = conn.machine.method().map(String::from);
+        let mut list = List::new();
+        if let Some(method) = &method {
+            let _ = list.push(Property::AuthenticationMethod(method));
+        }
+        if let Some(data) = &data {
+            let _ = list.push(Property::AuthenticationData(data));
+        }
+        let auth = Packet::Auth(Auth { reason, properties: Properties::list(&list) });
+        if conn.machine.send(now, &auth, &mut conn.out).is_ok() {
+            self.stats.packets_sent[15] += 1;
+        }
+    }
+
+    /// CONNACK with an error, then the end. `[MQTT-3.2.2-7]`
+    pub(super) fn refuse(&mut self, now: Instant, key: Key, conn: &mut Conn, reason: ReasonCode) {
+        let properties = Properties::EMPTY;
+        let connack = Packet::Connack(Connack { session_present: false, reason, properties });
+        if conn.machine.send(now, &connack, &mut conn.out).is_ok() {
+            self.stats.packets_sent[2] += 1;
+        }
+        self.shut(now, key, conn, DisconnectReason::Refused(reason), None);
+    }
+
+    fn accept(
+        &mut self,
+        now: Instant,
+        key: Key,
+        conn: &mut Conn,
+        data: Option<Bytes>,
+    ) -> Result<(), ReasonCode> {
+        let Some(mut pending) = conn.pending.take() else {
+            return Err(ReasonCode::UnspecifiedError);
+        };
+        let negotiated = conn.machine.negotiated();
+        let assigned = pending.client_id.is_empty();
+        if assigned {
+            pending.client_id = self.assign_client_id();
+        }
+        let resumed = self.take_over(now, &pending.client_id, pending.clean_start);
+        let session_key = match resumed {
+            Some(key) => key,
+            None => self.create_session(now, &pending.client_id)?,
+        };
+        let keep_alive = self.keep_alive(negotiated.version, pending.keep_alive);
+        let requested = negotiated.session_expiry.unwrap_or(0);
+        let expiry = requested.min(self.config.max_session_expiry);
+        let terms = Terms {
+            keep_alive,
+            expiry,
+            clean_start: pending.clean_start,
+            bridge: pending.bridge,
+            username: pending.username.take(),
+            will: pending.will.take(),
+        };
+        let connack = Accepted {
+            client_id: assigned.then_some(&*pending.client_id),
+            // 3.1 has no such flag.
+            session_present: resumed.is_some() && negotiated.version > Version::V31,
+            expiry: (expiry != requested).then_some(expiry),
+            keep_alive: (keep_alive != pending.keep_alive).then_some(keep_alive),
+            data: data.as_deref(),
+        };
+        self.attach(now, key, conn, session_key, terms);
+        if !self.send_connack(now, conn, &negotiated, &connack) {
+            // A client that accepts no packet of this size can be told nothing.
+            self.shut(now, key, conn, DisconnectReason::Refused(ReasonCode::PacketTooLarge), None);
+            return Ok(());
+        }
+        self.stats.connects_total += 1;
+        self.settle_address(conn);
+        let at = conn.machine.poll_timeout().unwrap_or(Instant::NEVER);
+        self.rearm_conn(key, conn, at);
+        let Some(session) = self.sessions.get(session_key) else { return Ok(()) };
+        let connected = Connected {
+            conn: ConnId::of(key),
+            client_id: session.client_id.clone(),
+            version: negotiated.version,
+            clean_start: pending.clean_start,
+            session_present: resumed.is_some(),
+            keep_alive,
+        };
+        let waits = session.resending || !session.queue.is_empty() || !session.walks.is_empty();
+        self.event(Event::Connected(Box::new(connected)));
+        if waits {
+            self.wake(session_key);
+        }
+        Ok(())
+    }
+
+    /// Ends the connection the client has, and answers the session to go on with, if any.
+    /// `[MQTT-3.1.4-3]` `[MQTT-3.1.2-4]` `[MQTT-3.1.2-5]`
+    fn take_over(&mut self, now: Instant, client_id: &str, clean_start: bool) -> Option<Key> {
+        let key = self.sessions.key_at(self.clients.get(client_id).copied()?)?;
+        if let Attached::Conn(old) = self.sessions.get(key)?.attached {
+            self.disconnect(now, old, DisconnectReason::TakenOver);
+        }
+        // A session that was not to outlive its connection is gone by now.
+        self.sessions.get(key)?;
+        if clean_start {
+            self.end_session(now, key, SessionEnd::CleanStart);
+            return None;
+        }
+        // [MQTT-3.1.3-9]: back in time, the will is not sent.
+        self.sessions.get_mut(key)?.will = None;
+        Some(key)
+    }
+
+    fn create_session(&mut self, now: Instant, client_id: &str) -> Result<Key, ReasonCode> {
+        if self.sessions.len() >= self.config.max_sessions as usize || self.is_full() {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        let client_id: Arc<str> = Arc::from(client_id);
+        let key = self.new_session(now, client_id.clone());
+        self.clients.insert(client_id, key.index);
+        Ok(key)
+    }
+
+    /// A session without a name in the table of clients.
+    pub(super) fn new_session(&mut self, now: Instant, client_id: Arc<str>) -> Key {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        self.held += session::FOOTPRINT + client_id.len() as u64;
+        let window = self.config.max_inflight.max(1);
+        let key = self.sessions.insert(Session::new(client_id, serial, window, now));
+        self.serials.insert(serial, key.index);
+        key
+    }
+
+    fn attach(&mut self, now: Instant, key: Key, conn: &mut Conn, session_key: Key, terms: Terms) {
+        let negotiated = conn.machine.negotiated();
+        conn.session = Some(session_key);
+        self.stats.sessions_connected += 1;
+        let Some(session) = self.sessions.get_mut(session_key) else { return };
+        session.attached = Attached::Conn(key);
+        session.version = negotiated.version;
+        session.bridge = terms.bridge;
+        session.clean_start = terms.clean_start;
+        session.keep_alive = terms.keep_alive;
+        session.username = terms.username;
+        session.expiry = terms.expiry;
+        session.connected_at = now;
+        session.disconnected_at = None;
+        session.will_at = Instant::NEVER;
+        session.woken = false;
+        session.outbound.limit(negotiated.receive_maximum);
+        session.resending = !session.outbound.is_empty();
+        session.outbound.resume();
+        let (receive_maximum, max_await_rel) = match negotiated.version {
+            Version::V5 => (self.config.receive_maximum, self.config.max_await_rel),
+            // Older clients know no Receive Maximum.
+            _ => (u16::MAX, u16::MAX),
+        };
+        session.inbound.limit(receive_maximum, max_await_rel);
+        session.inbound.reconnect();
+        self.held += terms.will.as_ref().map_or(0, |will| will.body.len() as u64);
+        session.will = terms.will;
+        self.arm_session(session_key);
+        self.mark_shared(session_key, true);
+    }
+
+    fn send_connack(
+        &mut self,
+        now: Instant,
+        conn: &mut Conn,
+        negotiated: &Negotiated,
+        accepted: &Accepted<'_>,
+    ) -> bool {
+        let method = conn.machine.method().map(String::from);
+        let response = match (negotiated.response_information, conn.session) {
+            (true, Some(session)) => self.response_information(session),
+            _ => None,
+        };
+        let mut list = List::new();
+        if negotiated.version == Version::V5 {
+            self.connack_properties(accepted, &mut list);
+            let method = method.as_deref().map(Property::AuthenticationMethod);
+            let data = accepted.data.map(Property::AuthenticationData);
+            let response = response.as_deref().map(Property::ResponseInformation);
+            for property in [method, data, response].into_iter().flatten() {
+                let _ = list.push(property);
+            }
+        }
+        let connack = Packet::Connack(Connack {
+            session_present: accepted.session_present,
+            reason: ReasonCode::Success,
+            properties: Properties::list(&list),
+        });
+        let sent = conn.machine.send(now, &connack, &mut conn.out).is_ok();
+        self.stats.packets_sent[2] += u64::from(sent);
+        sent
+    }
+
+    fn connack_properties<'p>(&self, accepted: &Accepted<'p>, list: &mut List<'p>) {
+        let config = &self.config;
+        let maximum_qos = (config.max_qos < Qos::ExactlyOnce).then_some(config.max_qos as u8);
+        let some = [
+            accepted.expiry.map(Property::SessionExpiryInterval),
+            (config.receive_maximum != u16::MAX)
+                .then_some(Property::ReceiveMaximum(config.receive_maximum)),
+            maximum_qos.map(Property::MaximumQos),
+            (!config.retain_available).then_some(Property::RetainAvailable(false)),
+            Some(Property::MaximumPacketSize(config.max_packet_size)),
+            accepted.client_id.map(Property::AssignedClientIdentifier),
+            (config.max_topic_alias > 0)
+                .then_some(Property::TopicAliasMaximum(config.max_topic_alias)),
+            accepted.keep_alive.map(Property::ServerKeepAlive),
+        ];
+        for property in some.into_iter().flatten() {
+            let _ = list.push(property);
+        }
+    }
+
+    /// A topic prefix of its own for a client that asked for one. `[MQTT-3.1.2-28]`
+    fn response_information(&self, session: Key) -> Option<String> {
+        let client_id = &self.sessions.get(session)?.client_id;
+        let usable = !client_id.contains(['+', '#']) && client_id.len() < 1024;
+        usable.then(|| format!("response/{client_id}"))
+    }
+
+    /// The keep alive in force: an older client cannot be told another.
+    fn keep_alive(&self, version: Version, asked: u16) -> u16 {
+        let max = self.config.max_keepalive;
+        if version == Version::V5 && max > 0 && (asked == 0 || asked > max) { max } else { asked }
+    }
+
+    /// An identifier that no session has. `[MQTT-3.2.2-16]`
+    fn assign_client_id(&mut self) -> String {
+        loop {
+            let number = self.random();
+            let id = format!("{}{number:016x}", self.config.assigned_clientid_prefix);
+            if self.clients.get(&*id).is_none() {
+                return id;
+            }
+        }
+    }
+
+    pub(super) fn disconnected_by_client(
+        &mut self,
+        key: Key,
+        negotiated: &Negotiated,
+        disconnect: &Disconnect<'_>,
+    ) -> Step {
+        let Some(session) = self.sessions.get_mut(key) else { return Step::Next };
+        if let Some(Property::SessionExpiryInterval(secs)) =
+            disconnect.properties.find(PropertyId::SessionExpiryInterval)
+        {
+            session.expiry = secs.min(self.config.max_session_expiry);
+        }
+        // [MQTT-3.14.4-3]; an older version knows no other reason.
+        if disconnect.reason == ReasonCode::Success || negotiated.version < Version::V5 {
+            self.forget_will(key);
+        }
+        Step::Close(DisconnectReason::Client(disconnect.reason), None)
+    }
+}
+
+/// What a connection brings to its session.
+struct Terms {
+    /// Seconds, as in force.
+    keep_alive: u16,
+    expiry: u32,
+    clean_start: bool,
+    bridge: bool,
+    username: Option<Box<str>>,
+    will: Option<Box<Will>>,
+}
+
+/// What CONNACK says about an accepted client.
+struct Accepted<'p> {
+    client_id: Option<&'p str>,
+    session_present: bool,
+    expiry: Option<u32>,
+    keep_alive: Option<u16>,
+    data: Option<&'p [u8]>,
+}
+
+fn authentication<'p>(properties: Properties<'p>) -> (Option<&'p str>, Option<&'p [u8]>) {
+    let method = match properties.find(PropertyId::AuthenticationMethod) {
+        Some(Property::AuthenticationMethod(method)) => Some(method),
+        _ => None,
+    };
+    let data = match properties.find(PropertyId::AuthenticationData) {
+        Some(Property::AuthenticationData(data)) => Some(data),
+        _ => None,
+    };
+    (method, data)
+}
+
+fn will(will: &crate::codec::Will<'_>) -> Box<Will> {
+    let mut delay = 0;
+    let mut expiry = None;
+    for property in will.properties.iter() {
+        match property {
+            Property::WillDelayInterval(secs) => delay = secs,
+            Property::MessageExpiryInterval(secs) => expiry = Some(secs),
+            _ => {}
+        }
+    }
+    let body = Body::new(will.topic, will.properties, will.payload);
+    Box::new(Will { body, qos: will.qos, retain: will.retain, delay, expiry })
+}

@@ -1,0 +1,142 @@
+//! Copies into session queues, and what gives way when one is full.
+
+use alloc::sync::Arc;
+
+use super::queue::Copy;
+use super::session::Attached;
+use super::slots::Key;
+use super::{Broker, ConnId, DisconnectReason, DropReason, Effect, Event, QueueFull, SubscriberId};
+use crate::codec::Qos;
+use crate::time::Instant;
+
+impl Broker {
+    /// Puts a copy into a session's queue. The publisher never waits for it.
+    pub(super) fn enqueue(&mut self, now: Instant, key: Key, copy: Copy) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if copy.qos == Qos::AtMostOnce && !session.is_attached() && !self.config.queue_qos0_messages
+        {
+            self.drop_copy(key, &copy, DropReason::Offline);
+            return;
+        }
+        let max = match session.attached {
+            Attached::Local(max) => max,
+            _ => self.config.max_msg_queue,
+        };
+        let bytes = session.queue.bytes() + copy.message.footprint();
+        if (session.queue.len() >= max as usize || bytes > self.config.max_msg_queue_bytes)
+            && !self.make_room(now, key, &copy, max)
+        {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.queue.push(copy, &mut self.pool);
+        self.places += 1;
+        self.stats.queued += 1;
+        self.wake(key);
+    }
+
+    /// Expired messages go first, then the oldest of QoS 0, then what `queue_full` says. False if
+    /// the new copy was dropped.
+    fn make_room(&mut self, now: Instant, key: Key, copy: &Copy, max: u32) -> bool {
+        let max_bytes = self.config.max_msg_queue_bytes;
+        let footprint = copy.message.footprint();
+        let Some(session) = self.sessions.get_mut(key) else { return false };
+        let mut expired = alloc::vec::Vec::new();
+        session.queue.expire(now, &mut |copy| expired.push(copy));
+        for copy in expired {
+            self.unqueue(key, &copy, DropReason::Expired);
+        }
+        loop {
+            let Some(session) = self.sessions.get_mut(key) else { return false };
+            if session.queue.len() < max as usize && session.queue.bytes() + footprint <= max_bytes
+            {
+                return true;
+            }
+            if let Some(oldest) = session.queue.pop_plain(&mut self.pool) {
+                self.unqueue(key, &oldest, DropReason::QueueFull);
+                continue;
+            }
+            let policy = self.config.queue_full;
+            if copy.qos > Qos::AtMostOnce && policy == QueueFull::DropOldest {
+                if let Some(oldest) = session.queue.pop_acked(&mut self.pool) {
+                    self.unqueue(key, &oldest, DropReason::QueueFull);
+                    continue;
+                }
+            } else if copy.qos > Qos::AtMostOnce
+                && policy == QueueFull::Disconnect
+                && let Attached::Conn(conn) = session.attached
+            {
+                self.doomed.push((conn, DisconnectReason::QueueFull));
+            }
+            self.drop_copy(key, copy, DropReason::QueueFull);
+            return false;
+        }
+    }
+
+    /// A copy left the queue unsent.
+    pub(super) fn unqueue(&mut self, key: Key, copy: &Copy, why: DropReason) {
+        self.places -= 1;
+        self.stats.queued -= 1;
+        self.drop_copy(key, copy, why);
+    }
+
+    /// Counts a loss and tells of it.
+    pub(super) fn drop_copy(&mut self, key: Key, copy: &Copy, why: DropReason) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.dropped[copy.qos as usize] += 1;
+        let client_id = session.client_id.clone();
+        self.dropped_event(client_id, copy.qos, why, 1);
+    }
+
+    pub(super) fn dropped_event(
+        &mut self,
+        client_id: Arc<str>,
+        qos: Qos,
+        why: DropReason,
+        count: u32,
+    ) {
+        self.count_dropped(qos, why, count);
+        // A client that loses many in a row is told of once.
+        if let Some(Effect::Event(Event::Dropped {
+            client_id: last,
+            qos: last_qos,
+            why: last_why,
+            count: total,
+        })) = self.effects.back_mut()
+            && (&*last, *last_qos, *last_why) == (&client_id, qos, why)
+        {
+            *total += count;
+            return;
+        }
+        self.event(Event::Dropped { client_id, qos, why, count });
+    }
+
+    pub(super) fn count_dropped(&mut self, qos: Qos, why: DropReason, count: u32) {
+        self.stats.messages_dropped[why as usize] += u64::from(count);
+        self.stats.dropped_by_qos[qos as usize] += u64::from(count);
+    }
+
+    /// Tells the driver, once, that the session has something to send.
+    pub(super) fn wake(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if session.woken {
+            return;
+        }
+        match session.attached {
+            Attached::Nothing => return,
+            Attached::Conn(conn) => match self.conns.get_mut(conn) {
+                Some(conn) if conn.said => {}
+                Some(entry) => {
+                    entry.said = true;
+                    self.effects.push_back(Effect::Transmit(ConnId::of(conn)));
+                }
+                // The one whose input is being handled: it is told at the end.
+                None => self.wake_current = true,
+            },
+            Attached::Local(_) => {
+                self.effects.push_back(Effect::Available(SubscriberId::of(key)));
+            }
+        }
+        session.woken = true;
+    }
+}

@@ -1,0 +1,175 @@
+//! An application message, kept in wire form.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use crate::codec::{Properties, Property, PropertyPacket, Qos};
+use crate::time::Instant;
+
+/// Bytes charged for a message beside its body.
+const OVERHEAD: u64 = 160;
+
+/// Counts the bytes of all messages alive in a shard.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ledger(Arc<AtomicU64>);
+
+impl Ledger {
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Names a message among all that were ever published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId {
+    /// Start of the broker that took it.
+    pub epoch: u32,
+    /// Shard that took it.
+    pub shard: u16,
+    /// Its number there.
+    pub sequence: u64,
+}
+
+/// What goes with a body into a [`Message`].
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    pub(super) id: MessageId,
+    pub(super) qos: Qos,
+    /// As published.
+    pub(super) retain: bool,
+    /// [`Instant::NEVER`] without a Message Expiry Interval.
+    pub(super) expires: Instant,
+    /// Client Identifier of the publisher, for No Local; `None` for an embedding program.
+    pub(super) publisher: Option<Arc<str>>,
+}
+
+/// A message owned by the shard: `topic | properties to forward | payload` in one allocation, so
+/// that each recipient's PUBLISH is a header and two copies.
+#[derive(Debug)]
+pub(super) struct Message {
+    body: Body,
+    pub(super) head: Head,
+    ledger: Ledger,
+}
+
+/// The bytes of a message, to be had before it has a [`Head`], as for a will.
+#[derive(Clone, Debug)]
+pub(super) struct Body {
+    bytes: Bytes,
+    topic_len: u16,
+    properties_len: u32,
+}
+
+impl Body {
+    /// Copies once, without what is not forwarded: topic alias, expiry and will delay.
+    pub(super) fn new(topic: &str, properties: Properties<'_>, payload: &[u8]) -> Self {
+        let forwarded = || properties.iter().filter(|property| is_forwarded(property));
+        let properties_len: usize = forwarded().map(|property| property.wire_len()).sum();
+        let mut bytes = Vec::with_capacity(topic.len() + properties_len + payload.len());
+        bytes.extend_from_slice(topic.as_bytes());
+        if properties_len > 0 {
+            bytes.resize(topic.len() + properties_len, 0);
+            let mut at = topic.len();
+            for property in forwarded() {
+                at += property.write(&mut bytes[at..]);
+            }
+        }
+        bytes.extend_from_slice(payload);
+        Self {
+            bytes: Bytes::from(bytes),
+            topic_len: topic.len() as u16,
+            properties_len: properties_len as u32,
+        }
+    }
+
+    pub(super) fn topic(&self) -> &str {
+        // Never fails: it was copied from a str.
+        core::str::from_utf8(&self.bytes[..usize::from(self.topic_len)]).unwrap_or_default()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn properties_len(&self) -> usize {
+        self.properties_len as usize
+    }
+}
+
+fn is_forwarded(property: &Property<'_>) -> bool {
+    matches!(
+        property,
+        Property::PayloadFormatIndicator(_)
+            | Property::ContentType(_)
+            | Property::ResponseTopic(_)
+            | Property::CorrelationData(_)
+            | Property::UserProperty(..)
+    )
+}
+
+impl Message {
+    pub(super) fn new(body: Body, head: Head, ledger: &Ledger) -> Arc<Self> {
+        let message = Self { body, head, ledger: ledger.clone() };
+        ledger.0.fetch_add(message.footprint(), Ordering::Relaxed);
+        Arc::new(message)
+    }
+
+    pub(super) fn topic_bytes(&self) -> &[u8] {
+        &self.body.bytes[..usize::from(self.body.topic_len)]
+    }
+
+    pub(super) fn topic(&self) -> &str {
+        self.body.topic()
+    }
+
+    /// The forwarded properties as they stand in a PUBLISH.
+    pub(super) fn wire_properties(&self) -> &[u8] {
+        let start = usize::from(self.body.topic_len);
+        &self.body.bytes[start..start + self.body.properties_len as usize]
+    }
+
+    pub(super) fn properties(&self) -> Properties<'_> {
+        Properties::from_wire(PropertyPacket::Publish, self.wire_properties()).unwrap_or_default()
+    }
+
+    fn payload_start(&self) -> usize {
+        usize::from(self.body.topic_len) + self.body.properties_len as usize
+    }
+
+    pub(super) fn payload(&self) -> &[u8] {
+        &self.body.bytes[self.payload_start()..]
+    }
+
+    /// The payload without copying it.
+    pub(super) fn payload_shared(&self) -> Bytes {
+        self.body.bytes.slice(self.payload_start()..)
+    }
+
+    /// Bytes charged for it.
+    pub(super) fn footprint(&self) -> u64 {
+        self.body.len() as u64 + OVERHEAD
+    }
+
+    pub(super) fn is_expired(&self, now: Instant) -> bool {
+        self.head.expires <= now
+    }
+
+    /// Seconds left of its Message Expiry Interval, rounded up: it never reads 0 while alive.
+    /// `[MQTT-3.3.2-6]`
+    pub(super) fn seconds_left(&self, now: Instant) -> Option<u32> {
+        if self.head.expires == Instant::NEVER {
+            return None;
+        }
+        let micros = self.head.expires.since(now).as_micros();
+        Some(u32::try_from(micros.div_ceil(1_000_000)).unwrap_or(u32::MAX))
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        self.ledger.0.fetch_sub(self.footprint(), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,93 @@
+//! The memory budget of a shard: who is slowed down, refused and shed as it is used up.
+
+use core::time::Duration;
+
+use super::conn::Conn;
+use super::queue::PLACE;
+use super::slots::Key;
+use super::timers::Timer;
+use super::{Broker, DropReason, Event};
+use crate::time::Instant;
+
+/// Per cent of the budget from which publishers are slowed down.
+const SLOW: u64 = 80;
+/// Per cent from which nothing new is taken that would stay.
+const FULL: u64 = 95;
+/// A slowed connection is read once in this time: slow, but never shut, since it may owe
+/// acknowledgements that set memory free.
+const BEAT: Duration = Duration::from_millis(100);
+/// Pressure for longer than this makes the largest queues shed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Broker {
+    /// Bytes charged to the budget.
+    pub(super) fn used(&self) -> u64 {
+        self.ledger.bytes() + self.held + self.places * PLACE
+    }
+
+    fn above(&self, percent: u64) -> bool {
+        self.used() > self.config.shard_budget / 100 * percent
+    }
+
+    /// Whether nothing new can be taken.
+    pub(super) fn is_full(&self) -> bool {
+        self.above(FULL)
+    }
+
+    /// After input: stops reading until the next beat while memory is short.
+    pub(super) fn pace(&mut self, now: Instant, key: Key, conn: &mut Conn) {
+        if conn.paced || !self.above(SLOW) {
+            return;
+        }
+        conn.paced = true;
+        if self.paced.is_empty() {
+            self.timers.once(Timer::Pace, now + BEAT);
+        }
+        self.paced.push(key);
+        if self.pressed.is_none() {
+            self.pressed = Some(now);
+            self.timers.once(Timer::Shed, now + PATIENCE);
+            self.pressure_event(true);
+        }
+    }
+
+    fn pressure_event(&mut self, on: bool) {
+        let (used, budget) = (self.used(), self.config.shard_budget);
+        self.event(Event::Pressure { used, budget, on });
+    }
+
+    /// The beat: everyone is read once more.
+    pub(super) fn unpace(&mut self, now: Instant) {
+        for key in core::mem::take(&mut self.paced) {
+            let Some(mut conn) = self.conns.take(key) else { continue };
+            conn.paced = false;
+            if !conn.closing {
+                self.set_reading(now, key, &mut conn);
+            }
+            self.conns.put(key, conn);
+        }
+    }
+
+    /// Pressure has lasted: the session with the longest queue loses the older half of it.
+    pub(super) fn shed(&mut self, now: Instant) {
+        if !self.above(SLOW) {
+            self.pressed = None;
+            self.pressure_event(false);
+            return;
+        }
+        self.timers.once(Timer::Shed, now + Duration::from_secs(1));
+        let bytes = |key: Key| self.sessions.get(key).map_or(0, |s| s.queue.bytes());
+        let Some(largest) = self.sessions.keys().max_by_key(|key| bytes(*key)) else { return };
+        let goal = bytes(largest) / 2;
+        while let Some(session) = self.sessions.get_mut(largest) {
+            if session.queue.bytes() <= goal {
+                break;
+            }
+            let plain = session.queue.pop_plain(&mut self.pool);
+            let Some(copy) = plain.or_else(|| session.queue.pop_acked(&mut self.pool)) else {
+                break;
+            };
+            self.unqueue(largest, &copy, DropReason::OutOfBudget);
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Messages in: from a client's PUBLISH to the sessions that are to have it.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::acks::ack;
+use super::fanout::Job;
+use super::message::{Body, Head, Message, MessageId};
+use super::receive::{Step, step};
+use super::slots::Key;
+use super::{Broker, DisconnectReason, DropReason};
+use crate::codec::{
+    Packet, Property, PropertyId, ProtocolError, Publish, Qos, ReasonCode, Version,
+};
+use crate::connection::Negotiated;
+use crate::session::Verdict;
+use crate::time::Instant;
+use crate::topic::TopicName;
+
+/// A message before it is known whether anybody wants it.
+pub(super) struct Draft<'d> {
+    pub(super) topic: &'d str,
+    pub(super) qos: Qos,
+    pub(super) retain: bool,
+    /// Without payload: clears the retained message.
+    pub(super) empty: bool,
+    /// Message Expiry Interval in seconds.
+    pub(super) expiry: Option<u32>,
+    pub(super) publisher: Option<&'d Arc<str>>,
+    /// The connection whose input waits while the message is handed out.
+    pub(super) source: Option<Key>,
+}
+
+/// What became of it.
+pub(super) struct Published {
+    /// Sessions that are to have it.
+    pub(super) receivers: usize,
+    /// Not all have it yet; the source waits.
+    pub(super) job: bool,
+}
+
+impl Broker {
+    pub(super) fn publish_in(
+        &mut self,
+        now: Instant,
+        key: Key,
+        session_key: Key,
+        negotiated: &Negotiated,
+        publish: &Publish<'_>,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        self.stats.messages_received[publish.qos as usize] += 1;
+        let Some(session) = self.sessions.get_mut(session_key) else { return Step::Next };
+        let client_id = session.client_id.clone();
+        let mut refused = None;
+        if let Some(id) = publish.packet_id {
+            match session.inbound.publish(id, publish.qos) {
+                Verdict::New => {}
+                Verdict::Repeat => {
+                    // [MQTT-4.3.3-10]: answered again, not delivered again.
+                    let again = Packet::Pubrec(ack(id, ReasonCode::Success));
+                    return step(self.send(negotiated, &again, out));
+                }
+                Verdict::OverQuota => {
+                    let error =
+                        ProtocolError::new(ReasonCode::ReceiveMaximumExceeded, "MQTT-3.3.4-7");
+                    return Step::Close(DisconnectReason::Protocol(error), Some(error.reason));
+                }
+                Verdict::Full => refused = Some(ReasonCode::QuotaExceeded),
+            }
+        }
+        if refused.is_none() {
+            refused = self.admit(publish);
+        }
+        let (reason, job) = match refused {
+            Some(reason) => {
+                if let Some(close) =
+                    self.refused_publish(&client_id, reason, publish, negotiated.version)
+                {
+                    return close;
+                }
+                (reason, false)
+            }
+            None => {
+                let expiry = match publish.properties.is_empty() {
+                    true => None,
+                    false => publish.properties.find(PropertyId::MessageExpiryInterval),
+                };
+                let draft = Draft {
+                    topic: publish.topic,
+                    qos: publish.qos,
+                    retain: publish.retain,
+                    empty: publish.payload.is_empty(),
+                    expiry: expiry.and_then(|property| match property {
+                        Property::MessageExpiryInterval(secs) => Some(secs),
+                        _ => None,
+                    }),
+                    publisher: Some(&client_id),
+                    source: Some(key),
+                };
+                let body = || Body::new(publish.topic, publish.properties, publish.payload);
+                let published = self.publish(now, &draft, body);
+                let reason = match published.receivers {
+                    0 => ReasonCode::NoMatchingSubscribers,
+                    _ => ReasonCode::Success,
+                };
+                (reason, published.job)
+            }
+        };
+        match self.answer_publish(session_key, negotiated, publish, reason, out) {
+            Step::Next if job => Step::Job,
+            answered => answered,
+        }
+    }
+
+    /// Takes ownership, or says why not. `[MQTT-4.3.2-4]`
+    fn answer_publish(
+        &mut self,
+        session: Key,
+        negotiated: &Negotiated,
+        publish: &Publish<'_>,
+        reason: ReasonCode,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let Some(id) = publish.packet_id else { return Step::Next };
+        if let Some(session) = self.sessions.get_mut(session) {
+            match publish.qos {
+                Qos::ExactlyOnce if reason.is_error() && negotiated.version == Version::V5 => {
+                    session.inbound.refuse(id);
+                }
+                Qos::ExactlyOnce => {}
+                _ => session.inbound.puback_sent(),
+            }
+        }
+        let packet = match publish.qos {
+            Qos::ExactlyOnce => Packet::Pubrec(ack(id, reason)),
+            _ => Packet::Puback(ack(id, reason)),
+        };
+        step(self.send(negotiated, &packet, out))
+    }
+
+    /// Whether a client's message may be published; the reason if not.
+    fn admit(&self, publish: &Publish<'_>) -> Option<ReasonCode> {
+        let topic = publish.topic;
+        if topic.starts_with('$') && is_reserved(topic) {
+            return Some(ReasonCode::TopicNameInvalid);
+        }
+        if TopicName::new(topic, self.config.max_topic_levels).is_err() {
+            return Some(ReasonCode::TopicNameInvalid);
+        }
+        self.is_full().then_some(ReasonCode::QuotaExceeded)
+    }
+
+    /// A refusal that an older version has no packet for ends the connection, except for reserved
+    /// topics, which are taken and go nowhere. `[v4:MQTT-3.3.5-2]`
+    fn refused_publish(
+        &mut self,
+        client_id: &Arc<str>,
+        reason: ReasonCode,
+        publish: &Publish<'_>,
+        version: Version,
+    ) -> Option<Step> {
+        if reason == ReasonCode::QuotaExceeded {
+            self.dropped_event(client_id.clone(), publish.qos, DropReason::OutOfBudget, 1);
+            if version < Version::V5 && publish.qos > Qos::AtMostOnce {
+                return Some(Step::Close(DisconnectReason::OutOfBudget, None));
+            }
+            return None;
+        }
+        if version < Version::V5 && !is_reserved(publish.topic) {
+            let error = ProtocolError::new(reason, "MQTT-4.7.3-3");
+            return Some(Step::Close(DisconnectReason::Protocol(error), None));
+        }
+        None
+    }
+
+    /// Publishes to all sessions with a matching subscription, and retains. Copies nothing while
+    /// nobody wants it. `[MQTT-4.5.0-1]`
+    pub(super) fn publish(
+        &mut self,
+        now: Instant,
+        draft: &Draft<'_>,
+        body: impl FnOnce() -> Body,
+    ) -> Published {
+        let mut targets = core::mem::take(&mut self.targets);
+        targets.clear();
+        self.find_targets(draft, &mut targets);
+        let keep = draft.retain && !draft.empty && self.config.retain_available;
+        if draft.retain && draft.empty {
+            // [MQTT-3.3.1-6]
+            self.retained.remove(draft.topic);
+        }
+        let receivers = targets.len();
+        let mut job = false;
+        if receivers > 0 || keep {
+            let head = Head {
+                id: self.next_message_id(),
+                qos: draft.qos,
+                retain: draft.retain,
+                expires: match draft.expiry {
+                    Some(secs) => now.after_secs(u64::from(secs)),
+                    None => Instant::NEVER,
+                },
+                publisher: draft.publisher.cloned(),
+            };
+            let message = Message::new(body(), head, &self.ledger);
+            if keep {
+                self.retain(&message);
+            }
+            job = self.hand_out(now, draft.source, message, &mut targets);
+        }
+        if targets.capacity() <= 64 * 1024 {
+            self.targets = targets;
+        }
+        Published { receivers, job }
+    }
+
+    fn next_message_id(&mut self) -> MessageId {
+        self.next_message += 1;
+        MessageId { epoch: self.boot.epoch, shard: 0, sequence: self.next_message }
+    }
+
+    /// Stores the topic's retained message. `[MQTT-3.3.1-5]`
+    fn retain(&mut self, message: &Arc<Message>) {
+        let head = &message.head;
+        let expires = (head.expires != Instant::NEVER).then_some(head.expires);
+        let full = self.is_full();
+        let stored = !full
+            && self
+                .retained
+                .set(message.topic(), message.clone(), message.footprint(), expires)
+                .1
+                .is_ok();
+        if full {
+            // The old value is not true any more.
+            self.retained.remove(message.topic());
+        }
+        if !stored {
+            let publisher = head.publisher.clone().unwrap_or_else(|| Arc::from(""));
+            self.dropped_event(publisher, head.qos, DropReason::RetainedFull, 1);
+        }
+        self.arm_retained();
+    }
+
+    /// Delivers to the first slice of targets; the rest waits as a job. True if it does.
+    fn hand_out(
+        &mut self,
+        now: Instant,
+        source: Option<Key>,
+        message: Arc<Message>,
+        targets: &mut Vec<super::fanout::Target>,
+    ) -> bool {
+        let rest = targets.split_off(targets.len().min(super::fanout::SLICE));
+        for target in targets.drain(..) {
+            self.deliver(now, &message, target);
+        }
+        if rest.is_empty() {
+            return false;
+        }
+        self.held += Job::footprint(&rest);
+        self.jobs.push_back(Job::Deliver { source, message, targets: rest, next: 0 });
+        true
+    }
+}
+
+/// Topics clients may not publish to.
+pub(super) fn is_reserved(topic: &str) -> bool {
+    ["$SYS", "$share"].iter().any(|reserved| {
+        topic.strip_prefix(reserved).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
+}

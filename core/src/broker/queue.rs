@@ -1,0 +1,262 @@
+//! Messages waiting for one session.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+
+use super::message::Message;
+use crate::codec::Qos;
+use crate::time::Instant;
+
+/// Bytes charged for a place in a queue beside its message.
+pub(super) const PLACE: u64 = 48;
+
+/// Subscription Identifiers of a copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ids {
+    /// One, or 0 for none.
+    One(u32),
+    /// Of several subscriptions that match.
+    Many(Box<[u32]>),
+}
+
+impl Ids {
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
+        let ids = match self {
+            Self::One(0) => &[],
+            Self::One(id) => core::slice::from_ref(id),
+            Self::Many(ids) => &ids[..],
+        };
+        ids.iter().copied()
+    }
+
+    pub(super) fn push(&mut self, id: u32) {
+        if id == 0 {
+            return;
+        }
+        *self = match self {
+            Self::One(0) => Self::One(id),
+            _ => Self::Many(self.iter().chain([id]).collect()),
+        };
+    }
+}
+
+/// No group.
+pub(super) const NO_GROUP: u32 = u32::MAX;
+
+/// A copy of a message for one session.
+#[derive(Clone, Debug)]
+pub(super) struct Copy {
+    pub(super) message: Arc<Message>,
+    pub(super) ids: Ids,
+    /// Shared subscription it came by, or [`NO_GROUP`].
+    pub(super) group: u32,
+    /// The lower of published and granted.
+    pub(super) qos: Qos,
+    /// RETAIN as it is to be sent.
+    pub(super) retain: bool,
+}
+
+/// A copy, and its place among the copies of the session.
+#[derive(Debug)]
+struct Place {
+    copy: Copy,
+    sequence: u32,
+}
+
+/// Two queues, so that QoS 0 need not wait for the window; one order as long as it is open.
+#[derive(Debug)]
+pub(super) struct Queue {
+    plain: VecDeque<Place>,
+    acked: VecDeque<Place>,
+    bytes: u64,
+    sequence: u32,
+    /// Nothing in the queue expires before.
+    next_expiry: Instant,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            plain: VecDeque::new(),
+            acked: VecDeque::new(),
+            bytes: 0,
+            sequence: 0,
+            next_expiry: Instant::NEVER,
+        }
+    }
+}
+
+/// Memory of empty queues, so that a busy session does not allocate for each message.
+#[derive(Debug, Default)]
+pub(super) struct Pool(alloc::vec::Vec<VecDeque<Place>>);
+
+impl Pool {
+    /// Queues kept, and places of each: 64 x 1,024 x 48 bytes at most.
+    const KEPT: usize = 64;
+    const PLACES: usize = 1024;
+
+    fn take(&mut self) -> VecDeque<Place> {
+        self.0.pop().unwrap_or_default()
+    }
+
+    fn give(&mut self, queue: VecDeque<Place>) {
+        if queue.capacity() > 0 && self.0.len() < Self::KEPT && queue.capacity() <= Self::PLACES {
+            self.0.push(queue);
+        }
+    }
+}
+
+impl Queue {
+    pub(super) fn len(&self) -> usize {
+        self.plain.len() + self.acked.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.plain.is_empty() && self.acked.is_empty()
+    }
+
+    /// Bytes of the messages, each at full size.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn push(&mut self, copy: Copy, pool: &mut Pool) {
+        self.bytes += copy.message.footprint();
+        self.next_expiry = self.next_expiry.min(copy.message.head.expires);
+        let queue = if copy.qos == Qos::AtMostOnce { &mut self.plain } else { &mut self.acked };
+        if queue.capacity() == 0 {
+            *queue = pool.take();
+        }
+        queue.push_back(Place { copy, sequence: self.sequence });
+        self.sequence = self.sequence.wrapping_add(1);
+    }
+
+    /// The next copy to send: the oldest, or the oldest of QoS 0 while the `window` is shut.
+    pub(super) fn front(&self, window: bool) -> Option<&Copy> {
+        self.front_queue(window).and_then(|queue| queue.front()).map(|place| &place.copy)
+    }
+
+    fn front_queue(&self, window: bool) -> Option<&VecDeque<Place>> {
+        match (self.plain.front(), self.acked.front()) {
+            (_, None) => Some(&self.plain),
+            (None, Some(_)) if window => Some(&self.acked),
+            (None, Some(_)) => None,
+            (Some(_), Some(_)) if !window => Some(&self.plain),
+            (Some(plain), Some(acked)) => {
+                let behind = plain.sequence.wrapping_sub(acked.sequence) as i32;
+                Some(if behind < 0 { &self.plain } else { &self.acked })
+            }
+        }
+    }
+
+    /// Takes what [`Queue::front`] shows.
+    pub(super) fn pop(&mut self, window: bool, pool: &mut Pool) -> Option<Copy> {
+        let plain = core::ptr::eq(self.front_queue(window)?, &raw const self.plain);
+        if plain { self.pop_plain(pool) } else { self.pop_acked(pool) }
+    }
+
+    /// Takes the oldest copy of QoS 0.
+    pub(super) fn pop_plain(&mut self, pool: &mut Pool) -> Option<Copy> {
+        Self::pop_from(&mut self.plain, &mut self.bytes, pool)
+    }
+
+    /// Takes the oldest copy of QoS 1 or 2.
+    pub(super) fn pop_acked(&mut self, pool: &mut Pool) -> Option<Copy> {
+        Self::pop_from(&mut self.acked, &mut self.bytes, pool)
+    }
+
+    fn pop_from(queue: &mut VecDeque<Place>, bytes: &mut u64, pool: &mut Pool) -> Option<Copy> {
+        let place = queue.pop_front()?;
+        *bytes -= place.copy.message.footprint();
+        if queue.is_empty() {
+            pool.give(core::mem::take(queue));
+        }
+        Some(place.copy)
+    }
+
+    /// Removes what has expired; calls `dropped` for each. Looks only when something can have.
+    pub(super) fn expire(&mut self, now: Instant, dropped: &mut dyn FnMut(Copy)) {
+        if now < self.next_expiry {
+            return;
+        }
+        self.next_expiry = Instant::NEVER;
+        for queue in [&mut self.plain, &mut self.acked] {
+            for _ in 0..queue.len() {
+                let Some(place) = queue.pop_front() else { break };
+                let message = &place.copy.message;
+                if message.is_expired(now) {
+                    self.bytes -= message.footprint();
+                    dropped(place.copy);
+                } else {
+                    self.next_expiry = self.next_expiry.min(message.head.expires);
+                    queue.push_back(place);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::super::message::{Body, Head, Ledger, MessageId};
+    use super::*;
+    use crate::codec::Properties;
+
+    fn copy(ledger: &Ledger, qos: Qos, payload: &[u8], expires: Instant) -> Copy {
+        let head = Head { id: MessageId::default(), qos, retain: false, expires, publisher: None };
+        let message = Message::new(Body::new("t", Properties::EMPTY, payload), head, ledger);
+        Copy { message, ids: Ids::One(0), group: NO_GROUP, qos, retain: false }
+    }
+
+    fn drain(queue: &mut Queue, window: bool, pool: &mut Pool) -> Vec<u8> {
+        core::iter::from_fn(|| queue.pop(window, pool)).map(|c| c.message.payload()[0]).collect()
+    }
+
+    #[test]
+    fn one_order_while_the_window_is_open_and_qos_0_passes_while_it_is_shut() {
+        let (ledger, mut pool) = (Ledger::default(), Pool::default());
+        let mut queue = Queue::default();
+        let qos = [1, 0, 2, 0, 1].map(|bits| Qos::from_bits(bits).unwrap());
+        for (i, qos) in (0u8..).zip(qos) {
+            queue.push(copy(&ledger, qos, &[i], Instant::NEVER), &mut pool);
+        }
+        assert_eq!(queue.front(true).unwrap().message.payload(), [0]);
+        assert_eq!(drain(&mut queue, false, &mut pool), [1, 3]);
+        assert!(queue.front(false).is_none());
+        assert_eq!(drain(&mut queue, true, &mut pool), [0, 2, 4]);
+        assert_eq!((queue.bytes(), ledger.bytes()), (0, 0));
+        for (i, qos) in (0u8..).zip(qos) {
+            queue.push(copy(&ledger, qos, &[i], Instant::NEVER), &mut pool);
+        }
+        assert_eq!(drain(&mut queue, true, &mut pool), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn what_has_expired_leaves_and_the_rest_keeps_its_order() {
+        let (ledger, mut pool) = (Ledger::default(), Pool::default());
+        let mut queue = Queue::default();
+        for (i, seconds) in [5, u64::MAX, 3, 9].into_iter().enumerate() {
+            let expires = Instant::ZERO.after_secs(seconds);
+            queue.push(copy(&ledger, Qos::AtLeastOnce, &[i as u8], expires), &mut pool);
+        }
+        let mut gone = Vec::new();
+        queue.expire(Instant::ZERO.after_secs(2), &mut |c| gone.push(c.message.payload()[0]));
+        assert!(gone.is_empty());
+        queue.expire(Instant::ZERO.after_secs(5), &mut |c| gone.push(c.message.payload()[0]));
+        assert_eq!(gone, [0, 2]);
+        assert_eq!(drain(&mut queue, true, &mut pool), [1, 3]);
+        assert_eq!(ledger.bytes(), 0);
+    }
+
+    #[test]
+    fn identifiers_are_kept_in_order_with_duplicates() {
+        let mut ids = Ids::One(0);
+        for id in [0, 7, 0, 3, 7] {
+            ids.push(id);
+        }
+        assert_eq!(ids.iter().collect::<Vec<_>>(), [7, 3, 7]);
+    }
+}

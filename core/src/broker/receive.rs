@@ -1,0 +1,237 @@
+//! Bytes in: packets, one after the other, and what holds them up.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::conn::{Conn, Pending, Waiting};
+use super::slots::Key;
+use super::{AuthRequest, Broker, ConnId, DisconnectReason, Effect};
+use crate::codec::{Packet, ReasonCode};
+use crate::connection::server::{Failure, Received};
+use crate::connection::{Negotiated, SendError};
+use crate::time::Instant;
+
+/// How a connection goes on after a packet.
+pub(super) enum Step {
+    /// With the next one.
+    Next,
+    /// When its fan-out job is done.
+    Job,
+    /// When the driver has decided about it.
+    Decide(Option<Box<Pending>>, Box<AuthRequest>),
+    /// Not: CONNACK with this reason.
+    Refuse(ReasonCode),
+    /// Not: DISCONNECT with this reason, if one is due.
+    Close(DisconnectReason, Option<ReasonCode>),
+}
+
+/// Memory a spare buffer may hold, and how many are kept: 1 MiB in all.
+const SPARE: (usize, usize) = (16 * 1024, 64);
+
+impl Broker {
+    pub(super) fn receive(&mut self, now: Instant, key: Key, bytes: &[u8]) {
+        let Some(mut conn) = self.conns.take(key) else { return };
+        self.stats.bytes_received_total += bytes.len() as u64;
+        if conn.waiting != Waiting::Nothing {
+            // The driver had read before it was told not to.
+            conn.unread.extend_from_slice(bytes);
+        } else if !conn.closing {
+            self.process(now, key, &mut conn, bytes);
+        }
+        self.conns.put(key, conn);
+    }
+
+    /// Goes on with what waited.
+    pub(super) fn resume(&mut self, now: Instant, key: Key) {
+        let Some(mut conn) = self.conns.take(key) else { return };
+        conn.waiting = Waiting::Nothing;
+        let unread = core::mem::take(&mut conn.unread);
+        if !conn.closing {
+            self.process(now, key, &mut conn, &unread);
+        }
+        self.conns.put(key, conn);
+    }
+
+    fn process(&mut self, now: Instant, key: Key, conn: &mut Conn, bytes: &[u8]) {
+        if conn.out.capacity() == 0 {
+            conn.out = self.buffers.pop().unwrap_or_default();
+        }
+        self.wake_current = false;
+        let mut input = bytes;
+        loop {
+            let negotiated = conn.machine.negotiated();
+            let Some(received) = conn.machine.next(now, &mut input, &mut conn.out) else { break };
+            let step = self.packet(now, key, conn.session, &negotiated, received, &mut conn.out);
+            match step {
+                Step::Next => {}
+                Step::Job => {
+                    conn.waiting = Waiting::Job;
+                    break;
+                }
+                Step::Decide(pending, request) => {
+                    conn.pending = pending;
+                    conn.waiting = Waiting::Verdict;
+                    let conn = ConnId::of(key);
+                    self.effects.push_back(Effect::Authenticate { conn, request });
+                    break;
+                }
+                Step::Refuse(reason) => {
+                    self.refuse(now, key, conn, reason);
+                    break;
+                }
+                Step::Close(why, reason) => {
+                    self.shut(now, key, conn, why, reason);
+                    break;
+                }
+            }
+        }
+        if conn.waiting != Waiting::Nothing {
+            conn.unread.extend_from_slice(input);
+        }
+        self.finish(now, key, conn);
+    }
+
+    /// What every handling of a connection ends with: limits, accounts, memory, effects.
+    pub(super) fn finish(&mut self, now: Instant, key: Key, conn: &mut Conn) {
+        if conn.out.len() > self.config.max_outbound_bytes as usize && !conn.closing {
+            let reason = Some(ReasonCode::QuotaExceeded);
+            self.shut(now, key, conn, DisconnectReason::SlowConsumer, reason);
+        }
+        if conn.out.is_empty() {
+            self.spare(core::mem::take(&mut conn.out));
+        }
+        if !conn.said && (!conn.out.is_empty() || self.wake_current) {
+            conn.said = true;
+            self.effects.push_back(Effect::Transmit(ConnId::of(key)));
+        }
+        self.wake_current = false;
+        let charged = conn.footprint();
+        self.held = self.held + charged - conn.charged;
+        conn.charged = charged;
+        if !conn.closing {
+            self.pace(now, key, conn);
+            self.set_reading(now, key, conn);
+        }
+    }
+
+    /// Keeps a buffer for the next connection that needs one.
+    pub(super) fn spare(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() > 0 && buffer.capacity() <= SPARE.0 && self.buffers.len() < SPARE.1 {
+            buffer.clear();
+            self.buffers.push(buffer);
+        }
+    }
+
+    pub(super) fn set_reading(&mut self, now: Instant, key: Key, conn: &mut Conn) {
+        let on = conn.waiting == Waiting::Nothing && !conn.paced;
+        if on != conn.reading {
+            conn.reading = on;
+            conn.machine.suspend(now, !on);
+            self.effects.push_back(Effect::Reading { conn: ConnId::of(key), on });
+            let at = conn.machine.poll_timeout().unwrap_or(Instant::NEVER);
+            self.rearm_conn(key, conn, at);
+        }
+    }
+
+    /// Appends a packet for the client, and counts it.
+    pub(super) fn send(
+        &mut self,
+        negotiated: &Negotiated,
+        packet: &Packet<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SendError> {
+        negotiated.send(packet, out)?;
+        self.stats.packets_sent[usize::from(packet.packet_type())] += 1;
+        Ok(())
+    }
+
+    fn packet(
+        &mut self,
+        now: Instant,
+        key: Key,
+        session: Option<Key>,
+        negotiated: &Negotiated,
+        received: Received<'_>,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let count = |broker: &mut Self, kind: usize| broker.stats.packets_received[kind] += 1;
+        match received {
+            Received::Connect(connect) => {
+                count(self, 1);
+                return self.connect(&connect);
+            }
+            Received::Auth(auth) => {
+                count(self, 15);
+                return self.auth(key, negotiated, session.is_some(), &auth);
+            }
+            Received::Failed(failure) => return Step::Close(reason_of(failure), None),
+            _ => {}
+        }
+        let Some(session) = session else {
+            // Only DISCONNECT is left while enhanced authentication is under way.
+            return Step::Close(DisconnectReason::Client(ReasonCode::Success), None);
+        };
+        match received {
+            Received::Publish(publish) => {
+                count(self, 3);
+                self.publish_in(now, key, session, negotiated, &publish, out)
+            }
+            Received::Puback(ack) => {
+                count(self, 4);
+                self.puback(session, negotiated, &ack)
+            }
+            Received::Pubrec(ack) => {
+                count(self, 5);
+                self.pubrec(session, negotiated, &ack, out)
+            }
+            Received::Pubrel(ack) => {
+                count(self, 6);
+                self.pubrel(session, negotiated, &ack, out)
+            }
+            Received::Pubcomp(ack) => {
+                count(self, 7);
+                self.pubcomp(session, negotiated, &ack)
+            }
+            Received::Subscribe(subscribe) => {
+                count(self, 8);
+                self.subscribe(now, session, negotiated, &subscribe, out)
+            }
+            Received::Unsubscribe(unsubscribe) => {
+                count(self, 10);
+                self.unsubscribe(session, negotiated, &unsubscribe, out)
+            }
+            Received::Pingreq => {
+                count(self, 12);
+                step(self.send(negotiated, &Packet::Pingresp, out))
+            }
+            Received::Disconnect(disconnect) => {
+                count(self, 14);
+                self.disconnected_by_client(session, negotiated, &disconnect)
+            }
+            Received::Connect(_) | Received::Auth(_) | Received::Failed(_) => Step::Next,
+        }
+    }
+}
+
+/// Goes on after an answer was sent. One that the client's Maximum Packet Size forbids, and that
+/// it waits for, leaves nothing but to close.
+pub(super) fn step(sent: Result<(), SendError>) -> Step {
+    match sent {
+        Ok(()) => Step::Next,
+        Err(_) => Step::Close(
+            DisconnectReason::Protocol(crate::codec::ProtocolError::new(
+                ReasonCode::PacketTooLarge,
+                "MQTT-3.1.2-24",
+            )),
+            Some(ReasonCode::PacketTooLarge),
+        ),
+    }
+}
+
+pub(super) fn reason_of(failure: Failure) -> DisconnectReason {
+    match failure {
+        Failure::Protocol(error) => DisconnectReason::Protocol(error),
+        Failure::ConnectTimeout => DisconnectReason::ConnectTimeout,
+        Failure::KeepAliveTimeout => DisconnectReason::KeepAliveTimeout,
+    }
+}

@@ -1,0 +1,291 @@
+//! SUBSCRIBE and UNSUBSCRIBE, and retained messages for new subscriptions.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::fanout::{GROUP, Job};
+use super::message::Message;
+use super::queue::{Copy, Ids, NO_GROUP};
+use super::receive::{Step, step};
+use super::session::{Attached, Options, SUBSCRIPTION, Subscription, Walk};
+use super::slots::Key;
+use super::transmit::WALK_BELOW;
+use super::{Broker, DisconnectReason};
+use crate::codec::{
+    Packet, Properties, Property, PropertyId, ProtocolError, Qos, ReasonCode, ReasonCodes,
+    RetainHandling, Suback, Subscribe, SubscriptionOptions, Unsuback, Unsubscribe, Version,
+};
+use crate::connection::Negotiated;
+use crate::time::Instant;
+use crate::topic::{Cursor, Member, TopicFilter, split_share};
+
+/// Entries of the retained store looked at in one go.
+const WALK_STEPS: usize = 2048;
+
+impl Broker {
+    pub(super) fn subscribe(
+        &mut self,
+        now: Instant,
+        key: Key,
+        negotiated: &Negotiated,
+        subscribe: &Subscribe<'_>,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let identifier = match subscribe.properties.find(PropertyId::SubscriptionIdentifier) {
+            Some(Property::SubscriptionIdentifier(id)) => id,
+            _ => 0,
+        };
+        if let Some(error) = self.forbidden(negotiated.version, subscribe) {
+            return Step::Close(DisconnectReason::Protocol(error), Some(error.reason));
+        }
+        let mut reasons = core::mem::take(&mut self.reasons);
+        reasons.clear();
+        for (filter, options) in subscribe.filters.iter() {
+            // [MQTT-3.8.4-5]: as if each came in a packet of its own.
+            let reason =
+                match self.subscribe_one(key, negotiated.version, filter, options, identifier) {
+                    Ok(granted) => granted,
+                    // [U311] 3.1 knows no failure code: granted in name, not in fact.
+                    Err(_) if negotiated.version == Version::V31 => granted(options.qos),
+                    Err(reason) => reason,
+                };
+            reasons.push(reason);
+        }
+        let suback = Packet::Suback(Suback {
+            packet_id: subscribe.packet_id,
+            properties: Properties::EMPTY,
+            reasons: ReasonCodes::list(&reasons),
+        });
+        let sent = self.send(negotiated, &suback, out);
+        self.reasons = reasons;
+        self.walk(now, key);
+        step(sent)
+    }
+
+    /// What makes the whole SUBSCRIBE an error.
+    fn forbidden(&self, version: Version, subscribe: &Subscribe<'_>) -> Option<ProtocolError> {
+        for (filter, options) in subscribe.filters.iter() {
+            match self.check_filter(filter) {
+                Err(()) if version < Version::V5 => {
+                    return Some(ProtocolError::malformed("MQTT-4.7.1-1"));
+                }
+                Ok(Some(_)) if options.no_local => {
+                    return Some(ProtocolError::protocol("MQTT-3.8.3-4"));
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// The filter proper if it is a shared one, `None` if it is not.
+    fn check_filter<'f>(&self, filter: &'f str) -> Result<Option<&'f str>, ()> {
+        let shared = split_share(filter).map_err(|_| ())?.map(|(_, filter)| filter);
+        TopicFilter::new(shared.unwrap_or(filter), self.config.max_topic_levels).map_err(|_| ())?;
+        Ok(shared)
+    }
+
+    fn subscribe_one(
+        &mut self,
+        key: Key,
+        version: Version,
+        filter: &str,
+        options: SubscriptionOptions,
+        identifier: u32,
+    ) -> Result<ReasonCode, ReasonCode> {
+        let shared = self.check_filter(filter).map_err(|()| ReasonCode::TopicFilterInvalid)?;
+        let full = self.is_full();
+        let Some(session) = self.sessions.get(key) else {
+            return Err(ReasonCode::UnspecifiedError);
+        };
+        let exists = session.find(filter).is_ok();
+        if !exists
+            && (full || session.subscriptions.len() >= self.config.max_subscriptions as usize)
+        {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        // A bridge wants neither its own messages back nor RETAIN taken off.
+        let bridge = session.bridge && version < Version::V5;
+        let options = SubscriptionOptions {
+            qos: options.qos.min(self.config.max_qos),
+            no_local: (options.no_local || bridge) && shared.is_none(),
+            retain_as_published: options.retain_as_published || bridge,
+            ..options
+        };
+        let packed = Options::new(options, identifier);
+        let filter = self.insert(key, filter, shared, packed);
+        // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11] [U5-058]
+        let retained = match options.retain_handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => !exists,
+            RetainHandling::DoNotSend => false,
+        };
+        if retained && shared.is_none() && !self.retained.is_empty() {
+            let cursor = Cursor::new(&filter, self.retained.sequence());
+            if let Some(session) = self.sessions.get_mut(key) {
+                session.walks.retain(|walk| walk.filter != filter);
+                session.walks.push_back(Walk { filter, options: packed, cursor });
+            }
+        }
+        Ok(granted(options.qos))
+    }
+
+    /// Adds or replaces a subscription. `[MQTT-3.8.4-3]`
+    fn insert(
+        &mut self,
+        key: Key,
+        filter: &str,
+        shared: Option<&str>,
+        options: Options,
+    ) -> Arc<str> {
+        let attached = self.sessions.get(key).is_some_and(|s| s.attached != Attached::Nothing);
+        let text: Arc<str> = match shared {
+            None => self.index.insert(filter, key.index, options.0).0,
+            Some(inner) => {
+                let member = Member { session: key.index, value: options.0 };
+                let joined = self.groups.join(filter, member, attached);
+                if joined.new {
+                    self.index.insert(inner, joined.group | GROUP, 0);
+                }
+                Arc::from(filter)
+            }
+        };
+        let Some(session) = self.sessions.get_mut(key) else { return text };
+        match session.find(filter) {
+            Ok(at) => session.subscriptions[at].options = options,
+            Err(at) => {
+                if session.subscriptions.is_empty() {
+                    session.subscriptions.reserve_exact(1);
+                }
+                session.subscriptions.insert(at, Subscription { filter: text.clone(), options });
+                self.held += SUBSCRIPTION + filter.len() as u64;
+                self.stats.subscriptions += 1;
+            }
+        }
+        text
+    }
+
+    pub(super) fn unsubscribe(
+        &mut self,
+        key: Key,
+        negotiated: &Negotiated,
+        unsubscribe: &Unsubscribe<'_>,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let version = negotiated.version;
+        let mut reasons = Vec::new();
+        for filter in unsubscribe.filters.iter() {
+            let reason = if self.check_filter(filter).is_err() {
+                if version < Version::V5 {
+                    let error = ProtocolError::malformed("MQTT-4.7.1-1");
+                    return Step::Close(DisconnectReason::Protocol(error), None);
+                }
+                ReasonCode::TopicFilterInvalid
+            } else if self.remove_subscription(key, filter) {
+                ReasonCode::Success
+            } else {
+                ReasonCode::NoSubscriptionExisted
+            };
+            if version == Version::V5 {
+                reasons.push(reason);
+            }
+        }
+        let unsuback = Packet::Unsuback(Unsuback {
+            packet_id: unsubscribe.packet_id,
+            properties: Properties::EMPTY,
+            reasons: ReasonCodes::list(&reasons),
+        });
+        step(self.send(negotiated, &unsuback, out))
+    }
+
+    /// Removes a subscription by its exact text. `[MQTT-3.10.4-1]` False if there was none.
+    fn remove_subscription(&mut self, key: Key, filter: &str) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else { return false };
+        let Ok(at) = session.find(filter) else { return false };
+        let removed = session.subscriptions.remove(at);
+        session.walks.retain(|walk| *walk.filter != *filter);
+        self.forget_subscription(key, &removed);
+        true
+    }
+
+    /// Takes a subscription out of index and groups.
+    pub(super) fn forget_subscription(&mut self, key: Key, subscription: &Subscription) {
+        let filter = &*subscription.filter;
+        match split_share(filter) {
+            Ok(Some((_, inner))) => {
+                if let Some(left) = self.groups.leave(filter, key.index)
+                    && left.empty
+                {
+                    self.index.remove(inner, left.group | GROUP);
+                }
+            }
+            _ => {
+                self.index.remove(filter, key.index);
+            }
+        }
+        self.held -= SUBSCRIPTION + filter.len() as u64;
+        self.stats.subscriptions -= 1;
+    }
+
+    /// Moves retained messages into the queue of a session while it has room.
+    pub(super) fn walk(&mut self, now: Instant, key: Key) {
+        let mut found: Vec<Arc<Message>> = Vec::new();
+        let mut steps = WALK_STEPS;
+        let most = WALK_BELOW.min(self.config.max_msg_queue as usize);
+        loop {
+            let Some(session) = self.sessions.get_mut(key) else { return };
+            session.walking = false;
+            let room = most.saturating_sub(session.queue.len());
+            if !session.is_attached() || room == 0 {
+                return;
+            }
+            let Some(walk) = session.walks.front_mut() else { return };
+            if steps == 0 {
+                session.walking = true;
+                self.jobs.push_back(Job::Walk(key));
+                return;
+            }
+            let options = walk.options;
+            let slice = steps.min(256);
+            steps -= slice;
+            let done = self.retained.walk(now, &mut walk.cursor, slice, &mut |_, message| {
+                found.push(message.clone());
+                found.len() < room
+            });
+            if done {
+                session.walks.pop_front();
+                if session.walks.is_empty() {
+                    session.walks.shrink_to_fit();
+                }
+            }
+            for message in found.drain(..) {
+                // [U5-037]: RETAIN is set, whatever Retain As Published says.
+                let qos = options.qos().min(message.head.qos);
+                let ids = Ids::One(options.identifier());
+                let copy = Copy { message, ids, group: NO_GROUP, qos, retain: true };
+                self.enqueue(now, key, copy);
+            }
+        }
+    }
+}
+
+fn granted(qos: Qos) -> ReasonCode {
+    match qos {
+        Qos::AtMostOnce => ReasonCode::Success,
+        Qos::AtLeastOnce => ReasonCode::GrantedQos1,
+        Qos::ExactlyOnce => ReasonCode::GrantedQos2,
+    }
+}
+
+impl Broker {
+    /// Subscribes a local session; the caller has checked nothing.
+    pub(super) fn subscribe_local(
+        &mut self,
+        key: Key,
+        filter: &str,
+        qos: Qos,
+    ) -> Result<ReasonCode, ReasonCode> {
+        let options = SubscriptionOptions { qos, ..SubscriptionOptions::default() };
+        self.subscribe_one(key, Version::V5, filter, options, 0)
+    }
+}

@@ -1,0 +1,101 @@
+//! PUBACK, PUBREC, PUBREL and PUBCOMP: one form, four tables of reason codes.
+
+use super::read::Reader;
+use super::reason::carrier;
+use super::write::Writer;
+use super::{
+    EncodeError, Frame, PacketId, Properties, PropertyPacket, ProtocolError, ReasonCode, Version,
+    check_flags, properties_len,
+};
+
+/// PUBACK, PUBREC, PUBREL or PUBCOMP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack<'a> {
+    /// Of the PUBLISH it belongs to. `[MQTT-2.2.1-5]`
+    pub packet_id: PacketId,
+    /// [`ReasonCode::Success`] before 5.0.
+    pub reason: ReasonCode,
+    /// 5.0 only.
+    pub properties: Properties<'a>,
+}
+
+/// Which reason codes a packet type may carry, and the rule that says so.
+const fn carried(packet_type: u8) -> (u16, &'static str) {
+    match packet_type {
+        4 => (carrier::PUBACK, "MQTT-3.4.2-1"),
+        5 => (carrier::PUBREC, "MQTT-3.5.2-1"),
+        6 => (carrier::PUBREL, "MQTT-3.6.2-1"),
+        _ => (carrier::PUBCOMP, "MQTT-3.7.2-1"),
+    }
+}
+
+impl<'a> Ack<'a> {
+    #[inline]
+    pub(super) fn decode(version: Version, frame: Frame<'a>) -> Result<Self, ProtocolError> {
+        check_flags(version, frame)?;
+        let mut reader = Reader(frame.body);
+        let packet_id = reader.packet_id()?;
+        let mut ack =
+            Self { packet_id, reason: ReasonCode::Success, properties: Properties::EMPTY };
+        if version < Version::V5 {
+            reader.end()?;
+            return Ok(ack);
+        }
+        // Reason code and properties may be left out. [U5-050]
+        if reader.is_empty() {
+            return Ok(ack);
+        }
+        let (packets, rule) = carried(frame.packet_type());
+        ack.reason = ReasonCode::from_u8(reader.u8()?)
+            .filter(|reason| reason.packets() & packets != 0)
+            .ok_or(ProtocolError::protocol(rule))?;
+        if !reader.is_empty() {
+            ack.properties = Properties::read(PropertyPacket::Ack, &mut reader)?;
+            reader.end()?;
+        }
+        Ok(ack)
+    }
+
+    pub(super) fn remaining(&self, version: Version, packet_type: u8) -> Result<u32, EncodeError> {
+        let properties = properties_len(version, PropertyPacket::Ack, self.properties)?;
+        if self.reason.packets() & carried(packet_type).0 == 0 {
+            return Err(EncodeError::Inconsistent);
+        }
+        Ok(match self.form(version) {
+            Form::Id => 2,
+            Form::Reason => 3,
+            Form::Full => 3 + properties,
+        })
+    }
+
+    fn form(&self, version: Version) -> Form {
+        if version < Version::V5 {
+            Form::Id
+        } else if !self.properties.is_empty() {
+            Form::Full
+        } else if self.reason == ReasonCode::Success {
+            Form::Id
+        } else {
+            Form::Reason
+        }
+    }
+
+    pub(super) fn encode(&self, version: Version, writer: &mut Writer<'_>) {
+        writer.packet_id(self.packet_id);
+        let form = self.form(version);
+        if form != Form::Id {
+            writer.u8(self.reason as u8);
+        }
+        if form == Form::Full {
+            self.properties.encode(writer);
+        }
+    }
+}
+
+/// How much is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Id,
+    Reason,
+    Full,
+}

@@ -1,0 +1,85 @@
+//! Topic aliases of one connection, a table for each direction. `[MQTT-3.3.2-7]`
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use crate::codec::{Property, PropertyId, ProtocolError, Publish, ReasonCode};
+
+/// Aliases set by the peer.
+#[derive(Debug, Default)]
+pub(super) struct AliasesIn {
+    topics: Vec<Option<Box<str>>>,
+}
+
+impl AliasesIn {
+    /// Gives the PUBLISH its topic back, and remembers a new mapping.
+    pub(super) fn resolve<'c>(
+        &'c mut self,
+        publish: Publish<'c>,
+        max: u16,
+    ) -> Result<Publish<'c>, ProtocolError> {
+        let Some(Property::TopicAlias(alias)) = publish.properties.find(PropertyId::TopicAlias)
+        else {
+            return Ok(publish);
+        };
+        if alias == 0 || alias > max {
+            // [U5-044] [MQTT-3.3.2-9]
+            return Err(ProtocolError::new(ReasonCode::TopicAliasInvalid, "MQTT-3.3.2-9"));
+        }
+        let at = usize::from(alias) - 1;
+        if publish.topic.is_empty() {
+            let topic = self.topics.get(at).and_then(|topic| topic.as_deref());
+            let topic = topic.ok_or(ProtocolError::protocol("U5-045"))?;
+            return Ok(Publish { topic, ..publish });
+        }
+        if self.topics.len() <= at {
+            self.topics.resize(at + 1, None);
+        }
+        // [U5-046]: a mapping may be replaced.
+        if self.topics[at].as_deref() != Some(publish.topic) {
+            self.topics[at] = Some(Box::from(publish.topic));
+        }
+        Ok(publish)
+    }
+
+    /// Bytes held.
+    pub(super) fn footprint(&self) -> usize {
+        self.topics.iter().map(|topic| 16 + topic.as_deref().map_or(0, str::len)).sum()
+    }
+}
+
+/// Aliases set towards the peer: the first topics sent, as many as it allows.
+#[derive(Debug, Default)]
+pub(crate) struct AliasesOut {
+    topics: Vec<Box<str>>,
+}
+
+/// How a topic is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alias {
+    /// In full.
+    None,
+    /// In full, with a new alias. Not set before [`AliasesOut::set`] says so: a packet that is
+    /// too large is dropped, and its mapping with it.
+    New(u16),
+    /// As this alias alone.
+    Known(u16),
+}
+
+impl AliasesOut {
+    /// How to send `topic` to a peer that allows `max` aliases. `[MQTT-3.1.2-26]`
+    pub(crate) fn find(&self, topic: &str, max: u16) -> Alias {
+        if let Some(at) = self.topics.iter().position(|known| **known == *topic) {
+            return Alias::Known(at as u16 + 1);
+        }
+        if self.topics.len() < usize::from(max) && topic.len() > 2 {
+            return Alias::New(self.topics.len() as u16 + 1);
+        }
+        Alias::None
+    }
+
+    /// The alias found as new for `topic` is on its way.
+    pub(crate) fn set(&mut self, topic: &str) {
+        self.topics.push(Box::from(topic));
+    }
+}

@@ -1,0 +1,82 @@
+//! Frames out of a byte stream, parsed where they lie; only an incomplete one is copied.
+
+use alloc::vec::Vec;
+
+use crate::codec::{Frame, ProtocolError, ReasonCode, header, split};
+
+/// Memory reserved at most on the word of a header alone, in bytes.
+const TRUST: usize = 16 * 1024;
+
+/// The beginning of a frame whose rest has not arrived. Owns memory only while there is one.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    bytes: Vec<u8>,
+    /// The frame is whole and was lent; its memory goes with the next call.
+    whole: bool,
+}
+
+impl Tail {
+    /// Bytes held.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Takes the next frame of at most `limit` bytes off `input`, or keeps what there is of it.
+    pub(super) fn frame<'c, 'i: 'c>(
+        &'c mut self,
+        input: &mut &'i [u8],
+        limit: u32,
+    ) -> Result<Option<Frame<'c>>, ProtocolError> {
+        self.release();
+        if self.bytes.is_empty() {
+            if let Some((frame, used)) = split(input, limit)? {
+                *input = &input[used..];
+                return Ok(Some(frame));
+            }
+            self.bytes.extend_from_slice(input);
+            *input = &[];
+            return Ok(None);
+        }
+        let header = loop {
+            if let Some(header) = header(&self.bytes)? {
+                break header;
+            }
+            let Some((first, rest)) = input.split_first() else { return Ok(None) };
+            self.bytes.push(*first);
+            *input = rest;
+        };
+        if header.total() > limit {
+            return Err(ProtocolError::new(ReasonCode::PacketTooLarge, "MQTT-3.2.2-15"));
+        }
+        let missing = header.total() as usize - self.bytes.len();
+        let (now, later) = input.split_at(missing.min(input.len()));
+        // A peer that only claims a large frame shall not make us reserve it.
+        if self.bytes.capacity() - self.bytes.len() < now.len() {
+            let room = self.bytes.len().max(TRUST).min(missing);
+            self.bytes.reserve_exact(room.max(now.len()));
+        }
+        self.bytes.extend_from_slice(now);
+        *input = later;
+        if now.len() < missing {
+            return Ok(None);
+        }
+        self.whole = true;
+        Ok(Some(Frame {
+            first: header.first,
+            minimal: header.minimal,
+            body: &self.bytes[usize::from(header.header_len)..],
+        }))
+    }
+
+    /// Forgets a frame that was lent.
+    pub(super) fn release(&mut self) {
+        if self.whole {
+            *self = Self::default();
+        }
+    }
+
+    /// What is there of the frame under way.
+    pub(super) fn partial(&self) -> &[u8] {
+        &self.bytes
+    }
+}

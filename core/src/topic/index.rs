@@ -1,0 +1,212 @@
+//! The subscription index: from a Topic Name to the subscribers of all filters that match it.
+
+use alloc::sync::Arc;
+
+use super::list::{Keyed, List};
+use super::matches::wildcard_at;
+use super::slab::Slab;
+use super::trie::Trie;
+use crate::map::Numbers;
+
+/// A subscriber of a filter. What the two numbers mean is up to the owner of the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Tells the subscribers of one filter apart.
+    pub key: u32,
+    /// Kept for the owner.
+    pub value: u32,
+}
+
+impl Keyed for Entry {
+    fn key(&self) -> u32 {
+        self.key
+    }
+}
+
+/// Filters and their subscribers.
+///
+/// Filters are taken as they are, without checks: give it what [`super::TopicFilter`] accepts,
+/// without `$share/{name}/`. Order and results depend on nothing but the calls and the seed.
+pub struct Index {
+    filters: Slab<Filter>,
+    /// Filters by their text, also those with wildcards: a topic never has the text of one.
+    by_text: Numbers,
+    /// Filters with wildcards.
+    wild: Trie,
+    seed: u64,
+    generation: u64,
+    /// Bytes that the filters own.
+    owned: usize,
+}
+
+#[derive(Default)]
+struct Filter {
+    text: Arc<str>,
+    entries: List<Entry>,
+}
+
+/// The two counters before the text of an `Arc`.
+const ARC: usize = 2 * size_of::<usize>();
+
+impl Index {
+    /// An empty index; `seed` keeps peers from choosing filters that collide in hash tables.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            filters: Slab::default(),
+            by_text: Numbers::new(seed),
+            wild: Trie::new(seed),
+            seed,
+            generation: 0,
+            owned: 0,
+        }
+    }
+
+    /// Adds an entry; there is one for each filter and key. Gives the text of the filter, which all
+    /// its entries share, and the value that was there before. Takes time in proportion to
+    /// the text, however many filters and entries there are.
+    pub fn insert(&mut self, filter: &str, key: u32, value: u32) -> (Arc<str>, Option<u32>) {
+        self.generation += 1;
+        let number = self.find(filter).unwrap_or_else(|| self.add(filter));
+        let Filter { text, entries } = &mut self.filters[number];
+        let before = entries.footprint();
+        let replaced = entries.insert(self.seed, Entry { key, value });
+        self.owned = self.owned - before + entries.footprint();
+        (text.clone(), replaced.map(|entry| entry.value))
+    }
+
+    /// Removes an entry and gives its value; `None` and no change if there is none. A filter
+    /// without entries is removed. Takes as long as [`Index::insert`].
+    pub fn remove(&mut self, filter: &str, key: u32) -> Option<u32> {
+        let number = self.find(filter)?;
+        let entries = &mut self.filters[number].entries;
+        let before = entries.footprint();
+        let removed = entries.remove(key)?;
+        self.owned = self.owned - before + entries.footprint();
+        self.generation += 1;
+        if entries.as_slice().is_empty() {
+            if wildcard_at(filter).is_some() {
+                self.wild.remove(filter);
+            }
+            self.by_text.remove(filter, number);
+            self.owned -= ARC + self.filters.remove(number).text.len();
+        }
+        Some(removed.value)
+    }
+
+    /// The value of an entry.
+    #[must_use]
+    pub fn get(&self, filter: &str, key: u32) -> Option<u32> {
+        self.filters[self.find(filter)?].entries.get(key).map(|entry| entry.value)
+    }
+
+    /// Calls `found` once for each filter that matches `topic`, with its entries, of which there is
+    /// at least one. Allocates nothing; one lookup, and a walk over the levels if there is a filter
+    /// with wildcards.
+    pub fn matches<'a>(&'a self, topic: &str, mut found: impl FnMut(&'a [Entry])) {
+        if let Some(number) = self.find(topic) {
+            found(self.filters[number].entries.as_slice());
+        }
+        if !self.wild.is_empty() {
+            self.wild.matches(topic, |number| found(self.filters[number].entries.as_slice()));
+        }
+    }
+
+    /// The number of different filters.
+    #[must_use]
+    pub fn filters(&self) -> usize {
+        self.filters.len()
+    }
+
+    /// Memory held, in bytes, without the overhead of the allocator. Takes constant time.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        self.filters.footprint() + self.by_text.footprint() + self.wild.footprint() + self.owned
+    }
+
+    /// A number that grows with each change, so that results of [`Index::matches`] can be kept
+    /// until it does.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    fn find(&self, text: &str) -> Option<u32> {
+        self.by_text.find(text, |number| &*self.filters[number].text)
+    }
+
+    fn add(&mut self, filter: &str) -> u32 {
+        let text: Arc<str> = Arc::from(filter);
+        self.owned += ARC + text.len();
+        let number = self.filters.insert(Filter { text, entries: List::default() });
+        self.by_text.insert(filter, number);
+        if wildcard_at(filter).is_some() {
+            self.wild.insert(filter, number);
+        }
+        number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    fn keys(index: &Index, topic: &str) -> Vec<u32> {
+        let mut keys = Vec::new();
+        index.matches(topic, |entries| keys.extend(entries.iter().map(|entry| entry.key)));
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn an_entry_is_eight_bytes() {
+        assert_eq!(size_of::<Entry>(), 8);
+    }
+
+    #[test]
+    fn subscribers_of_one_filter_share_its_text() {
+        for filter in ["a/b", "a/+"] {
+            let mut index = Index::new(1);
+            let (first, replaced) = index.insert(filter, 1, 10);
+            assert_eq!(replaced, None);
+            let (second, replaced) = index.insert(filter, 2, 20);
+            assert_eq!(replaced, None);
+            assert!(Arc::ptr_eq(&first, &second));
+            assert_eq!(&*first, filter);
+            assert_eq!(index.insert(filter, 1, 11).1, Some(10));
+            assert_eq!(index.get(filter, 1), Some(11));
+            assert_eq!(index.filters(), 1);
+        }
+    }
+
+    #[test]
+    fn found_is_called_once_for_each_matching_filter() {
+        let mut index = Index::new(1);
+        for (key, filter) in (0..).zip(["a/b", "a/+", "#", "a/b/#", "+/+", "a", "$x/#", "a/c"]) {
+            index.insert(filter, key, 0);
+            index.insert(filter, key + 100, 0);
+        }
+        let mut lens = Vec::new();
+        index.matches("a/b", |entries| lens.push(entries.len()));
+        assert_eq!(lens, [2; 5]);
+        assert_eq!(keys(&index, "a/b"), [0, 1, 2, 3, 4, 100, 101, 102, 103, 104]);
+        assert_eq!(keys(&index, "$x"), [6, 106]);
+    }
+
+    #[test]
+    fn the_generation_changes_with_each_change_only() {
+        let mut index = Index::new(1);
+        let mut last = index.generation();
+        index.insert("a", 1, 1);
+        assert_ne!(index.generation(), last);
+        last = index.generation();
+        index.insert("a", 1, 2);
+        assert_ne!(index.generation(), last);
+        last = index.generation();
+        assert_eq!((index.remove("a", 2), index.remove("b", 1)), (None, None));
+        assert_eq!(index.generation(), last);
+        assert_eq!(index.remove("a", 1), Some(2));
+        assert_ne!(index.generation(), last);
+    }
+}

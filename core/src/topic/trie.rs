@@ -1,0 +1,262 @@
+//! Filters with wildcards, by level.
+
+use alloc::boxed::Box;
+
+use super::slab::Slab;
+use crate::map::Numbers;
+
+/// A trie from filters with wildcards to the numbers their owner gave them.
+///
+/// All children of all nodes that are not `+` are in one hash table under (parent, level): a node
+/// with one child costs no collection of its own, one with a million is searched in constant time.
+pub(super) struct Trie {
+    nodes: Slab<Node>,
+    children: Numbers,
+    /// Bytes of all levels.
+    text: usize,
+}
+
+/// The place after a sequence of levels.
+struct Node {
+    /// The last of these levels; empty for `+`.
+    level: Box<[u8]>,
+    parent: u32,
+    /// Nodes in `children` whose parent this is.
+    children: u32,
+    /// The node of a `+` after here.
+    plus: u32,
+    /// The filter that ends with `#` after here.
+    rest: u32,
+    /// The filter that ends here.
+    end: u32,
+}
+
+const ROOT: u32 = 0;
+/// No node, no filter.
+const NONE: u32 = u32::MAX;
+
+impl Default for Node {
+    fn default() -> Self {
+        Self { level: Box::default(), parent: NONE, children: 0, plus: NONE, rest: NONE, end: NONE }
+    }
+}
+
+impl Node {
+    fn is_empty(&self) -> bool {
+        self.children == 0 && self.plus == NONE && self.rest == NONE && self.end == NONE
+    }
+}
+
+fn key_of(nodes: &Slab<Node>, number: u32) -> (u32, &[u8]) {
+    (nodes[number].parent, &nodes[number].level)
+}
+
+impl Trie {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut nodes = Slab::default();
+        nodes.insert(Node::default());
+        Self { nodes, children: Numbers::new(seed), text: 0 }
+    }
+
+    /// Adds a filter that is not there yet.
+    pub(super) fn insert(&mut self, filter: &str, number: u32) {
+        let (levels, rest) = split(filter);
+        let mut node = ROOT;
+        for level in levels.into_iter().flat_map(|levels| levels.split('/')) {
+            node = self.child(node, level).unwrap_or_else(|| self.add(node, level));
+        }
+        let slot = if rest { &mut self.nodes[node].rest } else { &mut self.nodes[node].end };
+        *slot = number;
+    }
+
+    /// Removes a filter, and the nodes that only it needed.
+    pub(super) fn remove(&mut self, filter: &str) {
+        let (levels, rest) = split(filter);
+        let mut node = ROOT;
+        for level in levels.into_iter().flat_map(|levels| levels.split('/')) {
+            let Some(child) = self.child(node, level) else { return };
+            node = child;
+        }
+        let slot = if rest { &mut self.nodes[node].rest } else { &mut self.nodes[node].end };
+        *slot = NONE;
+        while node != ROOT && self.nodes[node].is_empty() {
+            node = self.free(node);
+        }
+    }
+
+    /// Whether there is no filter.
+    pub(super) fn is_empty(&self) -> bool {
+        self.nodes[ROOT].is_empty()
+    }
+
+    /// Calls `found` with the number of each filter that matches `topic`.
+    ///
+    /// Where both a level and `+` lead on, the level is followed first; the way back to the `+`
+    /// goes over the parents, so that no stack is needed however deep the topic is.
+    pub(super) fn matches(&self, topic: &str, mut found: impl FnMut(u32)) {
+        let topic = topic.as_bytes();
+        // [MQTT-4.7.2-1]: wildcards at the root are then as if they were not there.
+        let hidden = topic.first() == Some(&b'$');
+        let mut node = ROOT;
+        // Where the next level starts; behind the topic's end if there is none.
+        let mut at = 0;
+        loop {
+            let here = &self.nodes[node];
+            let wild = node != ROOT || !hidden;
+            // Also with no level left: `a/#` matches `a`.
+            if here.rest != NONE && wild {
+                found(here.rest);
+            }
+            if at <= topic.len() {
+                let end = level_end(topic, at);
+                let literal =
+                    if here.children == 0 { None } else { self.literal(node, &topic[at..end]) };
+                let plus = if wild { here.plus } else { NONE };
+                let next = literal.unwrap_or(plus);
+                if next != NONE {
+                    node = next;
+                    at = end + 1;
+                    continue;
+                }
+            } else if here.end != NONE {
+                found(here.end);
+            }
+            // Back to the last `+` that was passed by.
+            loop {
+                if node == ROOT {
+                    return;
+                }
+                let parent = self.nodes[node].parent;
+                let plus = self.nodes[parent].plus;
+                if plus != NONE && plus != node && (parent != ROOT || !hidden) {
+                    node = plus;
+                    break;
+                }
+                node = parent;
+                at = level_start(topic, at - 1);
+            }
+        }
+    }
+
+    /// Memory held, in bytes.
+    pub(super) fn footprint(&self) -> usize {
+        self.nodes.footprint() + self.children.footprint() + self.text
+    }
+
+    fn literal(&self, node: u32, level: &[u8]) -> Option<u32> {
+        self.children.find((node, level), |number| key_of(&self.nodes, number))
+    }
+
+    fn child(&self, node: u32, level: &str) -> Option<u32> {
+        if level == "+" {
+            let plus = self.nodes[node].plus;
+            return (plus != NONE).then_some(plus);
+        }
+        self.literal(node, level.as_bytes())
+    }
+
+    fn add(&mut self, parent: u32, level: &str) -> u32 {
+        if level == "+" {
+            let node = self.nodes.insert(Node { parent, ..Node::default() });
+            self.nodes[parent].plus = node;
+            return node;
+        }
+        let level = Box::from(level.as_bytes());
+        let node = self.nodes.insert(Node { level, parent, ..Node::default() });
+        self.text += self.nodes[node].level.len();
+        self.nodes[parent].children += 1;
+        self.children.insert(key_of(&self.nodes, node), node);
+        node
+    }
+
+    /// Frees an empty node; gives its parent.
+    fn free(&mut self, node: u32) -> u32 {
+        let parent = self.nodes[node].parent;
+        if self.nodes[parent].plus == node {
+            self.nodes[parent].plus = NONE;
+        } else {
+            self.children.remove(key_of(&self.nodes, node), node);
+            self.nodes[parent].children -= 1;
+        }
+        self.text -= self.nodes.remove(node).level.len();
+        if self.nodes.len() == 1 && self.is_empty() {
+            // Only the root is left; memory returns.
+            self.nodes = Slab::default();
+            self.nodes.insert(Node::default());
+        }
+        parent
+    }
+}
+
+/// The levels before a last `#`, if there are any, and whether there is such a `#`.
+fn split(filter: &str) -> (Option<&str>, bool) {
+    if filter == "#" {
+        return (None, true);
+    }
+    match filter.strip_suffix("/#") {
+        Some(levels) => (Some(levels), true),
+        None => (Some(filter), false),
+    }
+}
+
+/// Where the level ends that starts at `at`.
+fn level_end(topic: &[u8], at: usize) -> usize {
+    topic[at..].iter().position(|&byte| byte == b'/').map_or(topic.len(), |len| at + len)
+}
+
+/// Where the level starts that ends before `end`.
+fn level_start(topic: &[u8], end: usize) -> usize {
+    topic[..end].iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    fn found(trie: &Trie, topic: &str) -> Vec<u32> {
+        let mut numbers = Vec::new();
+        trie.matches(topic, |number| numbers.push(number));
+        numbers.sort_unstable();
+        numbers
+    }
+
+    #[test]
+    fn every_way_through_the_levels_is_found() {
+        let filters = ["a/+/c", "a/b/+", "+/b/c", "+/+/+", "a/#", "#", "a/b/c/#", "a/b/+/#"];
+        let mut trie = Trie::new(5);
+        for (number, filter) in (0..).zip(filters) {
+            trie.insert(filter, number);
+        }
+        assert_eq!(found(&trie, "a/b/c"), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(found(&trie, "a/x/c"), [0, 3, 4, 5]);
+        assert_eq!(found(&trie, "a"), [4, 5]);
+        assert_eq!(found(&trie, "$a/b/c"), []);
+    }
+
+    #[test]
+    fn removing_all_filters_frees_all_nodes() {
+        let filters = ["a/+/c", "a/b/+", "+", "#", "/#", "+//+", "a/b/c/d/e/#"];
+        let mut trie = Trie::new(5);
+        let empty = trie.footprint() - trie.children.footprint();
+        for (number, filter) in (0..).zip(filters) {
+            trie.insert(filter, number);
+        }
+        assert!(!trie.is_empty());
+        for filter in filters {
+            trie.remove(filter);
+            trie.remove("x/+");
+        }
+        assert!(trie.is_empty());
+        assert_eq!(trie.footprint() - trie.children.footprint(), empty);
+    }
+
+    #[test]
+    fn the_depth_of_a_topic_needs_no_stack() {
+        let deep = "+/".repeat(30_000) + "#";
+        let mut trie = Trie::new(5);
+        trie.insert(&deep, 1);
+        assert_eq!(found(&trie, &"a/".repeat(30_000)), [1]);
+        assert_eq!(found(&trie, &"a/".repeat(29_998)), []);
+    }
+}

@@ -1,0 +1,4 @@
+//! What tests across packages share: packets as clients write them, and a broker without sockets.
+
+pub mod packet;
+pub mod shard;
