@@ -298,7 +298,7 @@ fn an_expired_message_is_dropped_unless_its_delivery_has_begun() {
     let (mut s, _) = b.join(&connect);
     s.subscribe(&topic, 2);
     let mut p = b.connect(V5, &unique("p"));
-    let short = |text, qos| Publish::new(&topic, text).qos(qos, 0).with(Four(MESSAGE_EXPIRY, 1));
+    let short = |text, qos| Publish::new(&topic, text).qos(qos, 0).with(Four(MESSAGE_EXPIRY, 2));
     for (text, qos) in [("sent 1", 1), ("sent 2", 2), ("waits", 1), ("waits too", 2)] {
         p.put(short(text, qos));
     }
@@ -307,7 +307,7 @@ fn an_expired_message_is_dropped_unless_its_delivery_has_begun() {
     p.put(short("comes too late", 1));
     p.put(Publish { topic: kept.clone(), ..short("kept", 1) }.retain());
     p.publish(&topic, "lasting", 1);
-    let_pass(1_200);
+    let_pass(2_200);
     let (mut s, _) = b.join(&connect);
     for (sent, qos) in [(one, 1), (two, 2)] {
         let again = s.take();
