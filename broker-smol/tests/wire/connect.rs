@@ -76,6 +76,25 @@ fn a_password_needs_a_user_name_before_5_0() {
     }
 }
 
+/// Cites: v5:MQTT-3.1.3-1, v5:MQTT-3.1.2-9, v5:MQTT-3.1.2-17, v5:MQTT-3.1.2-19, v4:MQTT-3.1.3-1,
+/// v4:MQTT-3.1.2-9, v4:MQTT-3.1.2-19, v4:MQTT-3.1.2-21.
+#[test]
+fn a_connect_with_every_field_is_understood() {
+    let b = shared();
+    for v in ALL {
+        let topic = unique("t");
+        let mut watcher = b.connect(v, &unique("w"));
+        watcher.subscribe(&topic, 2);
+        let mut connect = Connect::new(v, &unique("c"));
+        connect.username = Some("user".into());
+        connect.password = Some("\u{1}secret".into());
+        connect.keep_alive = 600;
+        let will = Will { qos: 2, ..Will::new(&topic, "the payload") };
+        b.join(&connect.with(Four(SESSION_EXPIRY, 0)).will(will)).0.cut();
+        assert_eq!(watcher.take().text(), "the payload");
+    }
+}
+
 /// Cites: v5:MQTT-3.1.3-6, v5:MQTT-3.1.3-7, v5:MQTT-3.2.2-16, v4:MQTT-3.1.3-6, v4:MQTT-3.1.3-7,
 /// v4:MQTT-3.1.3-8, v4:MQTT-3.1.3-9, v4:MQTT-3.2.2-4.
 #[test]
@@ -256,9 +275,9 @@ fn the_session_expires_counted_from_the_end_of_the_connection() {
     let mut watcher = b.connect(V5, &unique("w"));
     watcher.subscribe(&topic, 0);
     let delay = Will { props: vec![Four(WILL_DELAY, 600)], ..Will::new(&topic, "ended") };
-    let connect = Connect::new(V5, &id).with(Four(SESSION_EXPIRY, 1)).will(delay);
+    let connect = Connect::new(V5, &id).with(Four(SESSION_EXPIRY, 2)).will(delay);
     let (c, _) = b.join(&connect);
-    let_pass(1_100);
+    let_pass(2_100);
     watcher.expect_nothing();
     c.cut();
     let cut = Instant::now();
@@ -267,7 +286,7 @@ fn the_session_expires_counted_from_the_end_of_the_connection() {
     c.cut();
     let cut = Instant::now();
     assert_eq!(watcher.take().text(), "ended");
-    assert!(cut.elapsed().as_millis() >= 900, "after {:?}", cut.elapsed());
+    assert!(cut.elapsed().as_millis() >= 1_900, "after {:?}", cut.elapsed());
     let (_, connack) = b.join(&Connect { clean: false, ..Connect::new(V5, &id) });
     assert!(!connack.present);
 }
@@ -459,6 +478,25 @@ fn packets_sent_right_after_connect_are_processed_after_connack() {
     }
 }
 
+/// Cites: v5:MQTT-3.3.4-7, U5-026, U5-047.
+#[test]
+fn messages_sent_before_connack_count_against_receive_maximum() {
+    let b = shared();
+    let topic = unique("t");
+    let connect = Connect::new(V5, &unique("c")).bytes();
+    let burst = |count: u16| {
+        let publish = |id| Publish::new(&topic, "").qos(2, id).bytes(V5);
+        [connect.clone(), (1..=count).flat_map(publish).collect()].concat()
+    };
+    let mut c = b.send(V5, &burst(100));
+    c.connack();
+    assert!(c.ack(PUBREC, 100) < 0x80);
+    c.ping();
+    let mut c = b.send(V5, &burst(101));
+    let end = c.until_closed().pop();
+    assert!(matches!(end, Some(Packet::Disconnect { code: 0x93, .. })), "{end:?}");
+}
+
 /// Cites: v5:MQTT-3.1.0-1, v5:MQTT-3.14.0-1, v5:MQTT-3.2.0-1, v4:MQTT-3.1.0-1.
 #[test]
 fn anything_before_connect_is_closed_silently() {
@@ -510,19 +548,28 @@ fn a_connect_beyond_its_limit_is_closed_before_it_has_come() {
     b.join(&connect).0.disconnect();
 }
 
-/// Cites: v5:MQTT-3.2.2-19, v5:MQTT-3.2.2-20, v5:MQTT-3.1.2-24, v5:MQTT-3.4.2-2, v5:MQTT-3.9.2-1,
-/// v5:MQTT-3.11.2-1, v5:MQTT-3.14.2-3.
+/// Cites: v5:MQTT-3.2.2-19, v5:MQTT-3.2.2-20, v5:MQTT-3.1.2-24, v5:MQTT-3.4.2-2, v5:MQTT-3.4.2-3,
+/// v5:MQTT-3.5.2-2, v5:MQTT-3.5.2-3, v5:MQTT-3.6.2-2, v5:MQTT-3.6.2-3, v5:MQTT-3.7.2-2,
+/// v5:MQTT-3.7.2-3, v5:MQTT-3.9.2-1, v5:MQTT-3.9.2-2, v5:MQTT-3.11.2-1, v5:MQTT-3.11.2-2,
+/// v5:MQTT-3.14.2-3, v5:MQTT-3.14.2-4.
 #[test]
 fn no_answer_is_larger_than_the_client_can_take() {
     let b = shared();
-    let small = Connect::new(V5, &unique("c")).with(Four(MAXIMUM_PACKET, 40));
-    b.ask(&small.clone().with(text(AUTH_METHOD, "unknown"))).0.expect_closed();
-    let (mut c, _) = b.join(&small);
-    c.subscribe("a/#/b", 0);
-    c.unsubscribe(&["none"]);
-    c.publish("$SYS/x", "x", 1);
-    c.send_hex("00 00");
-    c.expect_refused(0x81);
+    for limit in [20, 24, 40] {
+        let small = Connect::new(V5, &unique("c")).with(Four(MAXIMUM_PACKET, limit));
+        b.ask(&small.clone().with(text(AUTH_METHOD, "unknown"))).0.expect_closed();
+        let (mut c, _) = b.join(&small);
+        c.subscribe("a/#/b", 0);
+        c.unsubscribe(&["none"]);
+        c.publish("$SYS/x", "x", 1);
+        c.publish("$SYS/x", "x", 2);
+        c.send(&ack(PUBREL, 1));
+        assert_eq!(c.ack(PUBCOMP, 1), 0x92);
+        c.send(&ack(PUBREC, 1));
+        assert_eq!(c.ack(PUBREL, 1), 0x92);
+        c.send_hex("00 00");
+        c.expect_refused(0x81);
+    }
 }
 
 /// Cites: v5:MQTT-3.1.2-29, U5-018.

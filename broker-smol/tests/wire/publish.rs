@@ -298,7 +298,7 @@ fn an_expired_message_is_dropped_unless_its_delivery_has_begun() {
     let (mut s, _) = b.join(&connect);
     s.subscribe(&topic, 2);
     let mut p = b.connect(V5, &unique("p"));
-    let short = |text, qos| Publish::new(&topic, text).qos(qos, 0).with(Four(MESSAGE_EXPIRY, 1));
+    let short = |text, qos| Publish::new(&topic, text).qos(qos, 0).with(Four(MESSAGE_EXPIRY, 2));
     for (text, qos) in [("sent 1", 1), ("sent 2", 2), ("waits", 1), ("waits too", 2)] {
         p.put(short(text, qos));
     }
@@ -307,7 +307,7 @@ fn an_expired_message_is_dropped_unless_its_delivery_has_begun() {
     p.put(short("comes too late", 1));
     p.put(Publish { topic: kept.clone(), ..short("kept", 1) }.retain());
     p.publish(&topic, "lasting", 1);
-    let_pass(1_200);
+    let_pass(2_200);
     let (mut s, _) = b.join(&connect);
     for (sent, qos) in [(one, 1), (two, 2)] {
         let again = s.take();
@@ -447,6 +447,21 @@ fn a_message_sent_with_an_alias_is_resent_with_its_topic() {
     }
     s.disconnect();
     b.forget(V5, &connect.id);
+}
+
+/// Cites: v5:MQTT-3.1.2-25, v5:MQTT-3.3.2-11.
+#[test]
+fn a_message_that_is_skipped_sets_no_alias() {
+    let b = shared();
+    let topic = unique("t");
+    let connect = Connect::new(V5, &unique("s"));
+    let (mut s, _) = b.join(&connect.with(Two(ALIAS_MAXIMUM, 5)).with(Four(MAXIMUM_PACKET, 100)));
+    s.subscribe(&topic, 0);
+    let mut p = b.connect(V5, &unique("p"));
+    p.publish(&topic, "x".repeat(200), 0);
+    p.publish(&topic, "small", 0);
+    let message = s.message();
+    assert_eq!((message.topic.as_str(), message.text()), (topic.as_str(), "small"));
 }
 
 /// Cites: v5:MQTT-3.1.2-27.

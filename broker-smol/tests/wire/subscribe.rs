@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 
-/// Cites: v5:MQTT-3.8.4-5, v5:MQTT-3.8.4-6, v5:MQTT-3.8.4-7, v5:MQTT-3.9.3-1, v5:MQTT-3.9.3-2,
+/// Cites: v5:MQTT-3.8.4-1, v5:MQTT-3.8.4-2, v5:MQTT-3.8.4-5, v5:MQTT-3.8.4-6, v5:MQTT-3.8.4-7, v5:MQTT-3.9.3-1, v5:MQTT-3.9.3-2,
 /// v5:MQTT-2.2.1-6, v4:MQTT-3.8.4-1, v4:MQTT-3.8.4-2, v4:MQTT-3.8.4-4, v4:MQTT-3.8.4-5,
 /// v4:MQTT-3.9.3-1, v4:MQTT-3.9.3-2, v4:MQTT-2.3.1-7.
 #[test]
@@ -19,7 +19,7 @@ fn suback_answers_each_filter_in_order() {
     }
 }
 
-/// Cites: v5:MQTT-4.13.1-1, U5-055, U5-056, v4:MQTT-3.8.3-4.
+/// Cites: v5:MQTT-3.8.3-5, v5:MQTT-4.13.1-1, U5-055, U5-056, v4:MQTT-3.8.3-4.
 #[test]
 fn subscription_options_out_of_range_are_refused() {
     let b = shared();
@@ -35,7 +35,7 @@ fn subscription_options_out_of_range_are_refused() {
     }
 }
 
-/// Cites: v5:MQTT-3.10.3-2, U5-054, U5-061, v4:MQTT-3.8.3-3, v4:MQTT-3.10.3-2.
+/// Cites: v5:MQTT-3.8.3-2, v5:MQTT-3.10.3-2, U5-054, U5-061, v4:MQTT-3.8.3-3, v4:MQTT-3.10.3-2.
 #[test]
 fn a_subscribe_or_unsubscribe_without_filters_is_refused() {
     let b = shared();

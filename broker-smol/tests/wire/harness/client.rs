@@ -112,7 +112,11 @@ impl Client {
             match split(&self.input) {
                 Ok(Some((header, total))) => {
                     let packet = parse(self.version, self.input[0], &self.input[header..total]);
-                    self.story.push(format!("got {} {packet:?}", dump(&self.input[..total])));
+                    let bytes = dump(&self.input[..total]);
+                    self.story.push(match &packet {
+                        Ok(packet) => format!("got {bytes} {packet:?}"),
+                        Err(_) => format!("got {bytes}"),
+                    });
                     if total > self.max_packet {
                         self.fail("larger than the client's Maximum Packet Size");
                     }
