@@ -1,4 +1,5 @@
 //! The binary from outside: options, configuration files, messages, signals.
+#![cfg(unix)]
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
