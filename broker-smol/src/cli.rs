@@ -23,16 +23,17 @@ Exit status: 0 stopped or file right, 1 error, 2 wrong options, 130 or 143 ended
 ///
 /// It stays in the foreground and writes its log to standard error.
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "fulmar", version, after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Listen on this address instead of the configured ones; may be given several times.
+    /// Listen here instead of the configured addresses; may be given several times.
     ///
-    /// 127.0.0.1:1883, [::1]:1883, localhost:1883, or :1883 for all addresses; port 0 takes a free
-    /// one. [default: localhost:1883]
+    /// 127.0.0.1:1883, [::1]:1883, localhost:1883, or :1883 for all addresses.
+    ///
+    /// Port 0 takes a free one. [default: localhost:1883]
     #[arg(long, value_name = "ADDR", value_parser = listen)]
     pub(crate) listen: Vec<Listen>,
 
-    /// Let clients in without credentials, also on addresses that other machines can reach.
+    /// Let clients in without credentials, also from other machines.
     #[arg(long)]
     pub(crate) allow_anonymous: bool,
 

@@ -11,9 +11,10 @@ use std::str::FromStr;
 pub enum Listen {
     /// One address.
     One(SocketAddr),
-    /// `localhost:PORT`: 127.0.0.1 and, where there is IPv6, [::1].
+    /// `localhost:PORT`: `127.0.0.1` and, where there is IPv6, `[::1]`.
     Localhost(u16),
-    /// `:PORT`: all addresses of the machine, 0.0.0.0 and, where there is IPv6, [::].
+    /// `:PORT`: all addresses of the machine, `0.0.0.0` and, where there is IPv6,
+    /// `[::]`.
     All(u16),
 }
 

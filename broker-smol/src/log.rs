@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fulmar_adapters::broker::{Event, Notice, Observe, OpenError};
-use fulmar_core::Version;
 use fulmar_core::broker::{DisconnectReason, DropReason, SessionEnd};
+use fulmar_core::{ReasonCode, Version};
 pub use tracing::Level;
 
 /// Time between two lines about losses.
@@ -192,7 +192,7 @@ fn describe(notice: &Notice) -> Option<(Level, String)> {
         }
         Notice::Stopping => (Level::INFO, "stopping".into()),
         Notice::Cut { connections } => {
-            (Level::WARN, format!("{connections} connections were cut at the end"))
+            (Level::WARN, format!("connections cut at the end: {connections}"))
         }
         _ => return None,
     })
@@ -274,14 +274,15 @@ fn version_name(version: Version) -> &'static str {
 
 fn disconnect_reason(why: DisconnectReason) -> String {
     match why {
-        DisconnectReason::Client(reason) => format!("the client said goodbye ({reason})"),
+        DisconnectReason::Client(ReasonCode::Success) => "by the client".into(),
+        DisconnectReason::Client(reason) => format!("by the client ({reason})"),
         DisconnectReason::Transport => "the network connection broke or was closed".into(),
         DisconnectReason::Protocol(error) => format!("broke a rule of MQTT: {error}"),
         DisconnectReason::ConnectTimeout => "no CONNECT within connect_timeout".into(),
         DisconnectReason::KeepAliveTimeout => "silent for one and a half keep alives".into(),
         DisconnectReason::Refused(reason) => format!("refused ({reason})"),
         DisconnectReason::TakenOver => "a new connection took over".into(),
-        DisconnectReason::Administrative => "disconnected on request".into(),
+        DisconnectReason::Administrative => "on request".into(),
         DisconnectReason::ShuttingDown => "the broker stops".into(),
         DisconnectReason::SlowConsumer => "does not read what it is sent".into(),
         DisconnectReason::QueueFull => "its queue is full".into(),

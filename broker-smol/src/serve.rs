@@ -162,7 +162,8 @@ fn check_files(max_connections: u32) {
 
 async fn obey(mut signals: Signals, broker: BrokerHandle) {
     let Some(Ok(signal)) = signals.next().await else { return };
-    tracing::info!("{signal:?} received; a second signal ends at once");
+    let name = if signal == Signal::Int { "SIGINT" } else { "SIGTERM" };
+    tracing::info!("{name} received; a second signal ends at once");
     let hurry = async {
         if let Some(Ok(signal)) = signals.next().await {
             std::process::exit(128 + signal as i32);

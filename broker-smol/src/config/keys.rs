@@ -91,8 +91,8 @@ pub(super) static KEYS: &[Key] = &[
         "max_packet_size",
         |s| Slot::U32(&mut s.core.max_packet_size),
         bytes(16, MAX_PACKET),
-        "ample for telemetry, and a thousand clients cannot fill the memory; the protocol ends \
-         at 256 MiB",
+        "ample for telemetry, and one client cannot occupy much memory; the protocol ends at \
+         256 MiB",
     ),
     key("max_qos", |s| Slot::Qos(&mut s.core.max_qos), CHOICE, "all of the protocol"),
     key(
