@@ -1,7 +1,6 @@
 //! PUBACK, PUBREC, PUBREL and PUBCOMP: one form, four tables of reason codes.
 
 use super::read::Reader;
-use super::reason::carrier;
 use super::write::Writer;
 use super::{
     EncodeError, Frame, PacketId, Properties, PropertyPacket, ProtocolError, ReasonCode, Version,
@@ -19,13 +18,13 @@ pub struct Ack<'a> {
     pub properties: Properties<'a>,
 }
 
-/// Which reason codes a packet type may carry, and the rule that says so.
-const fn carried(packet_type: u8) -> (u16, &'static str) {
+/// The rule about the reason codes of a packet type.
+const fn reason_rule(packet_type: u8) -> &'static str {
     match packet_type {
-        4 => (carrier::PUBACK, "MQTT-3.4.2-1"),
-        5 => (carrier::PUBREC, "MQTT-3.5.2-1"),
-        6 => (carrier::PUBREL, "MQTT-3.6.2-1"),
-        _ => (carrier::PUBCOMP, "MQTT-3.7.2-1"),
+        4 => "MQTT-3.4.2-1",
+        5 => "MQTT-3.5.2-1",
+        6 => "MQTT-3.6.2-1",
+        _ => "MQTT-3.7.2-1",
     }
 }
 
@@ -45,10 +44,10 @@ impl<'a> Ack<'a> {
         if reader.is_empty() {
             return Ok(ack);
         }
-        let (packets, rule) = carried(frame.packet_type());
+        let packet_type = frame.packet_type();
         ack.reason = ReasonCode::from_u8(reader.u8()?)
-            .filter(|reason| reason.packets() & packets != 0)
-            .ok_or(ProtocolError::protocol(rule))?;
+            .filter(|reason| reason.allowed_in(packet_type))
+            .ok_or(ProtocolError::protocol(reason_rule(packet_type)))?;
         if !reader.is_empty() {
             ack.properties = Properties::read(PropertyPacket::Ack, &mut reader)?;
             reader.end()?;
@@ -58,7 +57,7 @@ impl<'a> Ack<'a> {
 
     pub(super) fn remaining(&self, version: Version, packet_type: u8) -> Result<u32, EncodeError> {
         let properties = properties_len(version, PropertyPacket::Ack, self.properties)?;
-        if self.reason.packets() & carried(packet_type).0 == 0 {
+        if !self.reason.allowed_in(packet_type) {
             return Err(EncodeError::Inconsistent);
         }
         Ok(match self.form(version) {

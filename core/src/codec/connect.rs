@@ -131,7 +131,7 @@ impl Flags {
         }
         // [U5-011]: a password alone is allowed in 5.0 only.
         if version < Version::V5 && self.has(6) && !self.has(7) {
-            return Err(ProtocolError::malformed("MQTT-3.1.2-22"));
+            return Err(ProtocolError::malformed("v4:MQTT-3.1.2-22"));
         }
         Ok(qos)
     }
@@ -248,11 +248,11 @@ impl<'a> Will<'a> {
             Version::V5 => Properties::read(PropertyPacket::Will, reader)?,
             _ => Properties::EMPTY,
         };
-        let topic = reader.string()?;
-        let payload = reader.binary()?;
-        if topic.is_empty() || !is_topic_name(topic) {
-            return Err(ProtocolError::new(ReasonCode::TopicNameInvalid, "MQTT-4.7.0-1"));
+        let topic = reader.topic_name("MQTT-4.7.0-1")?;
+        if topic.is_empty() {
+            return Err(ProtocolError::new(ReasonCode::TopicNameInvalid, "MQTT-4.7.3-1"));
         }
+        let payload = reader.binary()?;
         Ok(Self { qos, retain, topic, payload, properties })
     }
 
@@ -269,7 +269,11 @@ impl<'a> Connack<'a> {
     pub(super) fn decode(version: Version, frame: Frame<'a>) -> Result<Self, ProtocolError> {
         check_flags(version, frame)?;
         let mut reader = Reader(frame.body);
-        let flags = reader.u8()?;
+        let flags = match (version, reader.u8()?) {
+            // Reserved in 3.1, which does not say what a server writes there.
+            (Version::V31, _) => 0,
+            (_, flags) => flags,
+        };
         if flags > 1 {
             return Err(ProtocolError::malformed("MQTT-3.2.2-1"));
         }
@@ -281,6 +285,9 @@ impl<'a> Connack<'a> {
             _ => ReasonCode::from_return_code(code),
         };
         let reason = reason.ok_or(ProtocolError::protocol("MQTT-3.2.2-8"))?;
+        if flags == 1 && reason.is_error() {
+            return Err(ProtocolError::protocol("MQTT-3.2.2-6"));
+        }
         let properties = match version {
             Version::V5 => Properties::read(PropertyPacket::Connack, &mut reader)?,
             _ => Properties::EMPTY,

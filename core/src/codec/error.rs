@@ -7,7 +7,8 @@ use super::ReasonCode;
 pub struct ProtocolError {
     /// The reason a 5.0 CONNACK or DISCONNECT gives for it.
     pub reason: ReasonCode,
-    /// The statement: `MQTT-3.1.2-3`, or `U5-003` for a rule without a number.
+    /// The statement of 5.0 that says so, in older versions too: `MQTT-3.1.2-3`, or `U5-003` for
+    /// a rule without a number. `v4:MQTT-3.1.2-22` is a statement of 3.1.1 that 5.0 lacks.
     pub rule: &'static str,
 }
 

@@ -129,7 +129,8 @@ pub enum Packet<'a> {
 /// The rule that the bytes break, with the reason code for it.
 #[inline]
 pub fn decode<'a>(version: Version, frame: Frame<'a>) -> Result<Packet<'a>, ProtocolError> {
-    if version == Version::V5 && !frame.minimal {
+    // CONNECT judges its own length, since it says its own version.
+    if version == Version::V5 && !frame.minimal && frame.packet_type() != 1 {
         return Err(ProtocolError::malformed("MQTT-1.5.5-1"));
     }
     match frame.packet_type() {
@@ -231,12 +232,13 @@ impl Packet<'_> {
 
     /// Writes the packet into `out`, whose length is what [`Packet::encoded_len`] answered.
     ///
+    /// Nothing is checked a second time: of a packet that `encoded_len` refuses, some bytes are
+    /// written that mean nothing, or it panics.
+    ///
     /// # Panics
-    /// If `out` has another length, or the packet cannot be encoded.
+    /// If `out` has another length.
     pub fn encode(&self, version: Version, out: &mut [u8]) {
-        let Ok(remaining) = self.remaining(version) else {
-            panic!("encoded_len was asked before");
-        };
+        let remaining = remaining_of(out.len());
         let mut writer = Writer(out);
         let flags = match self {
             Self::Publish(p) => p.flags(),
@@ -281,6 +283,15 @@ impl Packet<'_> {
     }
 }
 
+/// The Remaining Length of a packet of `total` bytes; each total has one at most.
+fn remaining_of(total: usize) -> u32 {
+    let fits = |header: usize| {
+        let remaining = u32::try_from(total.checked_sub(header)?).ok()?;
+        (1 + vbi_len(remaining) as usize == header).then_some(remaining)
+    };
+    (2..=5).find_map(fits).expect("out has the length that encoded_len answered")
+}
+
 /// Properties that a packet of this version may have: none before 5.0.
 fn properties_len(
     version: Version,
@@ -294,11 +305,28 @@ fn properties_len(
     }
 }
 
-/// Adds lengths that cannot overflow the protocol's own limit unseen.
+/// Adds lengths; a sum too large for its type stays above the limit of the protocol.
 fn sum(parts: &[u32]) -> u32 {
     parts.iter().fold(0, |sum, part| u32::saturating_add(sum, *part))
 }
 
+/// Neither wildcards nor U+0000. It looks at all bytes, several at once, instead of stopping.
+#[inline]
 fn is_topic_name(topic: &str) -> bool {
-    !topic.bytes().any(|byte| matches!(byte, b'+' | b'#' | 0))
+    !topic.bytes().fold(false, |bad, byte| bad | matches!(byte, b'+' | b'#' | 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_remaining_length_follows_from_the_length_of_the_packet() {
+        for edge in [0, 0x80, 0x4000, 0x20_0000, MAX_REMAINING] {
+            for remaining in edge.saturating_sub(3)..=(edge + 3).min(MAX_REMAINING) {
+                let total = 1 + vbi_len(remaining) + remaining;
+                assert_eq!(remaining_of(total as usize), remaining);
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@ use super::read::Reader;
 use super::write::{Writer, binary_len};
 use super::{
     EncodeError, Frame, PacketId, Properties, PropertyId, PropertyPacket, ProtocolError, Qos,
-    ReasonCode, Version, is_topic_name, properties_len, sum,
+    Version, is_topic_name, properties_len, sum,
 };
 
 /// PUBLISH.
@@ -39,10 +39,7 @@ impl<'a> Publish<'a> {
             dup = false;
         }
         let mut reader = Reader(frame.body);
-        let topic = reader.string()?;
-        if !is_topic_name(topic) {
-            return Err(ProtocolError::new(ReasonCode::TopicNameInvalid, "MQTT-3.3.2-2"));
-        }
+        let topic = reader.topic_name("MQTT-3.3.2-2")?;
         let packet_id = match qos {
             Qos::AtMostOnce => None,
             _ => Some(reader.packet_id()?),
@@ -65,11 +62,11 @@ impl<'a> Publish<'a> {
 
     pub(super) fn remaining(&self, version: Version) -> Result<u32, EncodeError> {
         let properties = properties_len(version, PropertyPacket::Publish, self.properties)?;
-        let aliased = self.properties.find(PropertyId::TopicAlias).is_some();
+        let aliased = || self.properties.find(PropertyId::TopicAlias).is_some();
         if self.packet_id.is_some() != (self.qos > Qos::AtMostOnce)
             || self.dup && self.qos == Qos::AtMostOnce
             || !is_topic_name(self.topic)
-            || self.topic.is_empty() && !aliased
+            || self.topic.is_empty() && !aliased()
         {
             return Err(EncodeError::Inconsistent);
         }

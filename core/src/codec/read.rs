@@ -1,6 +1,6 @@
 //! Reading the primitive types; each call hands back what is left.
 
-use super::{PacketId, ProtocolError};
+use super::{PacketId, ProtocolError, ReasonCode, is_topic_name};
 
 /// The unread rest of a packet.
 #[derive(Clone, Copy, Debug)]
@@ -68,16 +68,35 @@ impl<'a> Reader<'a> {
         self.bytes(usize::from(len))
     }
 
-    /// A UTF-8 string without U+0000. `[MQTT-1.5.4-1]` `[MQTT-1.5.4-2]`
+    /// Well-formed UTF-8. `[MQTT-1.5.4-1]`
+    #[inline]
+    fn text(&mut self) -> Read<&'a str> {
+        let bytes = self.binary()?;
+        core::str::from_utf8(bytes).map_err(|_| ProtocolError::malformed("MQTT-1.5.4-1"))
+    }
+
+    /// A string, which has no U+0000. `[MQTT-1.5.4-2]`
     #[inline]
     pub(super) fn string(&mut self) -> Read<&'a str> {
-        let bytes = self.binary()?;
-        let text =
-            core::str::from_utf8(bytes).map_err(|_| ProtocolError::malformed("MQTT-1.5.4-1"))?;
-        if bytes.contains(&0) {
+        let text = self.text()?;
+        if text.as_bytes().contains(&0) {
             return Err(ProtocolError::malformed("MQTT-1.5.4-2"));
         }
         Ok(text)
+    }
+
+    /// A Topic Name: a string without wildcards, which may be empty. One pass finds both faults;
+    /// `wildcard` is the rule against the second.
+    #[inline]
+    pub(super) fn topic_name(&mut self, wildcard: &'static str) -> Read<&'a str> {
+        let text = self.text()?;
+        if is_topic_name(text) {
+            Ok(text)
+        } else if text.as_bytes().contains(&0) {
+            Err(ProtocolError::malformed("MQTT-1.5.4-2"))
+        } else {
+            Err(ProtocolError::new(ReasonCode::TopicNameInvalid, wildcard))
+        }
     }
 
     /// A Packet Identifier, which is never zero. `[MQTT-2.2.1-3]`
@@ -86,9 +105,9 @@ impl<'a> Reader<'a> {
         PacketId::new(self.u16()?).ok_or(ProtocolError::protocol("MQTT-2.2.1-3"))
     }
 
-    /// Nothing may be left. `[U311-007]`
+    /// Nothing may be left. `[U5-001]` `[U311-007]`
     #[inline]
     pub(super) fn end(&self) -> Read<()> {
-        if self.is_empty() { Ok(()) } else { Err(ProtocolError::malformed("U311-007")) }
+        if self.is_empty() { Ok(()) } else { Err(ProtocolError::malformed("U5-001")) }
     }
 }

@@ -17,6 +17,22 @@ pub(super) mod carrier {
     pub(in crate::codec) const PUBLISHED: u16 = PUBACK | PUBREC;
     pub(in crate::codec) const RELEASED: u16 = PUBREL | PUBCOMP;
     pub(in crate::codec) const SUBSCRIBED: u16 = SUBACK | UNSUBACK;
+
+    /// The bits of a packet type; none for one without reason codes.
+    pub(in crate::codec) const fn of(packet_type: u8) -> u16 {
+        match packet_type {
+            2 => CONNACK,
+            4 => PUBACK,
+            5 => PUBREC,
+            6 => PUBREL,
+            7 => PUBCOMP,
+            9 => SUBACK,
+            11 => UNSUBACK,
+            14 => DISCONNECT,
+            15 => AUTH,
+            _ => 0,
+        }
+    }
 }
 
 macro_rules! reason_codes {
@@ -116,6 +132,12 @@ impl ReasonCode {
     #[must_use]
     pub const fn is_error(self) -> bool {
         self as u8 >= 0x80
+    }
+
+    /// Whether packets of this type, 1 to 15, may carry it, in either direction. `[MQTT-3.4.2-1]`
+    #[must_use]
+    pub const fn allowed_in(self, packet_type: u8) -> bool {
+        self.packets() & carrier::of(packet_type) != 0
     }
 
     /// Whether CONNACK may carry it. `[MQTT-3.2.2-8]`

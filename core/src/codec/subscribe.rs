@@ -37,7 +37,7 @@ pub enum RetainHandling {
 impl SubscriptionOptions {
     fn from_byte(version: Version, byte: u8) -> Result<Self, ProtocolError> {
         if version < Version::V5 {
-            let qos = Qos::from_bits(byte).ok_or(ProtocolError::malformed("MQTT-3.8.3-4"))?;
+            let qos = Qos::from_bits(byte).ok_or(ProtocolError::malformed("v4:MQTT-3.8.3-4"))?;
             return Ok(Self { qos, ..Self::default() });
         }
         if byte & 0xc0 != 0 {
@@ -66,7 +66,7 @@ impl SubscriptionOptions {
 }
 
 /// Wire bytes that were checked, or a list of the caller's.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 enum Repr<'a, T> {
     Wire(Version, &'a [u8]),
     List(&'a [T]),
@@ -76,8 +76,16 @@ enum Repr<'a, T> {
 macro_rules! list {
     ($(#[$doc:meta])* $name:ident $item:ty, $out:ty) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug)]
+        ///
+        /// Two are equal if they hold the same items in the same order.
+        #[derive(Clone, Copy)]
         pub struct $name<'a>(Repr<'a, $item>);
+
+        impl core::fmt::Debug for $name<'_> {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.debug_list().entries(self.iter()).finish()
+            }
+        }
 
         impl PartialEq for $name<'_> {
             fn eq(&self, other: &Self) -> bool {
