@@ -304,7 +304,7 @@ fn whole(bytes: &[u8]) -> Frame<'_> {
 
 /// Enough for each of the 44 kinds of packet to come up often.
 fn check<F: quickcheck::Testable>(property: F) {
-    QuickCheck::new().tests(4000).quickcheck(property);
+    QuickCheck::new().tests(4000).min_tests_passed(4000).quickcheck(property);
 }
 
 #[test]
@@ -419,7 +419,10 @@ fn no_input_panics() {
             assert!(used <= stream.len() && frame.body.len() < used);
         }
     }
-    QuickCheck::new().tests(10_000).quickcheck(property as fn(u8, Vec<u8>, bool));
+    QuickCheck::new()
+        .tests(10_000)
+        .min_tests_passed(10_000)
+        .quickcheck(property as fn(u8, Vec<u8>, bool));
 }
 
 #[test]
