@@ -317,7 +317,8 @@ mod tests {
             line(Some("a"), DisconnectReason::KeepAliveTimeout),
             (
                 Level::INFO,
-                "client \"a\" from 10.1.2.3:4567 disconnected: silent for one and a half keep alives"
+                "client \"a\" from 10.1.2.3:4567 disconnected: \
+                 silent for one and a half keep alives"
                     .into()
             )
         );
