@@ -6,7 +6,8 @@ use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 
 use async_signal::{Signal, Signals};
 use fulmar_adapters::broker::{
-    AuthRequest, BindError, BrokerHandle, Options, ReasonCode, Server, Verdict, raise_file_limit,
+    AuthRequest, BindError, BrokerHandle, Config, Options, ReasonCode, Server, Verdict,
+    raise_file_limit,
 };
 use smol::future;
 use smol::stream::StreamExt;
@@ -136,25 +137,27 @@ pub fn serve(settings: Settings) -> Result<(), ServeError> {
     let signals = Signals::new([Signal::Int, Signal::Term])?;
     let server = Server::bind(options(settings, &log)?)?;
     let broker = server.handle();
-    std::thread::Builder::new()
-        .name("fulmar-signals".into())
-        .spawn(move || {
-            smol::block_on(future::or(obey(signals, broker.clone()), memory::tend(broker)));
-        })?;
+    std::thread::Builder::new().name("fulmar-signals".into()).spawn(move || {
+        smol::block_on(future::or(obey(signals, broker.clone()), memory::tend(broker)));
+    })?;
     server.run()?;
     log.flush();
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Raises the file limit, and warns if it is lower than what was asked for.
+/// Raises the file limit, and warns if it is lower than what was asked for; where nothing was, if
+/// it is lower than anybody would expect.
 fn check_files(max_connections: u32) {
+    let asked = max_connections != Config::default().max_connections;
     match raise_file_limit() {
-        Ok(limit) if u64::from(max_connections) + OWN_FILES > limit => tracing::warn!(
-            "the limit of {limit} open files leaves room for {} connections, less than \
+        Ok(limit) if (asked || limit < 1024) && u64::from(max_connections) + OWN_FILES > limit => {
+            tracing::warn!(
+                "the limit of {limit} open files leaves room for {} connections, less than \
              max_connections: {max_connections}; raise it (ulimit -n, LimitNOFILE) to serve more",
-            limit.saturating_sub(OWN_FILES)
-        ),
+                limit.saturating_sub(OWN_FILES)
+            )
+        }
         Ok(_) => {}
         Err(error) => tracing::warn!("the limit of open files could not be raised: {error}"),
     }
