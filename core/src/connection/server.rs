@@ -9,8 +9,7 @@ use super::input::{Size, Tail, connect_size};
 use super::{Negotiated, SendError, Settings};
 use crate::codec::{
     Ack, Auth, Connack, Connect, Disconnect, Frame, Level, Packet, Properties, Property,
-    PropertyId, ProtocolError, Publish, ReasonCode, Subscribe, Unsubscribe, Version, decode,
-    header, level,
+    PropertyId, ProtocolError, Publish, ReasonCode, Subscribe, Unsubscribe, Version, decode, level,
 };
 use crate::time::Instant;
 
