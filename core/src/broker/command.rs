@@ -11,6 +11,7 @@ use super::message::Body;
 use super::publish::Draft;
 use super::session::Attached;
 use super::slots::Key;
+use super::subscribe::FIRST_STEPS;
 use super::{Broker, DisconnectReason, Effect, SessionEnd, SubscriberId};
 use crate::codec::{Properties, Property, Qos, ReasonCode};
 use crate::time::Instant;
@@ -81,7 +82,7 @@ impl Broker {
 
     /// A session without a client, whose messages the program takes.
     fn add_subscriber(&mut self, now: Instant, filters: &[(String, Qos)], queue: u32) -> Reply {
-        if self.sessions.len() >= self.config.max_sessions as usize || self.is_full() {
+        if !self.has_room_for_session() {
             return Reply::Refused(ReasonCode::QuotaExceeded);
         }
         let name = format!("$local/{}", self.next_serial);
@@ -96,7 +97,7 @@ impl Broker {
                 return Reply::Refused(reason);
             }
         }
-        self.walk(now, key);
+        self.walk(now, key, FIRST_STEPS);
         Reply::Subscribed(SubscriberId::of(key))
     }
 
@@ -139,8 +140,8 @@ impl Broker {
             queued_bytes: session.queue.bytes(),
             in_flight: session.outbound.in_flight() as u32,
             await_rel: session.inbound.awaiting() as u32,
-            delivered: session.delivered.map(u64::from),
-            dropped: session.dropped.map(u64::from),
+            delivered: session.delivered,
+            dropped: session.dropped,
         })
     }
 

@@ -178,8 +178,14 @@ pub struct Broker {
     places: u64,
     next_message: u64,
     timers: Timers,
+    /// When retained messages are looked at for expiry.
+    retained_armed: Instant,
     effects: VecDeque<Effect>,
+    /// Effects taken so far: with its number one that waits is found.
+    taken: u64,
     jobs: VecDeque<Job>,
+    /// How many of the jobs are deliveries.
+    deliveries: usize,
     pool: Pool,
     /// Spare memory: control bytes of connections, targets and reasons of one call.
     buffers: Vec<Vec<u8>>,
@@ -212,6 +218,7 @@ impl Broker {
             max_qos: config.max_qos,
             retain_available: config.retain_available,
         };
+        let (index, groups) = (Index::new(boot.seed), Groups::new(boot.seed));
         Self {
             settings: Arc::new(settings),
             random: boot.seed ^ 0x6a09_e667_f3bc_c908,
@@ -222,16 +229,19 @@ impl Broker {
             next_serial: 1,
             unauthenticated: 0,
             addresses: Map::new(boot.seed),
-            index: Index::new(boot.seed),
-            groups: Groups::new(boot.seed),
+            held: (index.footprint() + groups.footprint()) as u64,
+            index,
+            groups,
             retained: Retained::new(config.max_retained, config.max_retained_bytes),
             ledger: Ledger::default(),
-            held: 0,
             places: 0,
             next_message: 0,
             timers: Timers::default(),
+            retained_armed: Instant::NEVER,
             effects: VecDeque::new(),
+            taken: 0,
             jobs: VecDeque::new(),
+            deliveries: 0,
             pool: Pool::default(),
             buffers: Vec::new(),
             targets: Vec::new(),
@@ -310,6 +320,7 @@ impl Broker {
     /// The next thing to do or to tell, until `None`. May change with every other call.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         let effect = self.effects.pop_front();
+        self.taken += u64::from(effect.is_some());
         if effect.is_none() && self.effects.capacity() > 4096 {
             self.effects = VecDeque::new();
         }
