@@ -146,8 +146,8 @@ fn an_assigned_identifier_can_be_used_like_any_other() {
 #[test]
 fn client_identifiers_may_have_any_length_and_characters() {
     cites!(
-        "v5:MQTT-3.1.3-5 v5:MQTT-3.1.3-3 v5:MQTT-3.1.4-5 v5:MQTT-3.2.0-1 v4:MQTT-3.1.3-5
-         v4:MQTT-3.1.4-4 v4:MQTT-3.2.0-1"
+        "v5:MQTT-3.1.3-5 v5:MQTT-3.1.4-5 v5:MQTT-3.2.0-1 v4:MQTT-3.1.3-5 v4:MQTT-3.1.4-4
+         v4:MQTT-3.2.0-1"
     );
     let b = shared();
     let long = "x".repeat(2_000);
@@ -196,10 +196,7 @@ fn session_present_tells_whether_a_session_was_kept() {
 
 #[test]
 fn a_kept_session_keeps_subscriptions_and_collects_messages() {
-    cites!(
-        "v5:MQTT-3.1.2-23 v5:MQTT-4.1.0-1 v5:MQTT-4.5.0-1 v4:MQTT-3.1.2-5 v4:MQTT-4.1.0-1
-         v4:MQTT-4.1.0-2 v4:MQTT-4.5.0-1"
-    );
+    cites!("v5:MQTT-3.1.2-23 v5:MQTT-4.5.0-1 v4:MQTT-3.1.2-5 v4:MQTT-4.1.0-1 v4:MQTT-4.5.0-1");
     let b = shared();
     for v in ALL {
         let (id, topic) = (unique("s"), unique("t"));
@@ -250,7 +247,7 @@ fn disconnect_with(expiry: u32) -> Vec<u8> {
 
 #[test]
 fn disconnect_may_change_the_session_expiry() {
-    cites!("v5:MQTT-3.14.2-2 v5:MQTT-3.1.2-23 U5-065");
+    cites!("v5:MQTT-3.1.2-23 U5-065");
     let b = shared();
     for (connect, disconnect, kept) in
         [(60, Some(0), false), (60, Some(90), true), (60, None, true), (0, Some(0), false)]
@@ -283,7 +280,7 @@ fn disconnect_cannot_give_a_session_a_life_it_did_not_have() {
 
 #[test]
 fn the_session_expires_counted_from_the_end_of_the_connection() {
-    cites!("v5:MQTT-4.1.0-2 v5:MQTT-3.1.2-23 v5:MQTT-3.1.3-9");
+    cites!("v5:MQTT-4.1.0-2 v5:MQTT-3.1.2-23 v5:MQTT-3.1.3-9 v5:MQTT-4.1.0-1");
     let b = shared();
     let (id, topic) = (unique("c"), unique("t"));
     let mut watcher = b.connect(V5, &unique("w"));
@@ -375,7 +372,7 @@ fn any_packet_keeps_a_client_alive_but_none_that_it_receives() {
 
 #[test]
 fn a_keep_alive_beyond_the_limit_is_answered_with_the_limit() {
-    cites!("v5:MQTT-3.2.2-21 v5:MQTT-3.2.2-22 v5:MQTT-3.1.2-21");
+    cites!("v5:MQTT-3.2.2-22");
     let b = Broker::with("max_keepalive: 10");
     for (asked, told) in [(0, Some(10)), (5, None), (10, None), (11, Some(10)), (60_000, Some(10))]
     {
@@ -393,7 +390,7 @@ fn a_keep_alive_beyond_the_limit_is_answered_with_the_limit() {
 
 #[test]
 fn the_keep_alive_of_the_server_is_enforced() {
-    cites!("v5:MQTT-3.2.2-21 v5:MQTT-3.1.2-22");
+    cites!("v5:MQTT-3.1.2-22");
     let b = Broker::with("max_keepalive: 1");
     b.connect(V5, "c").expect_refused(0x8D);
 }
@@ -662,7 +659,7 @@ fn every_ping_is_answered() {
 
 #[test]
 fn the_broker_closes_after_disconnect_and_says_nothing_more() {
-    cites!("v5:MQTT-3.14.4-1 v5:MQTT-3.14.4-2 v5:MQTT-3.14.2-1 U5-063 U311-009");
+    cites!("v5:MQTT-3.14.4-1 v5:MQTT-3.14.4-2 U5-063 U311-009");
     let b = shared();
     for v in ALL {
         let mut c = b.connect(v, &unique("c"));

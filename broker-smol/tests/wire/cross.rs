@@ -4,7 +4,7 @@ use crate::harness::*;
 
 #[test]
 fn messages_pass_between_all_versions_at_every_qos() {
-    cites!("v5:MQTT-3.3.2-4 v5:MQTT-3.3.2-17 v5:MQTT-2.2.2-1 v4:MQTT-3.3.2-3");
+    cites!("v5:MQTT-3.3.2-4 v5:MQTT-3.3.2-17 v5:MQTT-2.2.2-1 v4:MQTT-3.3.2-3 v4:MQTT-7.0.0-2");
     let b = shared();
     for from in ALL {
         for to in ALL {

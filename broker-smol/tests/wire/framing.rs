@@ -117,7 +117,7 @@ fn ill_formed_strings_after_connect_end_the_connection() {
     cites!(
         "v5:MQTT-1.5.4-1 v5:MQTT-1.5.4-2 v5:MQTT-1.5.7-1 v5:MQTT-3.3.2-1 v5:MQTT-3.8.3-1
          v5:MQTT-3.10.3-1 v5:MQTT-4.7.3-2 v4:MQTT-1.5.3-1 v4:MQTT-1.5.3-2 v4:MQTT-3.3.2-1
-         v4:MQTT-3.8.3-1 v4:MQTT-3.10.3-1 v4:MQTT-4.7.3-2"
+         v4:MQTT-3.8.3-1 v4:MQTT-3.10.3-1 v4:MQTT-4.7.3-2 v5:MQTT-3.3.2-13 v5:MQTT-3.3.2-19"
     );
     let b = shared();
     for v in STRICT {
@@ -265,7 +265,7 @@ fn bytes_after_the_last_field_of_connect_are_refused() {
 fn connect_with_a_field_missing_is_refused() {
     cites!(
         "v5:MQTT-3.1.2-17 v5:MQTT-3.1.2-19 v5:MQTT-3.1.2-9 v4:MQTT-3.1.2-9 v4:MQTT-3.1.2-19
-         v4:MQTT-3.1.2-21 v4:MQTT-3.1.3-3"
+         v4:MQTT-3.1.2-21 v4:MQTT-3.1.3-3 v5:MQTT-3.1.3-3"
     );
     let b = shared();
     for v in STRICT {

@@ -186,7 +186,7 @@ fn an_invalid_filter_ends_the_connection_before_5_0() {
 
 #[test]
 fn suback_comes_before_retained_messages_and_everything_after_it_matches() {
-    cites!("U5-057 U311-008 v5:MQTT-3.8.4-4");
+    cites!("U5-057 U311-008");
     let b = shared();
     for v in ALL {
         let topic = unique("t");

@@ -333,3 +333,31 @@ fn a_message_refused_by_a_member_is_offered_to_no_other() {
         }
     }
 }
+
+#[test]
+fn a_message_too_large_for_one_member_reaches_at_most_one_other() {
+    cites!("U5-015 v5:MQTT-3.1.2-24 v5:MQTT-3.1.2-25");
+    let b = shared();
+    let topic = unique("t");
+    let filter = format!("$share/g/{topic}");
+    let small = Connect::new(V5, &unique("small")).with(Four(MAXIMUM_PACKET, 100));
+    let (mut small, _) = b.join(&small);
+    let mut large = b.connect(V5, &unique("large"));
+    for member in [&mut small, &mut large] {
+        member.subscribe(&filter, 0);
+    }
+    let mut p = b.connect(V5, &unique("p"));
+    let text = |n: usize| format!("{n}{}", "x".repeat(200));
+    for n in 0..8 {
+        p.publish(&topic, text(n), 0);
+    }
+    small.expect_nothing();
+    let mut got = large.drain_texts();
+    assert!(!got.is_empty() && got.iter().all(|got| (0..8).any(|n| *got == text(n))), "{got:?}");
+    let count = got.len();
+    got.dedup();
+    assert_eq!(got.len(), count, "one message twice");
+    p.publish(&topic, "small", 0);
+    p.publish(&topic, "small", 0);
+    assert_eq!([small.drain_texts(), large.drain_texts()].concat(), ["small"; 2]);
+}
