@@ -37,7 +37,7 @@ pub fn cites(test: &str, keys: &str) -> Cited {
     let test = test.strip_suffix("::here").unwrap_or(test);
     let folder = folder();
     fs::create_dir_all(&folder).expect("a folder for the records");
-    let file = folder.join(test.replace("::", ".") + ".txt");
+    let file = folder.join(format!("{}.{}.txt", env!("CARGO_PKG_NAME"), test.replace("::", ".")));
     // What an earlier run has shown counts no more.
     let _ = fs::remove_file(&file);
     let (binary, built) = this_binary();
@@ -56,8 +56,13 @@ impl Drop for Cited {
     }
 }
 
-/// Where the records are. The first line of each says when the test binary was built and which it
-/// is, so that records of binaries built since can be told; then comes one line for each key.
+/// Where the records are. The name of each begins with the package and the test binary, and its
+/// first line says when that was built and where it is, so that records of binaries built anew
+/// since can be told; then comes one line for each key.
+///
+/// # Panics
+///
+/// If the system does not tell where this binary is.
 #[must_use]
 pub fn folder() -> PathBuf {
     let (binary, _) = this_binary();

@@ -15,6 +15,19 @@ use fulmar_tests::cites;
 const REMEDY: &str = "statements are registered by the tests that show them when they have run: \
                       run `cargo test --workspace` first";
 
+/// The beginning of the file.
+const HEAD: &str = "# Conformance
+
+What the standards demand, and the tests that show it. The test `verify_conformance` writes this
+file from the citations of the tests that have passed (`cites!` at the beginning of a test); it
+fails when a statement is missing, unknown, or excused though it is shown. The statements are told
+in the words of this project: the numbered ones of the standards under their numbers (`v5:` for 5.0,
+`v4:` for 3.1.1), others under keys of our own.
+
+| | Statements | Shown by tests | Not shown |
+| --- | ---: | ---: | ---: |
+";
+
 /// The parts of the table: heading, file in `spec`, what its keys begin with here.
 const PARTS: [(&str, &str, &str); 4] = [
     ("MQTT 5.0", "mqtt5.csv", "v5:"),
@@ -93,7 +106,7 @@ fn citations() -> Citations {
         let Some((built, file)) = head.split_once(' ') else { continue };
         let Ok(built) = built.parse::<u128>() else { continue };
         let name = path.file_name().and_then(|name| name.to_str()).expect("a name in ASCII");
-        let binary = name.split('.').next().expect("a first part").to_owned();
+        let binary: String = name.splitn(3, '.').take(2).collect();
         if cites::built(Path::new(file)) == Some(built) {
             let known = newest.entry(binary.clone()).or_default();
             *known = built.max(*known);
@@ -170,14 +183,7 @@ fn document(
     citations: &Citations,
     excuses: &[(String, String)],
 ) -> String {
-    let mut document = "# Conformance\n\n\
-        What the standards demand, and the tests that show it. The test `verify_conformance` writes\n\
-        this file from the citations of the tests that have passed (`cites!` at the beginning of a\n\
-        test); it fails when a statement is missing, unknown, or excused though it is shown. The\n\
-        statements are told in the words of this project: the numbered ones of the standards under\n\
-        their numbers, others under keys of our own.\n\n\
-        | | Statements | Shown by tests | Not shown |\n| --- | ---: | ---: | ---: |\n"
-        .to_owned();
+    let mut document = HEAD.to_owned();
     for ((heading, ..), part) in PARTS.iter().zip(parts) {
         let shown = part.iter().filter(|s| citations.contains_key(&s.key)).count();
         let (all, missing) = (part.len(), part.len() - shown);
