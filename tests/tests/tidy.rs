@@ -214,7 +214,10 @@ fn statements_cited_in_code_and_text_exist() {
         known.extend(csv.lines().skip(1).map(|line| format!("{prefix}{}", first(line))));
     }
     let mut faults = Vec::new();
-    for file in files(&[".rs", ".md", ".trace"]) {
+    let mut files = files(&[".rs", ".md", ".trace"]);
+    // It quotes what the standards print wrongly.
+    files.retain(|file| file.name != "tests/CONFORMANCE.md");
+    for file in files {
         for (number, line) in (1..).zip(file.text.lines()) {
             for key in keys(line).into_iter().filter(|key| !known.contains(key)) {
                 faults.push(format!("{}:{number} {key} does not exist", file.name));
