@@ -6,12 +6,13 @@
 //! |---|---|---|
 //! | [`codec`] | bytes and packets, no state | nothing |
 //! | [`session`] | packet identifiers, QoS 1 and 2, windows | nothing |
-//! | [`topic`] | names, filters, matching; index, retained store, shared groups | nothing; `alloc` |
+//! | [`topic`] | names, filters, matching; index, retained store, groups | nothing; `alloc` |
 //! | [`connection`] | one byte stream: framing, phases, keep alive, aliases, limits | `alloc` |
-//! | [`broker`] | many connections and sessions, subscriptions, retained messages, wills | `alloc` |
+//! | [`broker`] | many connections and sessions, subscriptions, retained, wills | `alloc` |
 //!
 //! No machine reads a clock, draws a random number or touches a socket: `now` and a seed come in,
-//! bytes and [effects](broker::Effect) go out. The same inputs give the same outputs, byte for byte.
+//! bytes and [effects](broker::Effect) go out. The same inputs give the same outputs, byte for
+//! byte.
 //!
 //! | feature | contains |
 //! |---|---|
