@@ -48,7 +48,8 @@ pub fn run(file: &str) -> Result<String, String> {
 /// A client's end of a connection.
 struct Wire {
     conn: ConnId,
-    version: Version,
+    /// Of its CONNECT; `None` before, or if that is not understood.
+    version: Option<Version>,
     /// Bytes from the broker that make no whole packet yet.
     received: Vec<u8>,
     /// Bytes for the broker while it does not read.
@@ -130,8 +131,9 @@ impl Runner {
             return self.packets(line, name, words);
         }
         self.say(line);
-        if matches!(action, "open" | "split") && !self.wires.contains_key(name) {
-            self.open(name)?;
+        let opens = matches!(action, "open" | "split") && !self.wires.contains_key(name);
+        if opens && !self.open(name) {
+            return Ok(());
         }
         let now = self.now;
         let wire = self.wires.get_mut(name).ok_or("it has no connection")?;
@@ -162,12 +164,18 @@ impl Runner {
         Ok(())
     }
 
-    fn open(&mut self, name: &str) -> Result<(), String> {
-        let opened = self.broker.open(self.now, ConnInfo::default());
-        let conn = opened.map_err(|error| format!("no connection: {error:?}"))?;
+    /// False if the broker takes no more connections.
+    fn open(&mut self, name: &str) -> bool {
+        let conn = match self.broker.open(self.now, ConnInfo::default()) {
+            Ok(conn) => conn,
+            Err(error) => {
+                self.say(&format!("{name}< refused: {error:?}"));
+                return false;
+            }
+        };
         let wire = Wire {
             conn,
-            version: Version::V5,
+            version: None,
             received: Vec::new(),
             unsent: Vec::new(),
             reading: true,
@@ -177,29 +185,26 @@ impl Runner {
             piece: None,
         };
         self.wires.insert(name.into(), wire);
-        Ok(())
+        true
     }
 
     /// Sends packets, those of one line together.
     fn packets(&mut self, line: &str, name: &str, words: &[Word]) -> Result<(), String> {
         let mut bytes = Vec::new();
         let mut told = Vec::new();
-        let mut version = self.wires.get(name).map_or(Version::V5, |wire| wire.version);
+        let known = self.wires.get(name).and_then(|wire| wire.version);
+        let mut version = known.unwrap_or(Version::V5);
         for words in words.split(|word| *word == Word::And) {
             if words.first() == Some(&Word::Plain("CONNECT".into())) {
                 version = packet::version(words)?;
             }
             let packet = packet::encode(version, words)?;
-            told.push(told_as(version, &packet).unwrap_or_else(|| {
-                line.split_once(':').map_or("", |(_, rest)| rest.trim()).into()
-            }));
+            let source = || line.split_once(':').map_or("", |(_, rest)| rest.trim()).into();
+            told.push(told_as(version, &packet).unwrap_or_else(source));
             bytes.extend(packet);
         }
-        if !self.wires.contains_key(name) {
-            self.open(name)?;
-            if let Some(Word::Pair(..)) = words.get(1) {
-                version = packet::version(words)?;
-            }
+        if !self.wires.contains_key(name) && !self.open(name) {
+            return Ok(());
         }
         for packet in told {
             self.say(&format!("{name}> {packet}"));
@@ -208,7 +213,7 @@ impl Runner {
         if wire.closing.is_some() {
             return Err("its connection is closing".into());
         }
-        wire.version = version_of(&bytes).unwrap_or(version);
+        wire.version = wire.version.or_else(|| version_of(&bytes));
         wire.unsent.extend(bytes);
         self.hand_over(name);
         self.settle();
@@ -303,7 +308,11 @@ impl Runner {
         }
         let mut told = Vec::new();
         while let Ok(Some((frame, used))) = split(&wire.received, u32::MAX) {
-            told.push(match decode(wire.version, frame) {
+            let packet = match wire.version {
+                Some(version) => decode(version, frame),
+                None => decode(Version::V5, frame).or_else(|_| decode(Version::V311, frame)),
+            };
+            told.push(match packet {
                 Ok(packet) => show::packet(&packet),
                 Err(error) => format!("hex {:02x?}: {error}", &wire.received[..used]),
             });
