@@ -118,10 +118,10 @@ impl Broker {
                 }
             }
             Verdict::Accept { data } => {
-                self.send_auth(now, &mut conn, ReasonCode::Success, data);
+                self.send_auth(now, key, &mut conn, ReasonCode::Success, data);
             }
             Verdict::Continue { data } => {
-                self.send_auth(now, &mut conn, ReasonCode::ContinueAuthentication, data);
+                self.send_auth(now, key, &mut conn, ReasonCode::ContinueAuthentication, data);
             }
             Verdict::Refuse(reason) if conn.session.is_none() => {
                 self.refuse(now, key, &mut conn, reason);
@@ -142,6 +142,7 @@ impl Broker {
     fn send_auth(
         &mut self,
         now: Instant,
+        key: Key,
         conn: &mut Conn,
         reason: ReasonCode,
         data: Option<Bytes>,
@@ -158,6 +159,12 @@ impl Broker {
         let auth = Packet::Auth(Auth { reason, properties: Properties::list(&list) });
         if conn.machine.send(now, &auth, &mut conn.out).is_ok() {
             self.stats.packets_sent[15] += 1;
+        } else if conn.session.is_none() {
+            // Without a method there is no AUTH; or the client does not take one of this size.
+            self.refuse(now, key, conn, ReasonCode::BadAuthenticationMethod);
+        } else {
+            let why = DisconnectReason::Refused(ReasonCode::NotAuthorized);
+            self.shut(now, key, conn, why, Some(ReasonCode::NotAuthorized));
         }
     }
 

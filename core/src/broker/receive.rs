@@ -69,7 +69,10 @@ impl Broker {
                     break;
                 }
                 Step::Decide(pending, request) => {
-                    conn.pending = pending;
+                    // AUTH goes on with the CONNECT of before.
+                    if pending.is_some() {
+                        conn.pending = pending;
+                    }
                     conn.waiting = Waiting::Verdict;
                     let conn = ConnId::of(key);
                     self.effects.push_back(Effect::Authenticate { conn, request });

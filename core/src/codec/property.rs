@@ -314,8 +314,16 @@ impl Default for Properties<'_> {
 }
 
 impl core::fmt::Debug for Properties<'_> {
+    /// Authentication Data is secret.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_list().entries(self.iter()).finish()
+        let mut list = f.debug_list();
+        for property in self.iter() {
+            match property {
+                Property::AuthenticationData(_) => list.entry(&"AuthenticationData(***)"),
+                shown => list.entry(&shown),
+            };
+        }
+        list.finish()
     }
 }
 
