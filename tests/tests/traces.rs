@@ -8,6 +8,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use fulmar_tests::cites::cites;
 use fulmar_tests::trace;
 
 const SNAPSHOTS: &str = "snapshots";
@@ -33,37 +34,39 @@ fn traces() -> Vec<(String, PathBuf)> {
     found
 }
 
+fn snapshot(name: &str) -> String {
+    name.replace('/', "__")
+}
+
 fn check(name: &str, path: &Path) {
     let file = fs::read_to_string(path).unwrap();
     let listing = trace::run(&file).unwrap_or_else(|error| panic!("{name}: {error}"));
     let head = trace::head(&file);
+    let _cited = cites(&format!("traces::{}", name.replace('/', "::")), &head.cites.join(" "));
     assert!(!head.text.is_empty(), "{name} does not say what it shows");
     let mut settings = insta::Settings::new();
     settings.set_snapshot_path(folder().join(SNAPSHOTS));
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     settings.set_description(head.text);
-    settings.bind(|| insta::assert_snapshot!(name.replace('/', "__"), listing));
+    settings.bind(|| insta::assert_snapshot!(snapshot(name), listing));
 }
 
 #[test]
 fn every_trace_gives_what_its_snapshot_says() {
     let only = std::env::var("TRACE").unwrap_or_default();
     let mut failed = Vec::new();
-    for (name, path) in traces().iter().filter(|(name, _)| name.contains(&only)) {
+    let traces = traces();
+    for (name, path) in traces.iter().filter(|(name, _)| name.contains(&only)) {
         if catch_unwind(AssertUnwindSafe(|| check(name, path))).is_err() {
-            failed.push(name.clone());
+            failed.push(name);
         }
     }
     assert!(failed.is_empty(), "{} traces differ: {failed:#?}", failed.len());
-}
-
-#[test]
-fn there_is_no_snapshot_without_a_trace() {
-    let names: BTreeSet<String> =
-        traces().iter().map(|(name, _)| format!("{}.snap", name.replace('/', "__"))).collect();
+    let snapshots: BTreeSet<String> = traces.iter().map(|(name, _)| snapshot(name)).collect();
     for entry in fs::read_dir(folder().join(SNAPSHOTS)).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(names.contains(&name), "{name} belongs to no trace");
+        let file = entry.unwrap().file_name().into_string().unwrap();
+        let name = file.trim_end_matches(".new").trim_end_matches(".snap");
+        assert!(snapshots.contains(name), "{file} belongs to no trace");
     }
 }

@@ -1,8 +1,6 @@
 //! What a client tells its program.
 
-use crate::codec::{
-    PacketId, Properties, ProtocolError, Qos, ReasonCode, ReasonCodes,
-};
+use crate::codec::{PacketId, Properties, ProtocolError, Qos, ReasonCode, ReasonCodes};
 
 /// Names something under way, so that its completion can be told from every other.
 ///

@@ -231,10 +231,7 @@ impl Client<'_> {
             }
             Verdict::Repeat => true,
             Verdict::OverQuota => {
-                return Err(ProtocolError::new(
-                    ReasonCode::ReceiveMaximumExceeded,
-                    "MQTT-3.3.4-9",
-                ));
+                return Err(ProtocolError::new(ReasonCode::ReceiveMaximumExceeded, "MQTT-3.3.4-9"));
             }
             Verdict::Full => {
                 return Err(ProtocolError::new(ReasonCode::QuotaExceeded, "MQTT-4.3.3-8"));
@@ -316,8 +313,7 @@ impl Client<'_> {
 
     /// SUBACK or UNSUBACK: one that nobody asked for is ignored.
     fn answered(&mut self, id: PacketId, subscribe: bool) -> Outcome {
-        let place =
-            self.requests.iter().position(|one| one.id == id && one.subscribe == subscribe);
+        let place = self.requests.iter().position(|one| one.id == id && one.subscribe == subscribe);
         let Some(place) = place else { return Outcome::Nothing };
         self.requests.swap_remove(place);
         self.outbound.release(id);
@@ -359,13 +355,10 @@ impl Client<'_> {
                 reasons: unsuback.reasons,
                 properties: unsuback.properties,
             },
-            Packet::Disconnect(disconnect) => Event::Disconnected {
-                reason: disconnect.reason,
-                properties: disconnect.properties,
-            },
-            Packet::Auth(auth) => {
-                Event::Auth { reason: auth.reason, properties: auth.properties }
+            Packet::Disconnect(disconnect) => {
+                Event::Disconnected { reason: disconnect.reason, properties: disconnect.properties }
             }
+            Packet::Auth(auth) => Event::Auth { reason: auth.reason, properties: auth.properties },
             _ => Event::Failed(Failure::Protocol(ProtocolError::protocol("MQTT-4.13.1-1"))),
         })
     }
@@ -415,10 +408,7 @@ fn alias_of(publish: &Publish<'_>) -> Option<u16> {
 }
 
 /// Remembers a new mapping, and checks one that is used.
-fn set_alias(
-    aliases: &mut super::Aliases<'_>,
-    publish: &Publish<'_>,
-) -> Result<(), ProtocolError> {
+fn set_alias(aliases: &mut super::Aliases<'_>, publish: &Publish<'_>) -> Result<(), ProtocolError> {
     match alias_of(publish) {
         None => Ok(()),
         Some(alias) if publish.topic.is_empty() => aliases.get(alias).map(|_| ()),

@@ -100,7 +100,7 @@ impl Runner {
     }
 
     fn say(&mut self, line: &str) {
-        let _ = writeln!(self.listing, "{line}");
+        let _ = writeln!(self.listing, "{}", shortened(line));
     }
 
     fn line(&mut self, line: &str, name: &str, rest: &str) -> Result<(), String> {
@@ -481,6 +481,14 @@ impl Runner {
         self.settle();
         Ok(())
     }
+}
+
+/// A line without the long payloads that `size=` makes: how long they are instead.
+fn shortened(line: &str) -> String {
+    let Some(start) = line.find(&"78".repeat(33)) else { return line.into() };
+    let rest = line[start..].trim_start_matches("78");
+    let count = (line.len() - start - rest.len()) / 2;
+    format!("{}78*{count}{rest}", &line[..start])
 }
 
 /// A packet as it is listed; `None` if it is none.
