@@ -32,6 +32,7 @@
 //! ```
 
 mod acks;
+mod calls;
 mod command;
 mod config;
 mod conn;
@@ -41,12 +42,14 @@ mod effect;
 mod fanout;
 mod input;
 mod lifecycle;
+mod mask;
 mod message;
 mod outbox;
 mod pressure;
 mod publish;
 mod queue;
 mod receive;
+mod recording;
 mod session;
 mod slots;
 mod stats;
@@ -67,6 +70,7 @@ pub use effect::{
 pub use input::{ClientInfo, Command, ConnInfo, Delivery, Input, OpenError, Publication, Reply};
 pub use message::MessageId;
 pub use outbox::Outbox;
+pub use recording::{Outcome, Recording, Replay, ReplayError, Step};
 pub use stats::Stats;
 
 use crate::codec::ReasonCode;
@@ -74,6 +78,7 @@ use crate::connection::Settings;
 use crate::map::Map;
 use crate::time::Instant;
 use crate::topic::{Groups, Index, Retained};
+use calls::Call;
 use conn::Conn;
 use fanout::{Job, Target};
 use message::{Ledger, Message};
@@ -192,6 +197,7 @@ pub struct Broker {
     wake_current: bool,
     stopping: bool,
     stats: Stats,
+    recorder: Option<alloc::boxed::Box<recording::Recorder>>,
 }
 
 impl Broker {
@@ -237,6 +243,7 @@ impl Broker {
             wake_current: false,
             stopping: false,
             stats: Stats::default(),
+            recorder: None,
             config,
             boot,
         }
@@ -247,6 +254,9 @@ impl Broker {
     /// # Errors
     /// Over a limit, or stopping: close the socket, nothing else is to be done.
     pub fn open(&mut self, now: Instant, info: ConnInfo) -> Result<ConnId, OpenError> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.call(now, &Call::Open(info));
+        }
         let result = self.try_open(now, info);
         if result.is_err() {
             self.stats.refused_total += 1;
@@ -280,6 +290,9 @@ impl Broker {
 
     /// Something happened. Any number of inputs may come before effects are taken.
     pub fn handle(&mut self, now: Instant, input: Input<'_>) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.call(now, &Call::Handle(input.clone()));
+        }
         match input {
             Input::Received { conn, bytes } => self.receive(now, conn.key(), bytes),
             Input::Closed { conn } => self.closed(now, conn.key()),
@@ -299,6 +312,9 @@ impl Broker {
         let effect = self.effects.pop_front();
         if effect.is_none() && self.effects.capacity() > 4096 {
             self.effects = VecDeque::new();
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.effect(effect.as_ref());
         }
         effect
     }

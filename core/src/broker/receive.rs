@@ -69,10 +69,8 @@ impl Broker {
                     break;
                 }
                 Step::Decide(pending, request) => {
-                    // AUTH goes on with the CONNECT of before.
-                    if pending.is_some() {
-                        conn.pending = pending;
-                    }
+                    // AUTH brings none: that of CONNECT stays.
+                    conn.pending = pending.or(conn.pending.take());
                     conn.waiting = Waiting::Verdict;
                     let conn = ConnId::of(key);
                     self.effects.push_back(Effect::Authenticate { conn, request });

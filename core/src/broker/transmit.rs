@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::acks::ack;
+use super::calls::Call;
 use super::conn::Conn;
 use super::fanout::Job;
 use super::outbox::Outbox;
@@ -38,6 +39,9 @@ impl Broker {
         out: &mut Outbox,
         budget: usize,
     ) -> bool {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.call(now, &Call::Transmit { conn, budget });
+        }
         let key = conn.key();
         let Some(mut conn) = self.conns.take(key) else { return false };
         let start = out.len();
@@ -58,6 +62,9 @@ impl Broker {
         self.stats.bytes_sent_total += (out.len() - start) as u64;
         conn.said = more;
         self.conns.put(key, conn);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.sent(out, start);
+        }
         more
     }
 
@@ -181,6 +188,9 @@ impl Broker {
     /// Takes a message that waits for a local subscriber. `None`: nothing more, and a new
     /// [`Effect::Available`](super::Effect::Available) will tell; harmless at any time.
     pub fn take(&mut self, now: Instant, subscriber: SubscriberId) -> Option<Delivery> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.call(now, &Call::Take(subscriber));
+        }
         let key = subscriber.key();
         loop {
             let session = self.sessions.get_mut(key)?;

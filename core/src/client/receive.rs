@@ -297,6 +297,10 @@ impl Client<'_> {
 
     fn pubcomp(&mut self, id: PacketId, reason: ReasonCode) -> Result<Outcome, ProtocolError> {
         match self.outbound.pubcomp(id) {
+            // The server had it all, and forgot it when its PUBCOMP got lost. [U5-052]
+            Acked::Done(()) if reason == ReasonCode::PacketIdentifierNotFound => {
+                Ok(self.completed(id, ReasonCode::Success))
+            }
             Acked::Done(()) => Ok(self.completed(id, reason)),
             Acked::Unknown => Ok(Outcome::Nothing),
             Acked::WrongType => Err(ProtocolError::protocol("MQTT-4.3.3-11")),

@@ -6,6 +6,8 @@ use crate::codec::{Frame, ProtocolError, ReasonCode, header, split};
 
 /// Memory reserved at most on the word of a header alone, in bytes.
 const TRUST: usize = 16 * 1024;
+/// A frame of which this part is there may have all its memory at once.
+const TRUST_FACTOR: usize = 4;
 
 /// The beginning of a frame whose rest has not arrived. Owns memory only while there is one.
 #[derive(Debug, Default)]
@@ -32,6 +34,11 @@ impl Tail {
             if let Some((frame, used)) = split(input, limit)? {
                 *input = &input[used..];
                 return Ok(Some(frame));
+            }
+            if let Some(header) = header(input)?
+                && header.total() as usize <= input.len() * TRUST_FACTOR
+            {
+                self.bytes.reserve_exact(header.total() as usize);
             }
             self.bytes.extend_from_slice(input);
             *input = &[];
