@@ -40,7 +40,6 @@
 //! an answer or a decision; all other lines are those of the file.
 
 mod config;
-mod interim;
 mod packet;
 mod run;
 mod show;
@@ -79,10 +78,10 @@ mod tests {
     #[test]
     fn the_head_tells_what_is_shown() {
         let file =
-            "# Two\n# lines.\n# cites: v5:MQTT-1 U5-001\n# cites: v4:MQTT-2\ns: open\n# no\n";
+            "# Two\n# lines.\n# cites: v5:MQTT-3.1.0-1 U5-001\n# cites: U5-002\ns: open\n# no\n";
         let head = head(file);
         assert_eq!(head.text, "Two\nlines.");
-        assert_eq!(head.cites, ["v5:MQTT-1", "U5-001", "v4:MQTT-2"]);
+        assert_eq!(head.cites, ["v5:MQTT-3.1.0-1", "U5-001", "U5-002"]);
     }
 
     #[test]

@@ -308,14 +308,13 @@ impl Runner {
         }
         let mut told = Vec::new();
         while let Ok(Some((frame, used))) = split(&wire.received, u32::MAX) {
-            let packet = match wire.version {
-                Some(version) => decode(version, frame),
-                None => decode(Version::V5, frame).or_else(|_| decode(Version::V311, frame)),
-            };
-            told.push(match packet {
-                Ok(packet) => show::packet(&packet),
-                Err(error) => format!("hex {:02x?}: {error}", &wire.received[..used]),
+            // Whose CONNECT was not understood may be answered in either form.
+            let versions = wire.version.map_or([Version::V5, Version::V311], |v| [v, v]);
+            let decoded = versions.iter().find_map(|version| {
+                decode(*version, frame).ok().map(|packet| packet.display(*version).to_string())
             });
+            let hex = || format!("no packet: {:02x?}", &wire.received[..used]);
+            told.push(decoded.unwrap_or_else(hex));
             wire.received.drain(..used);
         }
         for packet in told {
@@ -495,7 +494,7 @@ fn shortened(line: &str) -> String {
 fn told_as(version: Version, bytes: &[u8]) -> Option<String> {
     let (frame, used) = split(bytes, u32::MAX).ok()??;
     let packet = decode(version, frame).ok().filter(|_| used == bytes.len())?;
-    Some(show::packet(&packet))
+    Some(packet.display(version).to_string())
 }
 
 /// The version of a CONNECT, if these bytes begin with one.

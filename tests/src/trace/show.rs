@@ -160,8 +160,3 @@ pub(super) fn delivery(delivery: &Delivery) -> String {
         delivery.payload.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
     )
 }
-
-/// A packet.
-pub(super) fn packet(packet: &fulmar_core::Packet<'_>) -> String {
-    super::interim::packet(packet)
-}
