@@ -27,14 +27,14 @@
 //!
 //! Everyone is accepted unless `auth:` says otherwise.
 //!
-//! CONNECT knows `id= v=31|311|5 clean= keep_alive= bridge= username= password= will= will_payload=
-//! will_qos= will_retain=`; PUBLISH `[id] topic ["payload"] qos= dup= retain= size=` (`size` fills
-//! the payload); SUBSCRIBE `id filter qos= no_local= as_published= handling=, filter ..`;
-//! UNSUBSCRIBE `id filter ..`; PUBACK, PUBREC, PUBREL, PUBCOMP `id [reason]`; DISCONNECT `[reason]`;
-//! AUTH `reason`. Properties are `expiry= message_expiry= receive_maximum= packet_maximum=
-//! alias_maximum= alias= sub_id= format= content_type= response_topic= correlation= user=name:value
-//! method= data= reason_string= problem_information= response_information=`, those of the will
-//! `will_delay= will_message_expiry= ..`.
+//! CONNECT knows `id= v=31|311|5 clean= keep_alive= bridge= username= password= will=
+//! will_payload= will_qos= will_retain=`; PUBLISH `[id] topic ["payload"] qos= dup= retain= size=`
+//! (`size` fills the payload); SUBSCRIBE `id filter qos= no_local= as_published= handling=, filter
+//! ..`; UNSUBSCRIBE `id filter ..`; PUBACK, PUBREC, PUBREL and PUBCOMP `id [reason]`; DISCONNECT
+//! `[reason]`; AUTH `reason`. Properties are `expiry= message_expiry= receive_maximum=
+//! packet_maximum= alias_maximum= alias= sub_id= format= content_type= response_topic=
+//! correlation= user=name:value method= data= reason_string= problem_information=
+//! response_information=`, those of the will `will_delay= will_message_expiry= ..`.
 //!
 //! In the listing `name> ` is what arrived at the broker and `name< ` what it sent, `* ` an event,
 //! an answer or a decision; all other lines are those of the file.
