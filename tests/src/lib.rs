@@ -3,4 +3,6 @@
 
 pub mod cites;
 pub mod packet;
+pub mod pair;
 pub mod shard;
+pub mod trace;
