@@ -16,6 +16,7 @@ mod peer;
 mod plan;
 mod rng;
 mod run;
+mod show;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -6,12 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use fulmar_core::broker::{
     Boot, Broker, ClientInfo, Command, ConnId, ConnInfo, Effect, Input, Outbox, Reply, Verdict,
 };
-use fulmar_core::{Instant, ReasonCode};
+use fulmar_core::{Instant, ReasonCode, Version};
 
 use super::oracle::{Call, Oracle, Violation};
 use super::peer::{Peer, Stage, Took};
 use super::plan::Plan;
 use super::rng::Rng;
+use super::show;
 
 /// Bytes that wait for a client before the driver's socket is full.
 const SOCKET: usize = 3000;
@@ -109,7 +110,12 @@ impl World {
         let mut answer = None;
         for at in 0..effects.len() {
             let effect = &effects[at];
-            self.note(|| format!("  {effect:?}"));
+            self.note(|| match effect {
+                Effect::Event(event) => format!("  {event:?}"),
+                Effect::Transmit(conn) => format!("  Transmit {}", name(*conn)),
+                Effect::Reply { .. } => "  Reply".to_string(),
+                other => format!("  {other:?}"),
+            });
             self.oracle.effect(effect, effects.get(at + 1));
             match effect {
                 Effect::Transmit(conn) => self.link(*conn, |link| link.want = true),
@@ -151,7 +157,10 @@ impl World {
         let address = remote.map(|remote| remote.ip());
         self.begin(Call::Command);
         let opened = self.broker.open(self.now, ConnInfo { remote, local: None });
-        self.note(|| format!("c{peer} opens {opened:?}"));
+        self.note(|| match opened {
+            Ok(conn) => format!("c{peer} opens {}", name(conn)),
+            Err(error) => format!("c{peer} is refused, {error:?}"),
+        });
         self.oracle.refused_open(address, opened.err());
         if let Ok(conn) = opened {
             self.oracle.opened(conn, address);
@@ -172,7 +181,8 @@ impl World {
         let now = self.now;
         let Some(conn) = self.peers[peer].link else { return };
         self.peers[peer].spoke = now;
-        self.note(|| format!("c{peer} sends {bytes:02x?}"));
+        let version = self.peers[peer].version;
+        self.note(|| format!("c{peer} sends{}", show::packets(version, bytes)));
         self.link(conn, |link| {
             if !link.half && !link.gone {
                 link.to_broker.extend(bytes);
@@ -193,7 +203,7 @@ impl World {
         }
         link.to_broker.drain(..bytes.len());
         self.begin(Call::Received(conn));
-        self.note(|| format!("{conn:?} received {bytes:02x?}"));
+        self.note(|| format!("{} received {} bytes", name(conn), bytes.len()));
         self.broker.handle(self.now, Input::Received { conn, bytes: &bytes });
         self.oracle.received(conn, &bytes);
         self.effects();
@@ -219,7 +229,7 @@ impl World {
             self.deliver(peer, conn, &rest);
         }
         self.begin(Call::Closed(conn));
-        self.note(|| format!("{conn:?} closed"));
+        self.note(|| format!("{} closed", name(conn)));
         self.broker.handle(self.now, Input::Closed { conn });
         self.effects();
         self.oracle.closed(conn);
@@ -243,7 +253,7 @@ impl World {
     /// A client lets go of its connection: it vanishes, or only its sending half is closed.
     pub(super) fn drop_link(&mut self, peer: usize, half: bool) {
         let Some(conn) = self.peers[peer].link else { return };
-        self.note(|| format!("c{peer} drops {conn:?}, half {half}"));
+        self.note(|| format!("c{peer} drops {}, half {half}", name(conn)));
         self.link(conn, |link| {
             if half {
                 link.half = true;
@@ -275,7 +285,7 @@ impl World {
             true => Verdict::Refuse(ReasonCode::NotAuthorized),
             false => Verdict::Accept { data: None },
         };
-        self.note(|| format!("{conn:?} {verdict:?}"));
+        self.note(|| format!("{} {verdict:?}", name(conn)));
         if refuse {
             self.oracle.refuse(conn);
         }
@@ -295,7 +305,12 @@ impl World {
         self.outbox.clear();
         let more = self.broker.transmit(self.now, conn, &mut self.outbox, budget);
         let bytes: Vec<u8> = self.outbox.slices().flatten().copied().collect();
-        self.note(|| format!("{conn:?} transmits {bytes:02x?}, more {more}"));
+        let version = self.links.get(&conn).map(|link| self.peers[link.peer].version);
+        let version = version.unwrap_or(Version::V311);
+        self.note(|| {
+            let packets = show::packets(version, &bytes);
+            format!("{} transmits{packets}, more {more}", name(conn))
+        });
         self.effects();
         self.oracle.sent(conn, &bytes);
         self.end();
@@ -393,4 +408,12 @@ impl World {
     pub(super) fn conns(&self) -> Vec<ConnId> {
         self.links.keys().copied().collect()
     }
+}
+
+/// A connection as a number.
+fn name(conn: ConnId) -> String {
+    let text = format!("{conn:?}");
+    let digits = |c: char| c.is_ascii_digit();
+    let numbers: Vec<&str> = text.split(|c| !digits(c)).filter(|part| !part.is_empty()).collect();
+    format!("#{}", numbers.join("."))
 }

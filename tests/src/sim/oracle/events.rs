@@ -220,14 +220,9 @@ impl Oracle {
         let will = session.will.is_some();
         self.ensure(!will, "wills", || format!("{client}: no will at the end of its session"));
         self.check_losses_at_end(client, &session);
-        let again = session.flying.iter().filter(|f| f.due.qos == Qos::AtLeastOnce);
-        let again: Vec<(String, Rc<Note>)> = again
-            .filter_map(|f| match &f.due.cause {
-                Cause::Shared(filter) => Some((filter.clone(), f.due.note.clone())),
-                _ => None,
-            })
-            .collect();
-        self.pass_on(client, again);
+        let again = session.flying.iter().filter(|f| f.due.cause == Cause::Shared);
+        let again: Vec<Rc<Note>> = again.map(|f| f.due.note.clone()).collect();
+        self.pass_on(client, &again);
     }
 
     /// What a session loses when it ends is counted, and no more.
@@ -239,7 +234,7 @@ impl Oracle {
             let all = due.clone().count() as u64;
             let must = due.filter(|due| due.must && due.cause == Cause::Live).count() as u64;
             let flying = || session.flying.iter().filter(|f| f.due.qos == qos && !f.released);
-            let own = |cause: &Cause| qos == Qos::ExactlyOnce || !matches!(cause, Cause::Shared(_));
+            let own = |cause: &Cause| qos == Qos::ExactlyOnce || *cause != Cause::Shared;
             let least = must + flying().filter(|f| own(&f.due.cause)).count() as u64;
             let most = all + flying().count() as u64 + shared;
             let right = (least..=most).contains(&lost);
@@ -266,7 +261,11 @@ impl Oracle {
 
     /// The transport of a connection is gone, and the broker was told.
     pub(in super::super) fn closed(&mut self, conn: ConnId) {
-        let over = self.wires.remove(&conn).is_some_and(|wire| wire.phase == Phase::Over);
+        let wire = self.wires.remove(&conn);
+        let over = wire.as_ref().is_some_and(|wire| wire.phase == Phase::Over);
+        for answer in wire.iter().flat_map(|wire| &wire.answers) {
+            self.counts.answers_lost[usize::from(answer.kind)] += 1;
+        }
         self.ensure(over, "connections", || format!("no word about the end of {conn:?}"));
     }
 

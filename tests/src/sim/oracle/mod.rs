@@ -58,8 +58,7 @@ enum Cause {
     Live,
     /// Retained, because of a SUBSCRIBE with this filter.
     Retained(String),
-    /// By this shared subscription.
-    Shared(String),
+    Shared,
 }
 
 /// A copy that a session is to have.
@@ -89,6 +88,9 @@ struct Shared {
     note: Rc<Note>,
     /// Who may have it, and in which form.
     candidates: BTreeMap<String, Due>,
+    /// Who has it. Where one client is to have several copies of a message that look alike, it
+    /// cannot be told by which group one came: then this may change.
+    given: Option<(String, Due)>,
     must: bool,
 }
 

@@ -4,7 +4,7 @@ use fulmar_core::broker::ConnId;
 use fulmar_core::codec::{
     Ack, Connack, Packet, Property, PropertyId, Publish, decode, split,
 };
-use fulmar_core::Version;
+use fulmar_core::{Instant, Version};
 
 use super::incoming::common;
 use super::publications::seconds;
@@ -173,7 +173,9 @@ impl Oracle {
             self.fail("dup", format!("{client}: DUP on {publish:?}"));
         }
         let Some(due) = self.take_due(&client, &topic, publish) else { return };
-        self.check_expiry(&client, &due, publish, true);
+        // [MQTT-3.3.2-5]
+        let alive = !due.note.is_expired(self.now);
+        self.ensure(alive, "expiry", || format!("{client}: {} has expired", due.note.key));
         self.check_order(&client, &due);
         let Some(id) = publish.packet_id else { return };
         *self.total.entry((client.clone(), publish.qos, due.note.key)).or_default() += 1;
@@ -227,12 +229,13 @@ impl Oracle {
         }
         (flying.here, flying.published_here) = (true, true);
         let due = flying.due.clone();
-        let five = self.wires.get(&conn).is_some_and(|wire| wire.version == Version::V5);
+        let wire = self.wires.get(&conn);
+        let five = wire.is_some_and(|wire| wire.version == Version::V5);
+        let view = View { five, now: self.now };
         self.ensure(publish.dup, "dup", || format!("{client}: no DUP on a repeat"));
         self.ensure(first == Some(at), "resend", || format!("{client}: repeats out of order"));
-        let same = due.differs(five, topic, publish);
+        let same = due.differs(view, topic, publish);
         self.ensure(same.is_none(), "resend", || format!("{client}: another {same:?}"));
-        self.check_expiry(client, &due, publish, false);
         self.check_window(conn, client);
     }
 
@@ -250,24 +253,21 @@ impl Oracle {
     /// Takes the copy that this PUBLISH is off the books.
     fn take_due(&mut self, client: &str, topic: &str, publish: &Publish<'_>) -> Option<Due> {
         let session = self.sessions.get_mut(client)?;
-        let five = session.conn.and_then(|conn| self.wires.get(&conn))?.version == Version::V5;
-        let fits = |due: &Due| due.differs(five, topic, publish).is_none();
+        let wire = session.conn.and_then(|conn| self.wires.get(&conn))?;
+        let view = View { five: wire.version == Version::V5, now: self.now };
+        let fits = |due: &Due| due.differs(view, topic, publish).is_none();
         let live = session.due.iter().position(|d| d.cause == Cause::Live && fits(d));
         if let Some(at) = live.or_else(|| session.due.iter().position(fits)) {
             return Some(session.due.remove(at));
         }
-        let group = self.shared.iter().position(|s| s.candidates.get(client).is_some_and(fits));
-        if let Some(at) = group {
-            let mut shared = self.shared.remove(at);
-            let due = shared.candidates.remove(client)?;
-            return Some(Due { cause: Cause::Shared(shared.filter), ..due });
+        if let Some(due) = self.give(client, &fits) {
+            return Some(due);
         }
+        let session = self.sessions.get(client)?;
         let key = Self::key(publish.payload);
-        let near = session.due.iter().chain(
-            self.shared.iter().filter_map(|shared| shared.candidates.get(client)),
-        );
+        let near = session.due.iter().chain(self.offers(client));
         let near = near.filter(|due| due.note.key == key && due.note.topic == topic);
-        let difference = near.filter_map(|due| due.differs(five, topic, publish)).next();
+        let difference = near.filter_map(|due| due.differs(view, topic, publish)).next();
         let checker = difference.unwrap_or("entitlement");
         self.fail(checker, format!("{client}: {topic} {key} {publish:?} is not due so"));
         None
@@ -285,25 +285,19 @@ impl Oracle {
         let what = || format!("{client}: {} {} after a later one", note.topic, note.key);
         self.ensure(last <= note.number, "order", what);
     }
+}
 
-    /// [MQTT-3.3.2-5] [MQTT-3.3.2-6]
-    fn check_expiry(&mut self, client: &str, due: &Due, publish: &Publish<'_>, first: bool) {
-        let now = self.now;
-        if first && due.note.is_expired(now) {
-            self.fail("expiry", format!("{client}: {} has expired", due.note.key));
-        }
-        let five = self.sessions.get(client).and_then(|session| session.conn);
-        let five = five.and_then(|conn| self.wires.get(&conn)).map(|wire| wire.version);
-        let right = due.note.expires.filter(|_| five == Some(Version::V5));
-        let right = right.map(|at| seconds(at, now));
-        let (said, _) = common(publish.properties);
-        self.ensure(said == right, "expiry", || format!("{client}: {said:?} is not {right:?}"));
-    }
+/// How a client sees a copy.
+#[derive(Clone, Copy)]
+struct View {
+    /// With the properties of 5.0.
+    five: bool,
+    now: Instant,
 }
 
 impl Due {
     /// In what a PUBLISH is another than this copy.
-    fn differs(&self, five: bool, topic: &str, publish: &Publish<'_>) -> Option<&'static str> {
+    fn differs(&self, view: View, topic: &str, publish: &Publish<'_>) -> Option<&'static str> {
         let mut ids: Vec<u32> = Vec::new();
         for property in publish.properties.iter() {
             if let Property::SubscriptionIdentifier(id) = property {
@@ -311,7 +305,8 @@ impl Due {
             }
         }
         ids.sort_unstable();
-        let (_, user) = common(publish.properties);
+        let (expiry, user) = common(publish.properties);
+        let View { five, now } = view;
         if self.note.topic != topic || self.note.payload != publish.payload {
             Some("entitlement")
         } else if self.qos != publish.qos {
@@ -322,6 +317,8 @@ impl Due {
             Some("identifiers of subscriptions")
         } else if five && self.note.user != user {
             Some("properties")
+        } else if five && self.note.expires.map(|at| seconds(at, now)) != expiry {
+            Some("expiry")
         } else {
             None
         }

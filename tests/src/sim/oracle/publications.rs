@@ -85,6 +85,7 @@ impl Oracle {
                 }
                 let due = subscription.due(&note, Cause::Live);
                 if shared.is_some() {
+                    let due = Due { cause: Cause::Shared, ..due };
                     let member = (session.conn.is_some(), due);
                     groups.entry(filter.clone()).or_default().insert(client.clone(), member);
                 } else if subscription.no_local && note.publisher.as_ref() == Some(client) {
@@ -122,7 +123,8 @@ impl Oracle {
             .filter(|(_, (connected, _))| *connected || !any)
             .map(|(client, (_, due))| (client, due))
             .collect();
-        self.shared.push(Shared { filter, note: note.clone(), candidates, must: true });
+        let note = note.clone();
+        self.shared.push(Shared { filter, note, candidates, given: None, must: true });
     }
 
     fn store(&mut self, note: &Rc<Note>, publisher: String) {
@@ -267,8 +269,8 @@ impl Oracle {
     fn doubt(&self, client: &str, qos: Qos, why: DropReason, told: u64) -> Option<&'static str> {
         let session = self.sessions.get(client)?;
         let mut due = session.due.iter().filter(|due| due.qos == qos);
-        let mut shared = self.shared.iter().filter_map(|s| s.candidates.get(client));
-        let all = || session.due.iter().chain(self.shared.iter().filter_map(|s| s.candidates.get(client)));
+        let mut shared = self.offers(client);
+        let all = || session.due.iter().chain(self.offers(client));
         match why {
             DropReason::QueueFull => {
                 let lost: u64 = session.lost.iter().sum();
@@ -303,31 +305,82 @@ impl Oracle {
 
     /// Copies of groups that this client may have.
     pub(super) fn shared_with(&self, client: &str) -> u64 {
-        self.shared.iter().filter(|s| s.candidates.contains_key(client)).count() as u64
+        self.offers(client).count() as u64
     }
 
-    /// A session ended: its copies of shared groups may go to other members. `[U5-072]`
-    pub(super) fn pass_on(&mut self, client: &str, again: Vec<(String, Rc<Note>)>) {
-        for (filter, note) in again {
-            let candidates = BTreeMap::new();
-            self.shared.push(Shared { filter, note, candidates, must: false });
+    /// These copies.
+    pub(super) fn offers(&self, client: &str) -> impl Iterator<Item = &Due> {
+        let open = self.shared.iter().filter(|shared| shared.given.is_none());
+        open.filter_map(move |shared| shared.candidates.get(client))
+    }
+
+    /// A member of a group was given its copy, in this form. False if there is none to be had.
+    pub(super) fn give(&mut self, client: &str, fits: &dyn Fn(&Due) -> bool) -> Option<Due> {
+        let at = self.find_offer(client, fits, &mut Vec::new())?;
+        let due = self.shared[at].candidates.get(client)?.clone();
+        self.shared[at].given = Some((client.to_string(), due.clone()));
+        Some(due)
+    }
+
+    /// A copy that is free, or is made free by giving its holder another one.
+    fn find_offer(
+        &mut self,
+        client: &str,
+        fits: &dyn Fn(&Due) -> bool,
+        tried: &mut Vec<usize>,
+    ) -> Option<usize> {
+        let offered = |shared: &Shared| shared.candidates.get(client).is_some_and(fits);
+        let offers: Vec<usize> =
+            (0..self.shared.len()).filter(|at| offered(&self.shared[*at])).collect();
+        if let Some(free) = offers.iter().find(|at| self.shared[**at].given.is_none()) {
+            return Some(*free);
         }
-        let sessions = &self.sessions;
-        self.shared.retain_mut(|shared| {
-            let was = shared.candidates.remove(client).is_some();
-            if !was && !shared.candidates.is_empty() {
-                return true;
+        for at in offers {
+            if tried.contains(&at) {
+                continue;
             }
-            for (other, session) in sessions.iter().filter(|(other, _)| *other != client) {
+            tried.push(at);
+            let Some((holder, had)) = self.shared[at].given.clone() else { continue };
+            let alike = |due: &Due| {
+                std::rc::Rc::ptr_eq(&due.note, &had.note)
+                    && (due.qos, due.retain, &due.ids) == (had.qos, had.retain, &had.ids)
+            };
+            if let Some(other) = self.find_offer(&holder, &alike, tried) {
+                self.shared[other].given = Some((holder, had));
+                self.shared[at].given = None;
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// A session ended: its copies of shared groups may go to other members, also those of QoS 1
+    /// that were sent and not acknowledged. `[U5-072]`
+    pub(super) fn pass_on(&mut self, client: &str, again: &[Rc<Note>]) {
+        let sessions = &self.sessions;
+        for shared in &mut self.shared {
+            let was = shared.candidates.remove(client).is_some();
+            match &shared.given {
+                Some((holder, due)) => {
+                    let again = again.iter().any(|note| Rc::ptr_eq(note, &shared.note));
+                    if holder != client || due.qos != Qos::AtLeastOnce || !again {
+                        continue;
+                    }
+                    shared.given = None;
+                }
+                None if was => {}
+                None => continue,
+            }
+            for (other, session) in sessions {
                 if let Some(subscription) = session.subscriptions.get(&shared.filter) {
-                    let due = subscription.due(&shared.note, Cause::Live);
+                    let due = subscription.due(&shared.note, Cause::Shared);
                     shared.candidates.entry(other.clone()).or_insert(due);
                 }
             }
             // The loss, if it was one, is told of under the name of the session that ended.
             shared.must = false;
-            !shared.candidates.is_empty()
-        });
+        }
+        self.shared.retain(|shared| shared.given.is_some() || !shared.candidates.is_empty());
     }
 }
 
