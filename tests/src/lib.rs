@@ -5,4 +5,5 @@ pub mod cites;
 pub mod packet;
 pub mod pair;
 pub mod shard;
+pub mod sim;
 pub mod trace;
