@@ -47,6 +47,8 @@ mod pressure;
 mod publish;
 mod queue;
 mod receive;
+#[cfg(feature = "fuzzing")]
+mod recount;
 mod session;
 mod slots;
 mod stats;
