@@ -21,6 +21,7 @@ const PAGE: u32 = 1000;
 
 impl Broker {
     pub(super) fn command(&mut self, now: Instant, token: u64, command: Command) {
+        let at = self.effects.len();
         let reply = match command {
             Command::Publish(publication) => self.publish_local(now, &publication),
             Command::Subscribe { filters, queue } => self.add_subscriber(now, &filters, queue),
@@ -35,7 +36,9 @@ impl Broker {
             Command::Stats => Reply::Stats(Box::new(self.stats())),
             Command::Shutdown => self.shutdown(now),
         };
-        self.effects.push_back(Effect::Reply { token, reply: Box::new(reply) });
+        // A subscriber is known before messages for it are told of.
+        let at = if matches!(reply, Reply::Subscribed(_)) { at } else { self.effects.len() };
+        self.effects.insert(at, Effect::Reply { token, reply: Box::new(reply) });
     }
 
     fn publish_local(&mut self, now: Instant, publication: &Publication) -> Reply {

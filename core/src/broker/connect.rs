@@ -251,7 +251,7 @@ impl Broker {
             return None;
         }
         // [MQTT-3.1.3-9]: back in time, the will is not sent.
-        self.sessions.get_mut(key)?.will = None;
+        self.forget_will(key);
         Some(key)
     }
 

@@ -315,6 +315,7 @@ impl World {
     fn settle(&mut self) {
         while let Some(effect) = self.broker.poll_effect() {
             self.note(|| format!("{effect:?}"));
+            if std::env::var_os("OPS").is_some() { std::eprintln!("   {effect:?}"); }
             match effect {
                 Effect::Transmit(id) => {
                     let at = self.at(id);
@@ -403,7 +404,7 @@ impl World {
         while !self.peers.is_empty() {
             self.cut(0);
         }
-        for local in core::mem::take(&mut self.locals) {
+        while let Some(local) = self.locals.pop() {
             self.order(Command::Unsubscribe(local.id));
         }
         // Sessions live for an hour at most.
