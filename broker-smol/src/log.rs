@@ -162,6 +162,7 @@ fn drop_reason(why: DropReason) -> &'static str {
         DropReason::Offline => "QoS 0 while offline",
         DropReason::OutOfBudget => "memory budget used up",
         DropReason::RetainedFull => "not retained, store full",
+        DropReason::Refused => "topic not to be published to",
     }
 }
 
@@ -357,7 +358,7 @@ mod tests {
         assert_eq!(list(DropReason::ALL.map(drop_reason), counts), "5 queue full, 1 expired");
         assert_eq!(log.counts().refused, [1, 0, 0, 0]);
         assert!(log.tell());
-        assert_eq!(log.counts().dropped, [0; 7]);
+        assert_eq!(log.counts().dropped, [0; DropReason::ALL.len()]);
         assert!(log.counts().told);
         assert!(!log.tell());
         assert!(!log.counts().told);

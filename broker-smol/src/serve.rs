@@ -156,7 +156,7 @@ fn check_files(max_connections: u32) {
                 "the limit of {limit} open files leaves room for {} connections, less than \
              max_connections: {max_connections}; raise it (ulimit -n, LimitNOFILE) to serve more",
                 limit.saturating_sub(OWN_FILES)
-            )
+            );
         }
         Ok(_) => {}
         Err(error) => tracing::warn!("the limit of open files could not be raised: {error}"),

@@ -29,6 +29,7 @@ extern crate std;
 
 #[cfg(feature = "alloc")]
 pub mod broker;
+pub mod client;
 pub mod codec;
 #[cfg(feature = "alloc")]
 pub mod connection;

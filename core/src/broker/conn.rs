@@ -88,6 +88,15 @@ impl Conn {
 
     /// Bytes it holds for the moment.
     pub(super) fn footprint(&self) -> u64 {
-        (self.machine.footprint() + self.unread.capacity() + self.out.capacity()) as u64
+        let pending = self.pending.as_ref().map_or(0, |pending| pending.footprint());
+        let held = self.machine.footprint() + self.aliases.footprint() + pending;
+        (held + self.unread.capacity() + self.out.capacity()) as u64
+    }
+}
+
+impl Pending {
+    fn footprint(&self) -> usize {
+        let will = self.will.as_ref().map_or(0, |will| will.body.len());
+        self.client_id.len() + self.username.as_deref().map_or(0, str::len) + will
     }
 }

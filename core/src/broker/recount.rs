@@ -36,6 +36,8 @@ impl Broker {
         }
         for (_, session) in sessions {
             held += session::FOOTPRINT + session.client_id.len() as u64;
+            held += session.username.as_ref().map_or(0, |name| name.len() as u64);
+            held += session.inbound.awaiting() as u64 * session::HELD;
             held += session.will.as_ref().map_or(0, |will| will.body.len() as u64);
             let filters = session.subscriptions.iter().map(|s| s.filter.len() as u64);
             held += filters.map(|len| session::SUBSCRIPTION + len).sum::<u64>();
@@ -45,7 +47,10 @@ impl Broker {
                 held += Job::footprint(targets);
             }
         }
+        held += (self.index.footprint() + self.groups.footprint()) as u64;
         assert_eq!(self.held, held, "bytes held");
+        let deliveries = self.jobs.iter().filter(|job| matches!(job, Job::Deliver { .. })).count();
+        assert_eq!(self.deliveries, deliveries, "deliveries");
         let queued: usize = sessions.iter().map(|(_, s)| s.queue.len()).sum();
         let flying: usize = sessions.iter().map(|(_, s)| s.outbound.in_flight()).sum();
         assert_eq!(self.stats.queued, queued as u64, "messages queued");
@@ -58,6 +63,10 @@ impl Broker {
         let unknown = conns.iter().filter(|(_, conn)| conn.unauthenticated).count();
         assert_eq!(self.unauthenticated as usize, unknown, "unauthenticated");
         assert_eq!(self.serials.len(), sessions.len(), "serial numbers");
+        if sessions.is_empty() && self.retained.is_empty() && self.jobs.is_empty() {
+            assert_eq!(self.ledger.bytes(), 0, "bytes of messages");
+            assert_eq!(self.retained.footprint(), 0, "bytes of retained messages");
+        }
     }
 
     fn check_conn(&self, key: Key, conn: &Conn) {

@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::acks::ack;
+use super::calls::Call;
 use super::conn::Conn;
 use super::fanout::Job;
 use super::outbox::Outbox;
@@ -38,26 +39,31 @@ impl Broker {
         out: &mut Outbox,
         budget: usize,
     ) -> bool {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.call(now, &Call::Transmit { conn, budget });
+        }
         let key = conn.key();
         let Some(mut conn) = self.conns.take(key) else { return false };
         let start = out.len();
         if !conn.out.is_empty() {
             out.bytes().extend_from_slice(&conn.out);
-            self.held -= conn.charged;
             let sent = core::mem::take(&mut conn.out);
             self.spare(sent);
-            conn.charged = conn.footprint();
-            self.held += conn.charged;
         }
         let more = match conn.session {
             Some(session) if !conn.closing => {
-                self.transmit_session(now, &mut conn, session, out, start + budget)
+                self.transmit_session(now, &mut conn, session, out, start.saturating_add(budget))
             }
             _ => false,
         };
         self.stats.bytes_sent_total += (out.len() - start) as u64;
         conn.said = more;
+        self.charge(&mut conn);
+        out.count_in(&self.ledger);
         self.conns.put(key, conn);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.sent(out, start);
+        }
         more
     }
 
@@ -69,7 +75,9 @@ impl Broker {
         out: &mut Outbox,
         limit: usize,
     ) -> bool {
-        let negotiated = conn.machine.negotiated();
+        let mut negotiated = conn.machine.negotiated();
+        negotiated.max_topic_alias =
+            negotiated.max_topic_alias.min(self.config.max_topic_alias_out);
         if !self.resend(now, &negotiated, key, out, limit) {
             return true;
         }
@@ -80,22 +88,23 @@ impl Broker {
             if out.len() >= limit {
                 return true;
             }
-            let refused = if copy.message.is_expired(now) {
-                Some(DropReason::Expired)
+            let layout = if copy.message.is_expired(now) {
+                Err(DropReason::Expired)
             } else {
-                let layout = Layout::of(copy, &negotiated, &conn.aliases, now);
-                (!layout.fits(&negotiated)).then_some(DropReason::TooLarge)
+                Layout::fitting(copy, &negotiated, &conn.aliases, now)
             };
             let Some(copy) = session.queue.pop(window, &mut self.pool) else { break };
-            if let Some(why) = refused {
-                self.unqueue(key, &copy, why);
-                continue;
-            }
+            let layout = match layout {
+                Ok(layout) => layout,
+                Err(why) => {
+                    self.unqueue(key, &copy, why);
+                    continue;
+                }
+            };
             self.stats.queued -= 1;
             session.delivered[copy.qos as usize] += 1;
             self.stats.messages_sent[copy.qos as usize] += 1;
             self.stats.packets_sent[3] += 1;
-            let layout = Layout::of(&copy, &negotiated, &conn.aliases, now);
             if let Alias::New(_) = layout.alias {
                 conn.aliases.set(copy.message.topic());
             }
@@ -126,20 +135,19 @@ impl Broker {
         out: &mut Outbox,
         limit: usize,
     ) -> bool {
-        let Some(session) = self.sessions.get_mut(key) else { return true };
-        if !session.resending {
-            return true;
-        }
         // Aliases belong to one connection; a repeat is sent in full.
-        let (none, plain) =
-            (AliasesOut::default(), Negotiated { max_topic_alias: 0, ..*negotiated });
+        let plain = Negotiated { max_topic_alias: 0, ..*negotiated };
         loop {
+            let Some(session) = self.sessions.get_mut(key) else { return true };
+            if !session.resending {
+                return true;
+            }
             if out.len() >= limit {
                 return false;
             }
             match session.outbound.next_resend() {
                 Some(Resend::Publish { id, what, .. }) => {
-                    let layout = Layout::of(what, &plain, &none, now);
+                    let layout = Layout::of(what, &plain, &AliasesOut::default(), now);
                     if layout.fits(negotiated) {
                         layout.write(what, Some(id), true, out);
                         self.stats.messages_sent[what.qos as usize] += 1;
@@ -147,12 +155,10 @@ impl Broker {
                         continue;
                     }
                     // Sent before, to a client that accepts less today. [MQTT-3.1.2-25]
-                    let cancelled = session.outbound.cancel(id);
-                    self.places -= 1;
-                    if let Some(copy) = cancelled {
+                    if let Some(copy) = session.outbound.cancel(id) {
+                        self.places -= 1;
                         self.drop_copy(key, &copy, DropReason::TooLarge);
                     }
-                    return self.resend(now, negotiated, key, out, limit);
                 }
                 Some(Resend::Pubrel { id }) => {
                     let pubrel = Packet::Pubrel(ack(id, ReasonCode::Success));
@@ -181,6 +187,9 @@ impl Broker {
     /// Takes a message that waits for a local subscriber. `None`: nothing more, and a new
     /// [`Effect::Available`](super::Effect::Available) will tell; harmless at any time.
     pub fn take(&mut self, now: Instant, subscriber: SubscriberId) -> Option<Delivery> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.call(now, &Call::Take(subscriber));
+        }
         let key = subscriber.key();
         loop {
             let session = self.sessions.get_mut(key)?;
@@ -202,8 +211,7 @@ impl Broker {
     /// Copies lost for a local subscriber since it was made, because it was slow.
     #[must_use]
     pub fn overflow(&self, subscriber: SubscriberId) -> u64 {
-        let dropped = self.sessions.get(subscriber.key()).map_or([0; 3], |s| s.dropped);
-        dropped.iter().map(|count| u64::from(*count)).sum()
+        self.sessions.get(subscriber.key()).map_or(0, |s| s.dropped.iter().sum())
     }
 }
 
@@ -282,6 +290,23 @@ impl Layout {
         Self { version: negotiated.version, alias, expiry, properties, remaining }
     }
 
+    /// The same, without a new alias where that makes the packet too large.
+    #[inline]
+    fn fitting(
+        copy: &Copy,
+        negotiated: &Negotiated,
+        aliases: &AliasesOut,
+        now: Instant,
+    ) -> Result<Self, DropReason> {
+        let layout = Self::of(copy, negotiated, aliases, now);
+        if layout.fits(negotiated) {
+            return Ok(layout);
+        }
+        let plain = Negotiated { max_topic_alias: 0, ..*negotiated };
+        let layout = Self::of(copy, &plain, aliases, now);
+        if layout.fits(negotiated) { Ok(layout) } else { Err(DropReason::TooLarge) }
+    }
+
     /// [MQTT-3.1.2-24]: the whole packet counts.
     #[inline]
     fn fits(&self, negotiated: &Negotiated) -> bool {
@@ -311,7 +336,7 @@ impl Layout {
             self.write_properties(copy, out);
         }
         if share {
-            outbox.share(message.payload_shared());
+            outbox.share(message.clone());
         } else {
             out.extend_from_slice(payload);
         }

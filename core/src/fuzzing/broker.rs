@@ -32,9 +32,6 @@ pub fn broker_ops(data: &[u8]) {
 
 fn run(setup: &Setup, ops: &[Op]) -> Option<u64> {
     let mut world = World::new(setup);
-    for op in ops {
-        if std::env::var_os("OPS").is_some() { std::eprintln!("{op:?}"); }
-        world.apply(op);
-    }
+    ops.iter().for_each(|op| world.apply(op));
     world.end()
 }
