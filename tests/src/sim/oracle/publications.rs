@@ -342,7 +342,7 @@ impl Oracle {
             tried.push(at);
             let Some((holder, had)) = self.shared[at].given.clone() else { continue };
             let alike = |due: &Due| {
-                std::rc::Rc::ptr_eq(&due.note, &had.note)
+                Rc::ptr_eq(&due.note, &had.note)
                     && (due.qos, due.retain, &due.ids) == (had.qos, had.retain, &had.ids)
             };
             if let Some(other) = self.find_offer(&holder, &alike, tried) {
