@@ -48,6 +48,8 @@ impl Log {
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
+            // Without standard error there is nobody to tell, which is no reason to panic.
+            .log_internal_errors(false)
             .with_max_level(level);
         // Fails only if a subscriber is there.
         let _ = lines.try_init();
@@ -190,6 +192,12 @@ fn describe(notice: &Notice) -> Option<(Level, String)> {
         }
         Notice::AcceptResumed { listener } => {
             (Level::INFO, format!("{listener}: accepting connections again"))
+        }
+        Notice::RecordingFull { path, bytes } => {
+            (Level::WARN, format!("recording ended at its bound: {bytes} bytes in {path:?}"))
+        }
+        Notice::RecordingFailed { path, error } => {
+            (Level::WARN, format!("recording into {path:?} ended: {error}"))
         }
         Notice::Stopping => (Level::INFO, "stopping".into()),
         Notice::Cut { connections } => {

@@ -1,4 +1,9 @@
 //! Client machine and broker over a wire that can be cut after any number of bytes.
+#![cfg(feature = "alloc")]
+
+#[macro_use]
+#[path = "../../tests/src/cites.rs"]
+pub mod cites;
 
 use std::collections::BTreeMap;
 
@@ -197,6 +202,7 @@ const QOS: [Qos; 3] = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce];
 
 #[test]
 fn messages_go_both_ways_in_every_version_and_qos() {
+    cites!("v5:MQTT-4.5.0-2 v4:MQTT-4.5.0-2 v4:MQTT-7.1.2-1");
     for version in ALL {
         for qos in QOS {
             let mut memory = Fixed::<256, 256, 4, 64>::new();
@@ -281,6 +287,10 @@ fn story(version: Version, qos: Qos, storage: Storage<'_>, cut: usize) -> usize 
 
 #[test]
 fn a_cut_after_any_byte_loses_nothing_and_doubles_no_qos_2_message() {
+    cites!(
+        "v5:MQTT-4.4.0-1 v5:MQTT-4.3.3-10 v5:MQTT-4.6.0-1 v5:MQTT-4.6.0-5 v4:MQTT-4.4.0-1
+         v4:MQTT-4.3.3-1 v4:MQTT-4.3.3-2 v4:MQTT-4.6.0-6"
+    );
     for version in ALL {
         for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
             let whole = story(version, qos, heap(), usize::MAX);
@@ -297,6 +307,7 @@ fn a_cut_after_any_byte_loses_nothing_and_doubles_no_qos_2_message() {
 
 #[test]
 fn a_session_the_server_lost_is_lost_for_the_client_too() {
+    cites!("v5:MQTT-3.2.2-5");
     let mut pair = Pair::new(heap(), Options::default(), Config::default());
     pair.connect(Version::V5, false);
     assert!(pair.run());
@@ -333,6 +344,7 @@ fn a_client_with_little_memory_refuses_and_goes_on_when_there_is_room() {
 
 #[test]
 fn manual_acknowledgement_holds_the_server_back_and_keeps_the_order() {
+    cites!("v5:MQTT-4.6.0-2 v5:MQTT-3.3.4-9");
     let options = Options { manual_ack: true, receive_maximum: 2, ..Options::default() };
     let mut pair = Pair::new(heap(), options, Config::default());
     pair.connect(Version::V5, true);
@@ -375,6 +387,7 @@ fn manual_acknowledgement_holds_the_server_back_and_keeps_the_order() {
 
 #[test]
 fn silence_is_broken_by_pingreq_and_a_silent_server_given_up() {
+    cites!("v4:MQTT-3.1.2-23");
     let mut pair = Pair::new(heap(), Options::default(), Config::default());
     pair.connect(Version::V311, true);
     assert!(pair.run());
@@ -399,6 +412,7 @@ fn silence_is_broken_by_pingreq_and_a_silent_server_given_up() {
 
 #[test]
 fn disconnect_is_the_last_word() {
+    cites!("v5:MQTT-3.14.4-1");
     let mut pair = Pair::new(heap(), Options::default(), Config::default());
     pair.connect(Version::V5, true);
     assert!(pair.run());

@@ -36,7 +36,15 @@ impl Broker {
             Command::Stats => Reply::Stats(Box::new(self.stats())),
             Command::Shutdown => self.shutdown(now),
         };
+        let subscribed = match &reply {
+            Reply::Subscribed(subscriber) => Some(subscriber.key()),
+            _ => None,
+        };
         self.effects.push_back(Effect::Reply { token, reply: Box::new(reply) });
+        // Messages are told of once their subscriber is known.
+        if let Some(key) = subscribed {
+            self.walk(now, key, FIRST_STEPS);
+        }
     }
 
     fn publish_local(&mut self, now: Instant, publication: &Publication) -> Reply {
@@ -97,7 +105,6 @@ impl Broker {
                 return Reply::Refused(reason);
             }
         }
-        self.walk(now, key, FIRST_STEPS);
         Reply::Subscribed(SubscriberId::of(key))
     }
 

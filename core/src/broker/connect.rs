@@ -256,6 +256,8 @@ impl Broker {
         if let Attached::Conn(old) = self.sessions.get(key)?.attached {
             self.disconnect(now, old, DisconnectReason::TakenOver);
         }
+        // The driver may be late with its timeouts. [MQTT-4.1.0-2]
+        self.session_due(now, key);
         // A session that was not to outlive its connection is gone by now.
         self.sessions.get(key)?;
         if clean_start {

@@ -226,7 +226,12 @@ impl Broker {
                     self.resume(now, key);
                 }
             }
-            Some(Job::Walk(key)) => self.walk(now, key, WALK_STEPS),
+            Some(Job::Walk(key)) => {
+                if let Some(session) = self.sessions.get_mut(key) {
+                    session.walking = false;
+                }
+                self.walk(now, key, WALK_STEPS);
+            }
             None => {}
         }
     }

@@ -299,14 +299,19 @@ impl Broker {
     fn session_timeout(&mut self, now: Instant, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.armed = Instant::NEVER;
+        self.session_due(now, key);
+        self.arm_session(key);
+    }
+
+    /// Does what has come due for a session, whether its timer has fired or not.
+    pub(super) fn session_due(&mut self, now: Instant, key: Key) {
+        let Some(session) = self.sessions.get(key) else { return };
         if session.will_at <= now {
             self.publish_will(now, key);
         }
         let Some(session) = self.sessions.get(key) else { return };
         if session.expires_at() <= now {
             self.end_session(now, key, SessionEnd::Expired);
-            return;
         }
-        self.arm_session(key);
     }
 }

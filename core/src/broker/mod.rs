@@ -50,6 +50,8 @@ mod publish;
 mod queue;
 mod receive;
 mod recording;
+#[cfg(feature = "fuzzing")]
+mod recount;
 mod session;
 mod slots;
 mod stats;

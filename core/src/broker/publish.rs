@@ -84,19 +84,12 @@ impl Broker {
                 (reason, false)
             }
             None => {
-                let expiry = match publish.properties.is_empty() {
-                    true => None,
-                    false => publish.properties.find(PropertyId::MessageExpiryInterval),
-                };
                 let draft = Draft {
                     topic: publish.topic,
                     qos: publish.qos,
                     retain: publish.retain,
                     empty: publish.payload.is_empty(),
-                    expiry: expiry.and_then(|property| match property {
-                        Property::MessageExpiryInterval(secs) => Some(secs),
-                        _ => None,
-                    }),
+                    expiry: message_expiry(publish),
                     publisher: Some(&client_id),
                     source: Some(key),
                 };
@@ -280,4 +273,15 @@ pub(super) fn is_reserved(topic: &str) -> bool {
     ["$SYS", "$share"].iter().any(|reserved| {
         topic.strip_prefix(reserved).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })
+}
+
+/// Message Expiry Interval in seconds.
+fn message_expiry(publish: &Publish<'_>) -> Option<u32> {
+    if publish.properties.is_empty() {
+        return None;
+    }
+    match publish.properties.find(PropertyId::MessageExpiryInterval) {
+        Some(Property::MessageExpiryInterval(secs)) => Some(secs),
+        _ => None,
+    }
 }

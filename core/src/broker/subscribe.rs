@@ -248,12 +248,15 @@ impl Broker {
     /// Moves retained messages into the queue of a session while it has room, so that none of
     /// them has to give way to another.
     pub(super) fn walk(&mut self, now: Instant, key: Key, mut steps: usize) {
+        // A job that waits does it.
+        if self.sessions.get(key).is_none_or(|session| session.walking) {
+            return;
+        }
         let mut found: Vec<Arc<Message>> = Vec::new();
         let largest = u64::from(self.config.max_packet_size) + BESIDE;
         let most_bytes = self.config.max_msg_queue_bytes.saturating_sub(largest);
         loop {
             let Some(session) = self.sessions.get_mut(key) else { return };
-            session.walking = false;
             let most = WALK_BELOW.min(session.queue_limit(self.config.max_msg_queue) as usize);
             let room = most.saturating_sub(session.queue.len());
             let mut bytes = session.queue.bytes();
