@@ -69,7 +69,9 @@ impl Broker {
         out: &mut Outbox,
         limit: usize,
     ) -> bool {
-        let negotiated = conn.machine.negotiated();
+        let mut negotiated = conn.machine.negotiated();
+        negotiated.max_topic_alias =
+            negotiated.max_topic_alias.min(self.config.max_topic_alias_out);
         if !self.resend(now, &negotiated, key, out, limit) {
             return true;
         }
