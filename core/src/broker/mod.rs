@@ -221,7 +221,6 @@ impl Broker {
             max_qos: config.max_qos,
             retain_available: config.retain_available,
         };
-        let (index, groups) = (Index::new(boot.seed), Groups::new(boot.seed));
         Self {
             settings: Arc::new(settings),
             random: boot.seed ^ 0x6a09_e667_f3bc_c908,
@@ -232,9 +231,9 @@ impl Broker {
             next_serial: 1,
             unauthenticated: 0,
             addresses: Map::new(boot.seed),
-            held: (index.footprint() + groups.footprint()) as u64,
-            index,
-            groups,
+            held: 0,
+            index: Index::new(boot.seed),
+            groups: Groups::new(boot.seed),
             retained: Retained::new(config.max_retained, config.max_retained_bytes),
             ledger: Ledger::default(),
             places: 0,

@@ -148,7 +148,6 @@ impl Broker {
         options: Options,
     ) -> Arc<str> {
         let attached = self.sessions.get(key).is_some_and(|s| s.attached != Attached::Nothing);
-        let before = self.topics_footprint();
         let text: Arc<str> = match shared {
             None => self.index.insert(filter, key.index, options.0).0,
             Some(inner) => {
@@ -160,7 +159,6 @@ impl Broker {
                 Arc::from(filter)
             }
         };
-        self.held = self.held + self.topics_footprint() - before;
         let Some(session) = self.sessions.get_mut(key) else { return text };
         match session.find(filter) {
             Ok(at) => session.subscriptions[at].options = options,
@@ -222,7 +220,6 @@ impl Broker {
     /// Takes a subscription out of index and groups.
     pub(super) fn forget_subscription(&mut self, key: Key, subscription: &Subscription) {
         let filter = &*subscription.filter;
-        let before = self.topics_footprint();
         match split_share(filter) {
             Ok(Some((_, inner))) => {
                 if let Some(left) = self.groups.leave(filter, key.index)
@@ -235,14 +232,8 @@ impl Broker {
                 self.index.remove(filter, key.index);
             }
         }
-        self.held = self.held + self.topics_footprint() - before;
         self.held -= SUBSCRIPTION + filter.len() as u64;
         self.stats.subscriptions -= 1;
-    }
-
-    /// Bytes of index and groups: one filter may cost much more than its text.
-    fn topics_footprint(&self) -> u64 {
-        (self.index.footprint() + self.groups.footprint()) as u64
     }
 
     /// Moves retained messages into the queue of a session while it has room, so that none of
