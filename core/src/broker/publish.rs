@@ -80,27 +80,15 @@ impl Broker {
                     self.refused_publish(&client_id, reason, publish, negotiated.version)
                 {
                     // Not taken: a repeat on the next connection is not a repeat of it.
-                    if let Some(id) = publish.packet_id
-                        && let Some(session) = self.sessions.get_mut(session_key)
-                    {
-                        session.inbound.refuse(id);
+                    if let Some(id) = publish.packet_id {
+                        self.forget_inbound(session_key, id);
                     }
                     return close;
                 }
                 (reason, false)
             }
             None => {
-                let draft = Draft {
-                    topic: publish.topic,
-                    qos: publish.qos,
-                    retain: publish.retain,
-                    empty: publish.payload.is_empty(),
-                    expiry: message_expiry(publish),
-                    publisher: Some(&client_id),
-                    source: Some(key),
-                };
-                let body = || Body::new(publish.topic, publish.properties, publish.payload);
-                let published = self.publish(now, &draft, body);
+                let published = self.take_message(now, key, &client_id, publish);
                 let reason = match published.receivers {
                     0 => ReasonCode::NoMatchingSubscribers,
                     _ => ReasonCode::Success,
@@ -114,6 +102,26 @@ impl Broker {
         }
     }
 
+    /// Publishes a client's message.
+    fn take_message(
+        &mut self,
+        now: Instant,
+        key: Key,
+        client_id: &Arc<str>,
+        publish: &Publish<'_>,
+    ) -> Published {
+        let draft = Draft {
+            topic: publish.topic,
+            qos: publish.qos,
+            retain: publish.retain,
+            empty: publish.payload.is_empty(),
+            expiry: message_expiry(publish),
+            publisher: Some(client_id),
+            source: Some(key),
+        };
+        self.publish(now, &draft, || Body::new(publish.topic, publish.properties, publish.payload))
+    }
+
     /// Takes ownership, or says why not. `[MQTT-4.3.2-4]`
     fn answer_publish(
         &mut self,
@@ -124,15 +132,14 @@ impl Broker {
         out: &mut Vec<u8>,
     ) -> Step {
         let Some(id) = publish.packet_id else { return Step::Next };
-        if let Some(session) = self.sessions.get_mut(session) {
-            match publish.qos {
-                Qos::ExactlyOnce if reason.is_error() && negotiated.version == Version::V5 => {
-                    let before = session.inbound.awaiting();
-                    session.inbound.refuse(id);
-                    self.held -= (before - session.inbound.awaiting()) as u64 * HELD;
+        let refused = reason.is_error() && negotiated.version == Version::V5;
+        match publish.qos {
+            Qos::ExactlyOnce if refused => self.forget_inbound(session, id),
+            Qos::ExactlyOnce => {}
+            _ => {
+                if let Some(session) = self.sessions.get_mut(session) {
+                    session.inbound.puback_sent();
                 }
-                Qos::ExactlyOnce => {}
-                _ => session.inbound.puback_sent(),
             }
         }
         let packet = match publish.qos {
@@ -140,6 +147,14 @@ impl Broker {
             _ => Packet::Puback(ack(id, reason)),
         };
         step(self.send(negotiated, &packet, out))
+    }
+
+    /// A QoS 2 message was refused: its identifier is new when it comes again. `[MQTT-4.3.3-9]`
+    fn forget_inbound(&mut self, session: Key, id: crate::PacketId) {
+        let Some(session) = self.sessions.get_mut(session) else { return };
+        let before = session.inbound.awaiting();
+        session.inbound.refuse(id);
+        self.held -= (before - session.inbound.awaiting()) as u64 * HELD;
     }
 
     /// Whether a client's message may be published; the reason if not.

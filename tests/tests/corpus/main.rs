@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 
 use fulmar_core::fuzzing;
 
-const TARGETS: [(&str, fn(&[u8])); 7] = [
+/// A fuzz target by its name.
+type Target = (&'static str, fn(&[u8]));
+
+const TARGETS: [Target; 7] = [
     ("broker_ops", fuzzing::broker_ops),
     ("config", config),
     ("decode", fuzzing::decode),

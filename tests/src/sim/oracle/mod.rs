@@ -126,6 +126,9 @@ struct Testament {
     user: Option<String>,
 }
 
+/// Messages whose order can be told: publisher, topic, QoS as published and as sent.
+type Lane = (Option<String>, String, Qos, Qos);
+
 #[derive(Debug, Default)]
 struct Session {
     conn: Option<ConnId>,
@@ -142,7 +145,7 @@ struct Session {
     /// Losses counted by the broker and not yet set against a copy, by QoS.
     lost: [u64; 3],
     /// Order and key of the last message sent, by publisher, topic and both QoS.
-    last: BTreeMap<(Option<String>, String, Qos, Qos), (u64, u64)>,
+    last: BTreeMap<Lane, (u64, u64)>,
     /// Messages that came, or may come, as retained ones or by way of a group too.
     mixed: BTreeSet<u64>,
     /// Messages sent for the first time with QoS 1 and 2, by number in the payload.
