@@ -223,7 +223,7 @@ impl Broker {
         };
         self.attach(now, key, conn, session_key, terms);
         if !self.send_connack(now, conn, &negotiated, &connack) {
-            // A client that accepts no packet of this size can be told nothing, and is not accepted.
+            // A client that takes no packet of this size can be told nothing, and is not accepted.
             self.forget_will(session_key);
             self.shut(now, key, conn, DisconnectReason::Refused(ReasonCode::PacketTooLarge), None);
             return Ok(());
