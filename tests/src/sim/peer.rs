@@ -62,6 +62,8 @@ pub(super) struct Peer {
     pub(super) stalled: Instant,
     pub(super) spoke: Instant,
     pub(super) keep_alive: u16,
+    /// It wants nothing back of what it did.
+    pub(super) ashamed: bool,
     inbox: Vec<u8>,
     next_id: u16,
     aliases: Vec<&'static str>,
@@ -93,13 +95,13 @@ fn ack(id: u16) -> Ack<'static> {
 }
 
 impl Peer {
-    pub(super) fn new(number: usize, rude: bool) -> Self {
+    pub(super) fn new(number: usize, rude: bool, version: Version) -> Self {
         Self {
             id: format!("c{number}"),
             rude,
             link: None,
             stage: Stage::Away,
-            version: Version::V311,
+            version,
             reborn: false,
             flights: Vec::new(),
             held: BTreeSet::new(),
@@ -108,6 +110,7 @@ impl Peer {
             stalled: Instant::ZERO,
             spoke: Instant::ZERO,
             keep_alive: 0,
+            ashamed: false,
             inbox: Vec::new(),
             next_id: 0,
             aliases: Vec::new(),
@@ -120,13 +123,21 @@ impl Peer {
     /// A CONNECT for a new connection. `calm`: to stay, and without anything special.
     pub(super) fn connect(&mut self, rng: &mut Rng, plan: &Plan, key: u64, calm: bool) -> Vec<u8> {
         let uses = &plan.uses;
-        self.version = *rng.pick(&plan.versions);
+        // Copies that differ in their identifiers only look alike before 5.0.
+        let family = |version: Version| (version == Version::V5) == (self.version == Version::V5);
+        let version = *rng.pick(&plan.versions);
+        if !uses.identifiers || family(version) {
+            self.version = version;
+        }
         let five = self.version == Version::V5;
         self.stage = Stage::Waiting;
         self.inbox.clear();
         self.acks.clear();
         self.aliases.clear();
-        let clean = !calm && (!uses.sessions || rng.chance(200));
+        let clean = match calm {
+            true => std::mem::take(&mut self.ashamed),
+            false => !uses.sessions || rng.chance(200),
+        };
         self.keep_alive = match uses.keep_alive && !calm && rng.chance(600) {
             true => rng.range(1, 4) as u16,
             false => 0,
@@ -214,7 +225,8 @@ impl Peer {
             qos,
             retain,
             topic: topic(rng, plan),
-            payload: match retain && rng.chance(250) {
+            // Without a number copies look alike, which is too much where groups choose, too.
+            payload: match retain && !uses.shared && rng.chance(250) {
                 true => Vec::new(),
                 false => payload(rng, key, large.min(most)),
             },

@@ -215,7 +215,8 @@ impl World {
             let peer = &mut self.peers[number];
             (peer.quiet, peer.stalled) = (self.now, self.now);
             // What a rude client has done on its connection cannot be mended.
-            if std::mem::take(&mut peer.rude) || peer.stage == Stage::Waiting {
+            peer.ashamed = std::mem::take(&mut peer.rude);
+            if peer.ashamed || peer.stage == Stage::Waiting {
                 self.drop_link(number, false);
             }
         }

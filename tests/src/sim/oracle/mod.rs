@@ -86,11 +86,13 @@ impl Due {
 struct Shared {
     filter: String,
     note: Rc<Note>,
-    /// Who may have it, and in which form.
-    candidates: BTreeMap<String, Due>,
-    /// Who has it. Where one client is to have several copies of a message that look alike, it
+    /// Who may have it, and in which form; a client comes twice if its subscription changed.
+    candidates: Vec<(String, Due)>,
+    /// Those whose session has ended since.
+    former: Vec<(String, Due)>,
+    /// Who has it, and whether with the properties of 5.0. Where one client is to have several copies of a message that look alike, it
     /// cannot be told by which group one came: then this may change.
-    given: Option<(String, Due)>,
+    given: Option<(String, Due, bool)>,
     must: bool,
 }
 

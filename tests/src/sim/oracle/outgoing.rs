@@ -171,9 +171,6 @@ impl Oracle {
             self.fail("dup", format!("{client}: DUP on {publish:?}"));
         }
         let Some(due) = self.take_due(&client, &topic, publish) else { return };
-        // [MQTT-3.3.2-5]
-        let alive = !due.note.is_expired(self.now);
-        self.ensure(alive, "expiry", || format!("{client}: {} has expired", due.note.key));
         self.check_order(&client, &due);
         let Some(id) = publish.packet_id else { return };
         *self.total.entry((client.clone(), publish.qos, due.note.key)).or_default() += 1;
@@ -248,26 +245,33 @@ impl Oracle {
         self.ensure(legal, "window", || format!("{client}: {here} of {theirs}, {all} of {ours}"));
     }
 
-    /// Takes the copy that this PUBLISH is off the books.
+    /// Takes the copy that this PUBLISH is off the books. `[MQTT-3.3.2-5]`
     fn take_due(&mut self, client: &str, topic: &str, publish: &Publish<'_>) -> Option<Due> {
         let session = self.sessions.get_mut(client)?;
         let wire = session.conn.and_then(|conn| self.wires.get(&conn))?;
         let view = View { five: wire.version == Version::V5, now: self.now };
-        let fits = |due: &Due| due.differs(view, topic, publish).is_none();
+        // One of two that look alike may have expired.
+        let fits = |due: &Due| {
+            !due.note.is_expired(view.now) && due.differs(view, topic, publish).is_none()
+        };
         let live = session.due.iter().position(|d| d.cause == Cause::Live && fits(d));
-        if let Some(at) = live.or_else(|| session.due.iter().position(fits)) {
+        let must = || session.due.iter().position(|d| d.must && fits(d));
+        if let Some(at) = live.or_else(must).or_else(|| session.due.iter().position(fits)) {
             return Some(session.due.remove(at));
         }
-        if let Some(due) = self.give(client, &fits) {
+        if let Some(due) = self.give(client, view.five, &fits) {
             return Some(due);
         }
         let session = self.sessions.get(client)?;
         let key = Self::key(publish.payload);
         let near = session.due.iter().chain(self.offers(client));
         let near = near.filter(|due| due.note.key == key && due.note.topic == topic);
-        let difference = near.filter_map(|due| due.differs(view, topic, publish)).next();
-        let checker = difference.unwrap_or("entitlement");
-        self.fail(checker, format!("{client}: {topic} {key} {publish:?} is not due so"));
+        let difference = near.map(|due| due.differs(view, topic, publish).unwrap_or("expired"));
+        let checker = difference.min().unwrap_or("entitlement");
+        let groups = self.shared.iter().filter(|shared| shared.note.key == key);
+        let groups: Vec<_> = groups.map(|s| (&s.filter, &s.given)).collect();
+        let what = format!("{client}: {topic} {key} {publish:?} is not due so; {groups:?}");
+        self.fail(checker, what);
         None
     }
 

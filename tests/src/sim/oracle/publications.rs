@@ -112,7 +112,12 @@ impl Oracle {
     }
 
     /// A copy for one member of a group: a connected one, if there is any.
-    fn share(&mut self, filter: String, note: &Rc<Note>, members: BTreeMap<String, (bool, Due)>) {
+    fn share(
+        &mut self,
+        filter: String,
+        note: &Rc<Note>,
+        members: BTreeMap<String, (bool, Due)>,
+    ) {
         let any = members.values().any(|(connected, _)| *connected);
         let candidates = members
             .into_iter()
@@ -120,7 +125,8 @@ impl Oracle {
             .map(|(client, (_, due))| (client, due))
             .collect();
         let note = note.clone();
-        self.shared.push(Shared { filter, note, candidates, given: None, must: true });
+        let former = Vec::new();
+        self.shared.push(Shared { filter, note, candidates, former, given: None, must: true });
     }
 
     fn store(&mut self, note: &Rc<Note>, publisher: String) {
@@ -192,6 +198,11 @@ impl Oracle {
             return;
         };
         session.lost[qos as usize] += u64::from(count);
+        if why == DropReason::Offline {
+            let waits = self.config.queue_qos0_messages || qos > Qos::AtMostOnce;
+            let away = session.conn.is_none() && !waits;
+            self.ensure(away, "losses", || format!("{client} is not offline"));
+        }
         if why == DropReason::TooLarge {
             count -= self.cancel_flying(client, qos, count);
         }
@@ -251,12 +262,12 @@ impl Oracle {
             let Some(session) = self.sessions.get(&client) else { continue };
             let open = session.open(qos) + shared;
             let lost = session.lost[qos as usize];
-            if why != DropReason::SessionEnded && lost > open {
+            // What was in flight is looked at when the session ends.
+            if only.is_none() && lost > open {
                 let what = format!("{client}: {lost} copies of {qos:?} lost, but {open} due");
                 self.fail("losses", what);
             }
-            let told =
-                all.iter().filter(|drop| drop.0 == client).map(|drop| u64::from(drop.3)).sum();
+            let told = all.iter().filter(|drop| drop.0 == client).map(|drop| u64::from(drop.3)).sum();
             if let Some(doubt) = self.doubt(&client, qos, why, told) {
                 self.fail("losses", format!("{client}: {count} of {qos:?} dropped, {doubt}"));
             }
@@ -290,12 +301,6 @@ impl Oracle {
                 let large = all().any(|due| due.size(wire.version, self.now, true) > max);
                 (!large).then_some("but none is too large")
             }
-            DropReason::Offline => {
-                let offline = qos == Qos::AtMostOnce
-                    && !self.config.queue_qos0_messages
-                    && session.conn.is_none();
-                (!offline).then_some("but it is not offline")
-            }
             DropReason::OutOfBudget => (!self.pressed).then_some("but there is memory"),
             _ => None,
         }
@@ -306,17 +311,26 @@ impl Oracle {
         self.offers(client).count() as u64
     }
 
-    /// These copies.
+    /// These copies; also those that another client seems to have, since it may have had one of
+    /// another group.
     pub(super) fn offers(&self, client: &str) -> impl Iterator<Item = &Due> {
-        let open = self.shared.iter().filter(|shared| shared.given.is_none());
-        open.filter_map(move |shared| shared.candidates.get(client))
+        let open = self.shared.iter().filter(move |shared| {
+            shared.given.as_ref().is_none_or(|(holder, ..)| holder != client)
+        });
+        open.filter_map(move |shared| shared.for_client(client).next())
     }
 
     /// A member of a group was given its copy, in this form. False if there is none to be had.
-    pub(super) fn give(&mut self, client: &str, fits: &dyn Fn(&Due) -> bool) -> Option<Due> {
+    /// `five`: with the properties of 5.0.
+    pub(super) fn give(
+        &mut self,
+        client: &str,
+        five: bool,
+        fits: &dyn Fn(&Due) -> bool,
+    ) -> Option<Due> {
         let at = self.find_offer(client, fits, &mut Vec::new())?;
-        let due = self.shared[at].candidates.get(client)?.clone();
-        self.shared[at].given = Some((client.to_string(), due.clone()));
+        let due = self.shared[at].for_client(client).find(|due| fits(due))?.clone();
+        self.shared[at].given = Some((client.to_string(), due.clone(), five));
         Some(due)
     }
 
@@ -327,7 +341,12 @@ impl Oracle {
         fits: &dyn Fn(&Due) -> bool,
         tried: &mut Vec<usize>,
     ) -> Option<usize> {
-        let offered = |shared: &Shared| shared.candidates.get(client).is_some_and(fits);
+        // One who is moved to another copy may have had it before its session ended.
+        let moved = !tried.is_empty();
+        let offered = |shared: &Shared| {
+            let mut former = shared.former.iter().filter(|(was, _)| moved && was == client);
+            shared.for_client(client).any(fits) || former.any(|(_, due)| fits(due))
+        };
         let offers: Vec<usize> =
             (0..self.shared.len()).filter(|at| offered(&self.shared[*at])).collect();
         if let Some(free) = offers.iter().find(|at| self.shared[**at].given.is_none()) {
@@ -338,13 +357,14 @@ impl Oracle {
                 continue;
             }
             tried.push(at);
-            let Some((holder, had)) = self.shared[at].given.clone() else { continue };
+            let Some((holder, had, five)) = self.shared[at].given.clone() else { continue };
             let alike = |due: &Due| {
                 Rc::ptr_eq(&due.note, &had.note)
-                    && (due.qos, due.retain, &due.ids) == (had.qos, had.retain, &had.ids)
+                    && (due.qos, due.retain) == (had.qos, had.retain)
+                    && (!five || due.ids == had.ids)
             };
             if let Some(other) = self.find_offer(&holder, &alike, tried) {
-                self.shared[other].given = Some((holder, had));
+                self.shared[other].given = Some((holder, had, five));
                 self.shared[at].given = None;
                 return Some(at);
             }
@@ -357,28 +377,35 @@ impl Oracle {
     pub(super) fn pass_on(&mut self, client: &str, again: &[Rc<Note>]) {
         let sessions = &self.sessions;
         for shared in &mut self.shared {
-            let was = shared.candidates.remove(client).is_some();
-            match &shared.given {
-                Some((holder, due)) => {
-                    let again = again.iter().any(|note| Rc::ptr_eq(note, &shared.note));
-                    if holder != client || due.qos != Qos::AtLeastOnce || !again {
-                        continue;
-                    }
-                    shared.given = None;
-                }
-                None if was => {}
-                None => continue,
+            let gone = shared.candidates.extract_if(.., |(member, _)| member == client);
+            let before = shared.former.len();
+            shared.former.extend(gone);
+            let was = shared.former.len() > before;
+            let held = shared.given.as_ref().filter(|(holder, ..)| holder == client);
+            if !was && held.is_none() {
+                continue;
+            }
+            let unsure = |note: &Rc<Note>| again.iter().any(|other| Rc::ptr_eq(other, note));
+            if held.is_some_and(|(_, due, _)| due.qos == Qos::AtLeastOnce && unsure(&due.note)) {
+                shared.given = None;
             }
             for (other, session) in sessions {
                 if let Some(subscription) = session.subscriptions.get(&shared.filter) {
                     let due = subscription.due(&shared.note, Cause::Shared);
-                    shared.candidates.entry(other.clone()).or_insert(due);
+                    shared.candidates.push((other.clone(), due));
                 }
             }
             // The loss, if it was one, is told of under the name of the session that ended.
             shared.must = false;
         }
-        self.shared.retain(|shared| shared.given.is_some() || !shared.candidates.is_empty());
+        
+    }
+}
+
+impl Shared {
+    /// The forms in which a client may have it.
+    pub(super) fn for_client(&self, client: &str) -> impl Iterator<Item = &Due> {
+        self.candidates.iter().filter(move |(member, _)| member == client).map(|(_, due)| due)
     }
 }
 
@@ -409,9 +436,7 @@ impl Due {
     pub(super) fn size(&self, version: Version, now: Instant, alias: bool) -> u32 {
         let mut list = Vec::new();
         if version == Version::V5 {
-            list.extend(
-                self.note.expires.map(|at| Property::MessageExpiryInterval(seconds(at, now))),
-            );
+            list.extend(self.note.expires.map(|at| Property::MessageExpiryInterval(seconds(at, now))));
             list.extend(self.ids.iter().map(|id| Property::SubscriptionIdentifier(*id)));
             list.extend(self.note.user.as_deref().map(|user| Property::UserProperty("n", user)));
             list.extend(alias.then_some(Property::TopicAlias(1)));
