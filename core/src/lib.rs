@@ -19,6 +19,7 @@
 //! | none | codec, topic matching, session halves with borrowed storage |
 //! | `alloc` | and heap storage, the server's connection, the broker |
 //! | `std` (default) | and conversions to types of the standard library |
+//! | `fuzzing` | and entry points for fuzzing, which panic where the machines do wrong |
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -33,6 +34,8 @@ pub mod client;
 pub mod codec;
 #[cfg(feature = "alloc")]
 pub mod connection;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 #[cfg(feature = "alloc")]
 mod map;
 pub mod session;

@@ -3,4 +3,7 @@
 
 pub mod cites;
 pub mod packet;
+pub mod pair;
 pub mod shard;
+pub mod sim;
+pub mod trace;

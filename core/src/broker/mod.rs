@@ -50,6 +50,8 @@ mod publish;
 mod queue;
 mod receive;
 mod recording;
+#[cfg(feature = "fuzzing")]
+mod recount;
 mod session;
 mod slots;
 mod stats;
@@ -178,11 +180,18 @@ pub struct Broker {
     places: u64,
     next_message: u64,
     timers: Timers,
+    /// When retained messages are looked at for expiry.
+    retained_armed: Instant,
     effects: VecDeque<Effect>,
+    /// Effects taken so far: with its number one that waits is found.
+    taken: u64,
     jobs: VecDeque<Job>,
+    /// How many of the jobs are deliveries.
+    deliveries: usize,
     pool: Pool,
     /// Spare memory: control bytes of connections, targets and reasons of one call.
     buffers: Vec<Vec<u8>>,
+    lent: Vec<Vec<Arc<Message>>>,
     targets: Vec<Target>,
     reasons: Vec<ReasonCode>,
     /// Number of the present fan-out, to see a session twice.
@@ -222,18 +231,22 @@ impl Broker {
             next_serial: 1,
             unauthenticated: 0,
             addresses: Map::new(boot.seed),
+            held: 0,
             index: Index::new(boot.seed),
             groups: Groups::new(boot.seed),
             retained: Retained::new(config.max_retained, config.max_retained_bytes),
             ledger: Ledger::default(),
-            held: 0,
             places: 0,
             next_message: 0,
             timers: Timers::default(),
+            retained_armed: Instant::NEVER,
             effects: VecDeque::new(),
+            taken: 0,
             jobs: VecDeque::new(),
+            deliveries: 0,
             pool: Pool::default(),
             buffers: Vec::new(),
+            lent: Vec::new(),
             targets: Vec::new(),
             reasons: Vec::new(),
             fanout: 0,
@@ -310,6 +323,7 @@ impl Broker {
     /// The next thing to do or to tell, until `None`. May change with every other call.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         let effect = self.effects.pop_front();
+        self.taken += u64::from(effect.is_some());
         if effect.is_none() && self.effects.capacity() > 4096 {
             self.effects = VecDeque::new();
         }

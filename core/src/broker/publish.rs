@@ -7,6 +7,7 @@ use super::acks::ack;
 use super::fanout::Job;
 use super::message::{Body, Head, Message, MessageId};
 use super::receive::{Step, step};
+use super::session::HELD;
 use super::slots::Key;
 use super::{Broker, DisconnectReason, DropReason};
 use crate::codec::{
@@ -55,6 +56,7 @@ impl Broker {
         let mut refused = None;
         if let Some(id) = publish.packet_id {
             match session.inbound.publish(id, publish.qos) {
+                Verdict::New if publish.qos == Qos::ExactlyOnce => self.held += HELD,
                 Verdict::New => {}
                 Verdict::Repeat => {
                     // [MQTT-4.3.3-10]: answered again, not delivered again.
@@ -77,6 +79,12 @@ impl Broker {
                 if let Some(close) =
                     self.refused_publish(&client_id, reason, publish, negotiated.version)
                 {
+                    // Not taken: a repeat on the next connection is not a repeat of it.
+                    if let Some(id) = publish.packet_id
+                        && let Some(session) = self.sessions.get_mut(session_key)
+                    {
+                        session.inbound.refuse(id);
+                    }
                     return close;
                 }
                 (reason, false)
@@ -119,7 +127,9 @@ impl Broker {
         if let Some(session) = self.sessions.get_mut(session) {
             match publish.qos {
                 Qos::ExactlyOnce if reason.is_error() && negotiated.version == Version::V5 => {
+                    let before = session.inbound.awaiting();
                     session.inbound.refuse(id);
+                    self.held -= (before - session.inbound.awaiting()) as u64 * HELD;
                 }
                 Qos::ExactlyOnce => {}
                 _ => session.inbound.puback_sent(),
@@ -163,6 +173,10 @@ impl Broker {
         if version < Version::V5 && !is_reserved(publish.topic) {
             let error = ProtocolError::new(reason, "MQTT-4.7.3-3");
             return Some(Step::Close(DisconnectReason::Protocol(error), None));
+        }
+        if version < Version::V5 || publish.qos == Qos::AtMostOnce {
+            // No answer tells the client.
+            self.dropped_event(client_id.clone(), publish.qos, DropReason::Refused, 1);
         }
         None
     }
@@ -232,7 +246,7 @@ impl Broker {
             let publisher = head.publisher.clone().unwrap_or_else(|| Arc::from(""));
             self.dropped_event(publisher, head.qos, DropReason::RetainedFull, 1);
         }
-        self.arm_retained();
+        self.arm_retained(Instant::ZERO);
     }
 
     /// Delivers to the first slice of targets; the rest waits as a job. True if it does.
@@ -243,7 +257,10 @@ impl Broker {
         message: Arc<Message>,
         targets: &mut Vec<super::fanout::Target>,
     ) -> bool {
-        let rest = targets.split_off(targets.len().min(super::fanout::SLICE));
+        // What a publisher sends arrives in its order, also while a long delivery is under way.
+        let behind = self.deliveries > 0 && self.jobs.iter().any(|job| job.is_of(&message));
+        let first = if behind { 0 } else { targets.len().min(super::fanout::SLICE) };
+        let rest = targets.split_off(first);
         for target in targets.drain(..) {
             self.deliver(now, &message, target);
         }
@@ -251,6 +268,7 @@ impl Broker {
             return false;
         }
         self.held += Job::footprint(&rest);
+        self.deliveries += 1;
         self.jobs.push_back(Job::Deliver { source, message, targets: rest, next: 0 });
         true
     }

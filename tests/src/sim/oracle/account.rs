@@ -1,0 +1,207 @@
+//! Books at rest: everything is delivered or counted as lost, and the figures are right.
+
+use fulmar_core::Qos;
+use fulmar_core::broker::{ClientInfo, Stats};
+
+use super::Oracle;
+
+/// What the figures of the broker are compared with.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) opened: u64,
+    pub(super) accepted: u64,
+    pub(super) ended: u64,
+    pub(super) refused: u64,
+    pub(super) expired: u64,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) packets_in: [u64; 16],
+    pub(super) packets_out: [u64; 16],
+    /// Answers whose connection ended before the driver took them.
+    pub(super) answers_lost: [u64; 16],
+    pub(super) messages_in: [u64; 3],
+    pub(super) messages_out: [u64; 3],
+    pub(super) dropped: [u64; 7],
+    pub(super) dropped_by_qos: [u64; 3],
+}
+
+const ALL: [Qos; 3] = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce];
+
+impl Oracle {
+    /// At any time between two calls: figures that do not depend on what is under way.
+    pub(in super::super) fn check_stats(&mut self, stats: &Stats) {
+        let connected = self.sessions.values().filter(|s| s.conn.is_some()).count() as u64;
+        let subscriptions = self.sessions.values().map(|s| s.subscriptions.len() as u64).sum();
+        let waiting = self.wires.values().filter(|wire| wire.unauthenticated).count() as u64;
+        let counts = &self.counts;
+        let pairs = [
+            ("connections", stats.connections, self.wires.len() as u64),
+            ("unauthenticated", stats.unauthenticated, waiting),
+            ("sessions", stats.sessions, self.sessions.len() as u64),
+            ("sessions connected", stats.sessions_connected, connected),
+            ("subscriptions", stats.subscriptions, subscriptions),
+            ("connects", stats.connects_total, counts.accepted),
+            ("disconnects", stats.disconnects_total, counts.ended),
+            ("refused", stats.refused_total, counts.refused),
+            ("expired", stats.sessions_expired_total, counts.expired),
+            ("bytes received", stats.bytes_received_total, counts.bytes_in),
+            ("bytes sent", stats.bytes_sent_total, counts.bytes_out),
+        ];
+        let mut wrong = pairs.iter().find(|(_, told, known)| told != known).map(|p| format!("{p:?}"));
+        let lists = [
+            ("packets received", &stats.packets_received[..], &counts.packets_in[..]),
+            ("messages received", &stats.messages_received[..], &counts.messages_in[..]),
+            ("messages sent", &stats.messages_sent[..], &counts.messages_out[..]),
+            ("dropped", &stats.messages_dropped[..], &counts.dropped[..]),
+            ("dropped by QoS", &stats.dropped_by_qos[..], &counts.dropped_by_qos[..]),
+        ];
+        if wrong.is_none() {
+            wrong = lists.iter().find(|(_, told, known)| told != known).map(|l| format!("{l:?}"));
+        }
+        let retained = self.retained.values();
+        let alive = retained.filter(|note| !note.is_expired(self.now)).count() as u64;
+        if stats.retained < alive || stats.retained > self.retained.len() as u64 {
+            wrong = wrong.or(Some(format!("{} retained, not {alive}", stats.retained)));
+        }
+        if stats.used_bytes < stats.retained_bytes
+            || stats.retained > u64::from(self.config.max_retained)
+        {
+            wrong = wrong.or(Some(format!("{stats:?}")));
+        }
+        if let Some(wrong) = wrong {
+            self.fail("figures", wrong);
+        }
+    }
+
+    /// Between two calls: limits of the queues, and how much waits in each.
+    pub(in super::super) fn check_clients(&mut self, clients: &[ClientInfo], stats: &Stats) {
+        let queued: u64 = clients.iter().map(|info| u64::from(info.queued)).sum();
+        self.ensure(queued == stats.queued, "figures", || format!("{queued} queued"));
+        let known = clients.iter().all(|info| self.sessions.contains_key(&*info.client_id));
+        let all = known && clients.len() == self.sessions.len();
+        self.ensure(all, "figures", || format!("{} sessions listed", clients.len()));
+        for info in clients {
+            let client = &*info.client_id;
+            let shared = self.shared_with(client);
+            let Some(session) = self.sessions.get(client) else { continue };
+            let lost: u64 = session.lost.iter().sum();
+            let must = session.due.iter().filter(|due| {
+                due.must && !matches!(due.cause, super::Cause::Retained(_))
+            });
+            let least = (must.count() as u64).saturating_sub(lost);
+            let most = (session.due.len() as u64 + shared).saturating_sub(lost);
+            let queued = u64::from(info.queued);
+            let right = (least..=most).contains(&queued);
+            let limits = queued <= u64::from(self.config.max_msg_queue)
+                && info.queued_bytes <= self.config.max_msg_queue_bytes
+                && info.in_flight <= u32::from(self.config.max_inflight);
+            let exact = info.in_flight as usize == session.flying.len()
+                && info.await_rel as usize == session.held.len()
+                && info.subscriptions as usize == session.subscriptions.len()
+                && info.connected == session.conn.is_some();
+            if !limits {
+                self.fail("limits", format!("{info:?}"));
+            } else if !exact {
+                self.fail("figures", format!("{info:?}, but {session:?}"));
+            } else if !right {
+                self.fail("losses", format!("{client}: {queued} queued, not {least} to {most}"));
+            }
+        }
+    }
+
+    /// Nothing is under way: every copy is delivered or counted as lost, every exchange complete.
+    pub(in super::super) fn check_rest(&mut self, stats: &Stats) {
+        self.check_stats(stats);
+        // Of CONNACK and DISCONNECT it cannot be known whether they were lost.
+        let counts = &self.counts;
+        let known = |kind: usize| counts.packets_out[kind] + counts.answers_lost[kind];
+        if let Some(kind) = (3..14).find(|kind| stats.packets_sent[*kind] != known(*kind)) {
+            let (told, known) = (stats.packets_sent[kind], known(kind));
+            self.fail("figures", format!("packets of type {kind} sent: {told}, not {known}"));
+        }
+        self.ensure(stats.queued == 0, "rest", || format!("{} are queued", stats.queued));
+        let owed = self.wires.iter().find(|(_, wire)| !wire.answers.is_empty());
+        let owed = owed.map(|(conn, wire)| format!("{conn:?} is owed {:?}", wire.answers));
+        if let Some(what) = owed {
+            self.fail("answers", what);
+        }
+        self.check_exchanges();
+        self.check_balance();
+    }
+
+    fn check_exchanges(&mut self) {
+        let mut found = None;
+        for (client, session) in &self.sessions {
+            if session.conn.is_none() {
+                found = Some(("rest", format!("{client} is not connected")));
+            }
+            if !session.flying.is_empty() || !session.held.is_empty() {
+                let what = format!("{client}: {:?} {:?}", session.flying, session.held);
+                found = Some(("exchanges", what));
+            }
+            for ((qos, key), sent) in &session.sent {
+                let seen = self.seen.get(&(client.clone(), *qos, *key)).copied().unwrap_or(0);
+                if *key != 0 && seen < *sent {
+                    found = Some(("at least once", format!("{client}: {key} {seen} of {sent}")));
+                }
+            }
+        }
+        if let Some((checker, what)) = found {
+            self.fail(checker, what);
+        }
+    }
+
+    /// Sets losses against copies that did not come.
+    fn check_balance(&mut self) {
+        let now = self.now;
+        let (mut excess, mut may) = (0, 0);
+        let mut found = None;
+        for (client, session) in &mut self.sessions {
+            for qos in ALL {
+                let due = session.due.iter().filter(|due| due.qos == qos);
+                let must = due.clone().filter(|due| due.is_must(now)).count() as u64;
+                may += due.clone().count() as u64 - must;
+                let lost = session.lost[qos as usize];
+                if lost < must {
+                    let first = due.clone().find(|due| due.is_must(now));
+                    found = Some(format!("{client}: {must} due, {lost} counted: {first:?}"));
+                }
+                excess += lost.saturating_sub(must);
+            }
+            session.due.clear();
+            session.lost = [0; 3];
+        }
+        let shared = || self.shared.iter().filter(|shared| shared.given.is_none());
+        let least = shared().filter(|shared| shared.must).count() as u64;
+        let shared = shared().count() as u64;
+        if let Some(what) = found {
+            self.fail("delivery", what);
+        } else if excess < least {
+            self.fail("delivery", format!("{least} of groups due, {excess} counted"));
+        } else if excess > may + shared {
+            self.fail("losses", format!("{excess} counted, at most {may} and {shared}"));
+        }
+        self.shared.clear();
+    }
+
+    /// Nothing is connected and no session is left: only retained messages take memory.
+    pub(in super::super) fn check_empty(&mut self, stats: &Stats) {
+        self.check_stats(stats);
+        let left = stats.connections + stats.sessions + stats.subscriptions + stats.queued;
+        self.ensure(left == 0, "rest", || format!("{stats:?}"));
+        let (used, retained) = (stats.used_bytes, stats.retained_bytes);
+        self.ensure(used == retained, "memory", || format!("{used} used, {retained} retained"));
+        let known = stats.retained == self.retained.len() as u64;
+        self.ensure(known, "figures", || format!("{} retained", stats.retained));
+    }
+
+    /// Topics of the retained messages.
+    pub(in super::super) fn retained_topics(&self) -> Vec<String> {
+        self.retained.keys().cloned().collect()
+    }
+
+    /// Clients with a session.
+    pub(in super::super) fn clients(&self) -> Vec<String> {
+        self.sessions.keys().cloned().collect()
+    }
+}

@@ -1,0 +1,323 @@
+//! Events: connections and sessions that begin and end, wills, losses.
+
+use std::rc::Rc;
+
+use fulmar_core::broker::{
+    ConnId, Connected, DisconnectReason, Disconnected, Effect, Event, OpenError, QueueFull,
+    SessionEnd,
+};
+use fulmar_core::{Instant, Qos, ReasonCode, Version};
+
+use super::publications::Draft;
+use super::{Call, Cause, Note, Oracle, Phase, Session};
+
+impl Oracle {
+    /// The broker answered this when asked to open a connection.
+    pub(in super::super) fn refused_open(
+        &mut self,
+        address: Option<std::net::IpAddr>,
+        error: Option<OpenError>,
+    ) {
+        let config = &self.config;
+        let open = self.wires.len();
+        let waiting = || self.wires.values().filter(|wire| wire.unauthenticated);
+        let near = waiting().filter(|w| address.is_some() && w.address == address).count();
+        let expected = if open >= config.max_connections as usize {
+            Some(OpenError::TooManyConnections)
+        } else if waiting().count() >= config.max_unauthenticated as usize {
+            Some(OpenError::TooManyUnauthenticated)
+        } else if address.is_some() && near >= config.max_unauthenticated_per_address as usize {
+            Some(OpenError::TooManyFromAddress)
+        } else {
+            None
+        };
+        self.counts.refused += u64::from(error.is_some());
+        self.ensure(error == expected, "limits", || format!("{error:?}, not {expected:?}"));
+    }
+
+    /// An effect of the present call, and the one after it.
+    pub(in super::super) fn effect(&mut self, effect: &Effect, next: Option<&Effect>) {
+        match effect {
+            Effect::Reading { conn, on } => {
+                let now = self.now;
+                if let Some(wire) = self.wires.get_mut(conn) {
+                    (wire.suspended, wire.heard) = (!on, now);
+                }
+            }
+            Effect::Close { conn, .. } => {
+                let over = self.wires.get(conn).is_some_and(|wire| wire.phase == Phase::Over);
+                self.ensure(over, "connections", || format!("{conn:?} closed without an event"));
+            }
+            Effect::Event(event) => self.event(event, next),
+            Effect::Authenticate { conn, .. } => {
+                let asks = self.wires.get(conn).is_some_and(|wire| wire.phase == Phase::Deciding);
+                self.ensure(asks, "connections", || format!("{conn:?} asks for nothing"));
+            }
+            Effect::Transmit(_) | Effect::Available(_) | Effect::Reply { .. } => {}
+        }
+    }
+
+    fn event(&mut self, event: &Event, next: Option<&Effect>) {
+        match event {
+            Event::Connected(connected) => self.connected(connected),
+            Event::Disconnected(disconnected) => self.disconnected(disconnected),
+            Event::SessionEnded { client_id, why } => self.session_ended(client_id, *why),
+            Event::WillPublished { client_id } => {
+                let ends = matches!(next, Some(Effect::Event(Event::SessionEnded { client_id: n, .. }))
+                    if n == client_id);
+                self.will_published(client_id, ends);
+            }
+            Event::Dropped { client_id, qos, why, count } => {
+                self.dropped(client_id, *qos, *why, *count);
+            }
+            Event::Pressure { on, .. } => self.pressed = *on,
+            _ => self.fail("events", format!("{event:?} is new")),
+        }
+    }
+
+    fn connected(&mut self, event: &Connected) {
+        let (client, now) = (event.client_id.to_string(), self.now);
+        self.counts.accepted += 1;
+        let Some(wire) = self.wires.get_mut(&event.conn) else {
+            self.fail("connections", format!("{client} on no connection"));
+            return;
+        };
+        let Some(asked) = wire.asked.clone().filter(|_| wire.phase == Phase::Deciding) else {
+            self.fail("connections", format!("{client} did not ask"));
+            return;
+        };
+        let max = self.config.max_keepalive;
+        let capped = wire.version == Version::V5 && max > 0;
+        let capped = capped && (asked.keep_alive == 0 || asked.keep_alive > max);
+        wire.keep_alive = if capped { max } else { asked.keep_alive };
+        let told = wire.keep_alive == event.keep_alive && wire.version == event.version;
+        wire.phase = Phase::Open;
+        wire.unauthenticated = false;
+        wire.heard = now;
+        wire.client = Some(client.clone());
+        let named = asked.client_id == client || asked.client_id.is_empty();
+        self.ensure(told && named, "events", || format!("{event:?} for {asked:?}"));
+        let present = match self.sessions.get(&client) {
+            None => false,
+            Some(session) => {
+                let end = session.end();
+                if let Some(other) = session.conn {
+                    let what = format!("{client} is on {other:?} too");
+                    self.fail("takeover", what);
+                } else if asked.clean {
+                    self.fail("session present", format!("{client} started clean"));
+                } else if end.is_some_and(|end| end <= now) {
+                    self.fail("session end", format!("{client} resumes an expired session"));
+                }
+                true
+            }
+        };
+        let told = event.session_present;
+        self.ensure(told == present, "session present", || format!("{client}: {told}"));
+        if !present {
+            self.reborn.push(client.clone());
+        }
+        if let Some(wire) = self.wires.get_mut(&event.conn) {
+            wire.present = Some(present);
+        }
+        let session = self.sessions.entry(client.clone()).or_default();
+        let will_due = session.will.is_some() && session.will_at().is_some_and(|at| at <= now);
+        session.conn = Some(event.conn);
+        session.left = None;
+        session.expiry = asked.expiry.min(self.config.max_session_expiry);
+        session.will = asked.will;
+        session.held.values_mut().for_each(|counts| *counts = false);
+        for flying in &mut session.flying {
+            (flying.here, flying.published_here) = (false, false);
+        }
+        self.ensure(!will_due, "wills", || format!("{client}: its will was due before"));
+        self.parse(event.conn);
+    }
+
+    fn disconnected(&mut self, event: &Disconnected) {
+        let now = self.now;
+        if let Some(doubt) = self.doubt_end(event) {
+            self.fail("disconnects", format!("{event:?}, {doubt}"));
+        }
+        let Some(wire) = self.wires.get_mut(&event.conn) else { return };
+        wire.phase = Phase::Over;
+        wire.unauthenticated = false;
+        let client = wire.client.clone();
+        match client {
+            Some(_) => self.counts.ended += 1,
+            None => self.counts.refused += 1,
+        }
+        let same = client.as_deref() == event.client_id.as_deref();
+        self.ensure(same, "events", || format!("{event:?} is about {client:?}"));
+        let Some(client) = client else { return };
+        self.stored.retain(|(publisher, _)| *publisher != client);
+        if let Some(session) = self.sessions.get_mut(&client)
+            && session.conn == Some(event.conn)
+        {
+            (session.conn, session.left) = (None, Some(now));
+        }
+    }
+
+    /// Why a connection had no reason to end so, if that is so.
+    fn doubt_end(&self, event: &Disconnected) -> Option<&'static str> {
+        let Some(wire) = self.wires.get(&event.conn) else { return Some("which is not open") };
+        if wire.phase == Phase::Over && !wire.left {
+            return Some("which has ended");
+        }
+        let (decided, client) = match self.call {
+            Call::Decided(conn) => (self.wires.get(&conn), &wire.client),
+            _ => (None, &wire.client),
+        };
+        let right = match event.why {
+            DisconnectReason::Client(_) => wire.left,
+            DisconnectReason::Transport => self.call == Call::Closed(event.conn),
+            DisconnectReason::Protocol(_) => wire.must_end.is_some(),
+            DisconnectReason::ConnectTimeout => {
+                client.is_none() && wire.heard + self.config.connect_timeout <= self.now
+            }
+            DisconnectReason::KeepAliveTimeout => {
+                wire.keep_alive_end().is_some_and(|end| end <= self.now)
+            }
+            DisconnectReason::Refused(reason) => match reason {
+                ReasonCode::QuotaExceeded => {
+                    self.full || self.sessions.len() >= self.config.max_sessions as usize
+                }
+                _ => wire.refused,
+            },
+            DisconnectReason::TakenOver => decided
+                .and_then(|wire| wire.asked.as_ref())
+                .is_some_and(|asked| Some(&asked.client_id) == client.as_ref()),
+            DisconnectReason::Administrative => self.call == Call::Command,
+            DisconnectReason::SlowConsumer => self.config.max_outbound_bytes < 1000,
+            DisconnectReason::QueueFull => self.config.queue_full == QueueFull::Disconnect,
+            DisconnectReason::OutOfBudget => wire.must_end == Some("no room"),
+            _ => false,
+        };
+        (!right).then_some("for no reason")
+    }
+
+    fn session_ended(&mut self, client: &str, why: SessionEnd) {
+        self.judge_drops(Some(client));
+        let now = self.now;
+        let Some(session) = self.sessions.remove(client) else {
+            self.fail("session end", format!("{client} has no session"));
+            return;
+        };
+        let clean = match self.call {
+            Call::Decided(conn) => self.wires.get(&conn).and_then(|wire| wire.asked.as_ref()),
+            _ => None,
+        };
+        let clean = clean.is_some_and(|asked| asked.clean && asked.client_id == client);
+        let right = match why {
+            SessionEnd::Closed => session.expiry == 0 || session.condemned,
+            SessionEnd::Expired => session.end().is_some_and(|end| end <= now),
+            SessionEnd::CleanStart => clean,
+            _ => false,
+        };
+        self.counts.expired += u64::from(why == SessionEnd::Expired);
+        let right = right && session.conn.is_none();
+        self.ensure(right, "session end", || format!("{client} ended, {why:?}: {session:?}"));
+        let will = session.will.is_some();
+        self.ensure(!will, "wills", || format!("{client}: no will at the end of its session"));
+        self.check_losses_at_end(client, &session);
+        let again = session.flying.iter().filter(|f| f.due.cause == Cause::Shared);
+        let again: Vec<Rc<Note>> = again.map(|f| f.due.note.clone()).collect();
+        self.pass_on(client, &again);
+    }
+
+    /// What a session loses when it ends is counted, and no more.
+    fn check_losses_at_end(&mut self, client: &str, session: &Session) {
+        let shared = self.shared_with(client);
+        for qos in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce] {
+            let lost = session.lost[qos as usize];
+            let due = session.due.iter().filter(|due| due.qos == qos);
+            let all = due.clone().count() as u64;
+            let must = due.filter(|due| due.must && due.cause == Cause::Live).count() as u64;
+            let flying = || session.flying.iter().filter(|f| f.due.qos == qos && !f.released);
+            let own = |cause: &Cause| qos == Qos::ExactlyOnce || *cause != Cause::Shared;
+            let least = must + flying().filter(|f| own(&f.due.cause)).count() as u64;
+            let most = all + flying().count() as u64 + shared;
+            let right = (least..=most).contains(&lost);
+            self.ensure(right, "losses", || {
+                format!("{client} ended: {lost} of {qos:?} lost, not {least} to {most}")
+            });
+        }
+    }
+
+    fn will_published(&mut self, client: &str, ends: bool) {
+        let now = self.now;
+        let Some(session) = self.sessions.get_mut(client) else {
+            self.fail("wills", format!("{client} has no session"));
+            return;
+        };
+        let due = session.conn.is_none() && (ends || session.will_at().is_some_and(|at| at <= now));
+        let Some(will) = session.will.take() else {
+            self.fail("wills", format!("{client} has no will, or had it"));
+            return;
+        };
+        self.ensure(due, "wills", || format!("{client}: not due"));
+        self.publish(Draft::of_will(client, will), ends.then_some(client));
+    }
+
+    /// The transport of a connection is gone, and the broker was told.
+    pub(in super::super) fn closed(&mut self, conn: ConnId) {
+        let wire = self.wires.remove(&conn);
+        let over = wire.as_ref().is_some_and(|wire| wire.phase == Phase::Over);
+        for answer in wire.iter().flat_map(|wire| &wire.answers) {
+            self.counts.answers_lost[usize::from(answer.kind)] += 1;
+        }
+        self.ensure(over, "connections", || format!("no word about the end of {conn:?}"));
+    }
+
+    /// The driver refuses this client.
+    pub(in super::super) fn refuse(&mut self, conn: ConnId) {
+        if let Some(wire) = self.wires.get_mut(&conn) {
+            wire.refused = true;
+        }
+    }
+
+    /// An operator ends a connection, and the session perhaps.
+    pub(in super::super) fn condemn(&mut self, client: &str, session: bool) {
+        if let Some(found) = self.sessions.get_mut(client) {
+            found.condemned |= session;
+        }
+    }
+
+    /// An operator publishes. Answers how many copies that makes; `None` if there is no room.
+    pub(in super::super) fn publish_command(
+        &mut self,
+        topic: &str,
+        payload: &[u8],
+        qos: Qos,
+        retain: bool,
+    ) -> Option<usize> {
+        if self.full {
+            return None;
+        }
+        let draft = Draft {
+            publisher: None,
+            topic: topic.to_string(),
+            payload: payload.to_vec(),
+            qos,
+            retain,
+            expiry: None,
+            user: None,
+        };
+        Some(self.publish(draft, None))
+    }
+}
+
+impl Session {
+    /// When it ends, while it has no connection.
+    pub(super) fn end(&self) -> Option<Instant> {
+        let left = self.left.filter(|_| self.expiry != u32::MAX)?;
+        Some(left.after_secs(u64::from(self.expiry)))
+    }
+
+    /// When its will is due, while it has no connection.
+    pub(super) fn will_at(&self) -> Option<Instant> {
+        let will = self.will.as_ref()?;
+        let at = self.left?.after_secs(u64::from(will.delay));
+        Some(self.end().map_or(at, |end| end.min(at)))
+    }
+}

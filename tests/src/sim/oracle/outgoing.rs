@@ -1,0 +1,328 @@
+//! Packets of the broker: whether each may be sent, and whether it says the truth.
+
+use fulmar_core::broker::ConnId;
+use fulmar_core::codec::{
+    Ack, Connack, Packet, Property, PropertyId, Publish, decode, split,
+};
+use fulmar_core::{Instant, Version};
+
+use super::incoming::common;
+use super::publications::seconds;
+use super::{Answer, Cause, Due, Flying, Oracle, Phase};
+
+impl Oracle {
+    /// The broker gave these bytes for a connection.
+    pub(in super::super) fn sent(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.counts.bytes_out += bytes.len() as u64;
+        let Some(wire) = self.wires.get_mut(&conn) else {
+            self.ensure(bytes.is_empty(), "connections", || "bytes for none".to_string());
+            return;
+        };
+        wire.output.extend_from_slice(bytes);
+        let output = std::mem::take(&mut wire.output);
+        let (version, silent) = (wire.version, wire.silent);
+        let max = wire.asked.as_ref().map_or(u32::MAX, |asked| asked.max_packet);
+        if silent && !output.is_empty() {
+            self.fail("last word", "bytes after DISCONNECT or a refusal");
+        }
+        let mut at = 0;
+        while at < output.len() && self.found.is_none() {
+            match split(&output[at..], max) {
+                Err(error) => self.fail("packet size", format!("{error}, at most {max}")),
+                Ok(None) => break,
+                Ok(Some((frame, used))) => {
+                    at += used;
+                    match decode(version, frame) {
+                        Ok(packet) => self.packet_out(conn, &packet),
+                        Err(error) => self.fail("wire", format!("{error}: {frame:?}")),
+                    }
+                }
+            }
+        }
+        // The broker gives whole packets only.
+        self.ensure(at == output.len(), "wire", || "a part of a packet".to_string());
+    }
+
+    fn packet_out(&mut self, conn: ConnId, packet: &Packet<'_>) {
+        self.counts.packets_out[usize::from(packet.packet_type())] += 1;
+        let Some(wire) = self.wires.get_mut(&conn) else { return };
+        let (version, connack) = (wire.version, wire.connack);
+        if wire.silent {
+            self.fail("last word", format!("{packet:?} after it"));
+            return;
+        }
+        // [MQTT-3.2.0-1] [MQTT-3.2.0-2]
+        if connack == matches!(packet, Packet::Connack(_)) {
+            self.fail("wire", format!("{packet:?} out of place"));
+            return;
+        }
+        match packet {
+            Packet::Connack(connack) => self.connack_out(conn, connack),
+            Packet::Publish(publish) => self.publish_out(conn, publish),
+            Packet::Pubrel(ack) => self.pubrel_out(conn, ack),
+            Packet::Puback(ack) | Packet::Pubrec(ack) | Packet::Pubcomp(ack) => {
+                self.answered(conn, packet, ack.packet_id.get(), &[ack.reason as u8]);
+            }
+            Packet::Suback(suback) => {
+                let reasons: Vec<u8> = suback.reasons.iter().map(|reason| reason as u8).collect();
+                self.answered(conn, packet, suback.packet_id.get(), &reasons);
+            }
+            Packet::Unsuback(unsuback) => {
+                let reasons: Vec<u8> = unsuback.reasons.iter().map(|r| r as u8).collect();
+                self.answered(conn, packet, unsuback.packet_id.get(), &reasons);
+            }
+            Packet::Pingresp => self.answered(conn, packet, 0, &[]),
+            Packet::Disconnect(_) => {
+                wire.silent = true;
+                let over = wire.phase == Phase::Over && version == Version::V5;
+                self.ensure(over, "wire", || "DISCONNECT without an end".to_string());
+            }
+            _ => self.fail("wire", format!("{packet:?} from a server")),
+        }
+    }
+
+    fn connack_out(&mut self, conn: ConnId, connack: &Connack<'_>) {
+        let config = &self.config;
+        let Some(wire) = self.wires.get_mut(&conn) else { return };
+        wire.connack = true;
+        let accepted = wire.present.is_some();
+        if connack.reason.is_error() {
+            wire.silent = true;
+            self.ensure(!accepted, "session present", || "refused what was accepted".to_string());
+            return;
+        }
+        let present = wire.present.unwrap_or(false) && wire.version > Version::V31;
+        let mut wrong = None;
+        if !accepted || connack.session_present != present {
+            wrong = Some(format!("{conn:?}: {connack:?}, but it is {:?}", wire.present));
+        }
+        if wire.version == Version::V5 {
+            let asked = wire.asked.as_ref().map_or(0, |asked| asked.keep_alive);
+            let told = match connack.properties.find(PropertyId::ServerKeepAlive) {
+                Some(Property::ServerKeepAlive(secs)) => secs,
+                _ => asked,
+            };
+            let maximum = match connack.properties.find(PropertyId::ReceiveMaximum) {
+                Some(Property::ReceiveMaximum(max)) => max,
+                _ => u16::MAX,
+            };
+            let aliases = match connack.properties.find(PropertyId::TopicAliasMaximum) {
+                Some(Property::TopicAliasMaximum(max)) => max,
+                _ => 0,
+            };
+            if told != wire.keep_alive
+                || maximum != config.receive_maximum
+                || aliases != config.max_topic_alias
+            {
+                wrong = wrong.or(Some(format!("{connack:?} tells other limits")));
+            }
+        }
+        if let Some(what) = wrong {
+            self.fail("session present", what);
+        }
+    }
+
+    /// Answers come in the order of the packets they are for. `[MQTT-4.6.0-2]`
+    fn answered(&mut self, conn: ConnId, packet: &Packet<'_>, id: u16, reasons: &[u8]) {
+        let Some(wire) = self.wires.get_mut(&conn) else { return };
+        let owed = wire.answers.pop_front();
+        let five = wire.version == Version::V5;
+        let acknowledges = packet.packet_type() < 8;
+        let right = owed.as_ref().is_some_and(|owed: &Answer| {
+            let same = five || packet.packet_type() == 9;
+            owed.kind == packet.packet_type()
+                && owed.id == id
+                && (owed.reasons == reasons || acknowledges && !same || owed.kind == 13)
+        });
+        self.ensure(right, "answers", || format!("{packet:?}, but {owed:?} was due"));
+    }
+
+    fn pubrel_out(&mut self, conn: ConnId, ack: &Ack<'_>) {
+        let id = ack.packet_id.get();
+        let Some(wire) = self.wires.get_mut(&conn) else { return };
+        if wire.answers.front().is_some_and(|owed| owed.kind == 6 && owed.id == id) {
+            self.answered(conn, &Packet::Pubrel(*ack), id, &[ack.reason as u8]);
+            return;
+        }
+        let Some((_, session)) = self.session_of(conn) else { return };
+        let again = session.flying.iter_mut().find(|f| f.id == id && f.released && !f.here);
+        match again {
+            Some(flying) => flying.here = true,
+            None => self.fail("answers", format!("PUBREL {id} for nothing")),
+        }
+    }
+
+    fn publish_out(&mut self, conn: ConnId, publish: &Publish<'_>) {
+        self.counts.messages_out[publish.qos as usize] += 1;
+        let Some(topic) = self.topic_out(conn, publish) else { return };
+        let Some((client, _)) = self.session_of(conn) else {
+            self.fail("wire", format!("PUBLISH on {conn:?}, which has no session"));
+            return;
+        };
+        let client = client.clone();
+        if let Some(id) = publish.packet_id.map(|id| id.get()) {
+            let Some(session) = self.sessions.get_mut(&client) else { return };
+            if let Some(at) = session.flying.iter().position(|f| f.id == id) {
+                self.repeat_out(conn, &client, at, &topic, publish);
+                return;
+            }
+            let waits = session.flying.iter().any(|f| !f.here && !f.released);
+            self.ensure(!waits, "resend", || format!("{client}: a new message before a repeat"));
+        }
+        if publish.dup {
+            self.fail("dup", format!("{client}: DUP on {publish:?}"));
+        }
+        let Some(due) = self.take_due(&client, &topic, publish) else { return };
+        // [MQTT-3.3.2-5]
+        let alive = !due.note.is_expired(self.now);
+        self.ensure(alive, "expiry", || format!("{client}: {} has expired", due.note.key));
+        self.check_order(&client, &due);
+        let Some(id) = publish.packet_id else { return };
+        *self.total.entry((client.clone(), publish.qos, due.note.key)).or_default() += 1;
+        let Some(session) = self.sessions.get_mut(&client) else { return };
+        *session.sent.entry((publish.qos, due.note.key)).or_default() += 1;
+        let id = id.get();
+        let flying = Flying { id, due, released: false, here: true, published_here: true };
+        session.flying.push(flying);
+        self.check_window(conn, &client);
+    }
+
+    /// The topic, with aliases resolved. `[MQTT-3.1.2-26]`
+    fn topic_out(&mut self, conn: ConnId, publish: &Publish<'_>) -> Option<String> {
+        let wire = self.wires.get_mut(&conn)?;
+        let max = wire.asked.as_ref().map_or(0, |asked| asked.max_alias);
+        let max = max.min(self.config.max_topic_alias_out);
+        let Some(Property::TopicAlias(alias)) = publish.properties.find(PropertyId::TopicAlias)
+        else {
+            return Some(publish.topic.to_string());
+        };
+        if alias > max {
+            self.fail("alias", format!("alias {alias}, at most {max}"));
+            return None;
+        }
+        if !publish.topic.is_empty() {
+            wire.aliases_out.insert(alias, publish.topic.to_string());
+        }
+        let topic = wire.aliases_out.get(&alias).cloned();
+        if topic.is_none() {
+            self.fail("alias", format!("alias {alias} was not set on {conn:?}"));
+        }
+        topic
+    }
+
+    /// [MQTT-4.4.0-1] [MQTT-3.3.1-1]
+    fn repeat_out(
+        &mut self,
+        conn: ConnId,
+        client: &str,
+        at: usize,
+        topic: &str,
+        publish: &Publish<'_>,
+    ) {
+        let Some(session) = self.sessions.get_mut(client) else { return };
+        let first = session.flying.iter().position(|f| !f.here && !f.released);
+        let flying = &mut session.flying[at];
+        if flying.here || flying.released {
+            let what = format!("{client}: identifier {} is in use", flying.id);
+            self.fail("identifiers", what);
+            return;
+        }
+        (flying.here, flying.published_here) = (true, true);
+        let due = flying.due.clone();
+        let wire = self.wires.get(&conn);
+        let five = wire.is_some_and(|wire| wire.version == Version::V5);
+        let view = View { five, now: self.now };
+        self.ensure(publish.dup, "dup", || format!("{client}: no DUP on a repeat"));
+        self.ensure(first == Some(at), "resend", || format!("{client}: repeats out of order"));
+        let same = due.differs(view, topic, publish);
+        self.ensure(same.is_none(), "resend", || format!("{client}: another {same:?}"));
+        self.check_window(conn, client);
+    }
+
+    fn check_window(&mut self, conn: ConnId, client: &str) {
+        let Some(session) = self.sessions.get(client) else { return };
+        let Some(wire) = self.wires.get(&conn) else { return };
+        let here = session.flying.iter().filter(|f| f.published_here).count();
+        let all = session.flying.len();
+        let theirs = wire.asked.as_ref().map_or(u16::MAX, |asked| asked.receive_maximum);
+        let ours = usize::from(self.config.max_inflight);
+        let legal = here <= usize::from(theirs) && here <= ours && all <= ours;
+        self.ensure(legal, "window", || format!("{client}: {here} of {theirs}, {all} of {ours}"));
+    }
+
+    /// Takes the copy that this PUBLISH is off the books.
+    fn take_due(&mut self, client: &str, topic: &str, publish: &Publish<'_>) -> Option<Due> {
+        let session = self.sessions.get_mut(client)?;
+        let wire = session.conn.and_then(|conn| self.wires.get(&conn))?;
+        let view = View { five: wire.version == Version::V5, now: self.now };
+        let fits = |due: &Due| due.differs(view, topic, publish).is_none();
+        let live = session.due.iter().position(|d| d.cause == Cause::Live && fits(d));
+        if let Some(at) = live.or_else(|| session.due.iter().position(fits)) {
+            return Some(session.due.remove(at));
+        }
+        if let Some(due) = self.give(client, &fits) {
+            return Some(due);
+        }
+        let session = self.sessions.get(client)?;
+        let key = Self::key(publish.payload);
+        let near = session.due.iter().chain(self.offers(client));
+        let near = near.filter(|due| due.note.key == key && due.note.topic == topic);
+        let difference = near.filter_map(|due| due.differs(view, topic, publish)).next();
+        let checker = difference.unwrap_or("entitlement");
+        self.fail(checker, format!("{client}: {topic} {key} {publish:?} is not due so"));
+        None
+    }
+
+    /// Order for each publisher, topic and QoS. `[MQTT-4.6.0-5]`
+    fn check_order(&mut self, client: &str, due: &Due) {
+        let note = &due.note;
+        let Some(session) = self.sessions.get_mut(client) else { return };
+        // Copies that look alike cannot be told apart.
+        if note.key == 0 || due.cause != Cause::Live || session.mixed.contains(&note.key) {
+            return;
+        }
+        let place = (note.publisher.clone(), note.topic.clone(), note.qos, due.qos);
+        let last = session.last.insert(place, (note.number, note.key)).unwrap_or((0, 0));
+        let what = || format!("{client}: {} {} after {last:?}: {due:?}", note.topic, note.key);
+        self.ensure(last.0 <= note.number, "order", what);
+    }
+}
+
+/// How a client sees a copy.
+#[derive(Clone, Copy)]
+struct View {
+    /// With the properties of 5.0.
+    five: bool,
+    now: Instant,
+}
+
+impl Due {
+    /// In what a PUBLISH is another than this copy.
+    fn differs(&self, view: View, topic: &str, publish: &Publish<'_>) -> Option<&'static str> {
+        let mut ids: Vec<u32> = Vec::new();
+        for property in publish.properties.iter() {
+            if let Property::SubscriptionIdentifier(id) = property {
+                ids.push(id);
+            }
+        }
+        ids.sort_unstable();
+        let (expiry, user) = common(publish.properties);
+        let View { five, now } = view;
+        if self.note.topic != topic || self.note.payload != publish.payload {
+            Some("entitlement")
+        } else if self.qos != publish.qos {
+            Some("qos")
+        } else if self.retain != publish.retain {
+            Some("retain flag")
+        } else if five && self.ids != ids {
+            Some("identifiers of subscriptions")
+        } else if five && self.note.user != user {
+            Some("properties")
+        } else if five && self.note.expires.map(|at| seconds(at, now)) != expiry {
+            Some("expiry")
+        } else {
+            None
+        }
+    }
+}
+

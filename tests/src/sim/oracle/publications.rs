@@ -1,0 +1,453 @@
+//! Who is entitled to which copy, and which copies are lost.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use fulmar_core::broker::{DeliveryMode, DropReason};
+use fulmar_core::codec::{Packet, Properties, Property, Publish};
+use fulmar_core::topic::{matches, split_share};
+use fulmar_core::{Instant, PacketId, Qos, Version};
+
+use super::incoming::common;
+use super::{Cause, Due, Note, Oracle, Session, Shared, Subscription, Testament};
+
+/// A message as it is published.
+pub(super) struct Draft {
+    pub(super) publisher: Option<String>,
+    pub(super) topic: String,
+    pub(super) payload: Vec<u8>,
+    pub(super) qos: Qos,
+    pub(super) retain: bool,
+    pub(super) expiry: Option<u32>,
+    pub(super) user: Option<String>,
+}
+
+impl Draft {
+    pub(super) fn of_publish(client: &str, topic: String, publish: &Publish<'_>) -> Self {
+        let (expiry, user) = common(publish.properties);
+        Self {
+            publisher: Some(client.to_string()),
+            topic,
+            payload: publish.payload.to_vec(),
+            qos: publish.qos,
+            retain: publish.retain,
+            expiry,
+            user,
+        }
+    }
+
+    pub(super) fn of_will(client: &str, will: Testament) -> Self {
+        Self {
+            publisher: Some(client.to_string()),
+            topic: will.topic,
+            payload: will.payload,
+            qos: will.qos,
+            retain: will.retain,
+            expiry: will.expiry,
+            user: will.user,
+        }
+    }
+}
+
+impl Oracle {
+    /// A message is published: notes who is to have it. Answers how many copies that makes.
+    /// `gone` is a client whose session is no more.
+    pub(super) fn publish(&mut self, draft: Draft, gone: Option<&str>) -> usize {
+        self.next += 1;
+        let publisher = draft.publisher.clone().unwrap_or_default();
+        let expires = draft.expiry.map(|secs| self.now.after_secs(u64::from(secs)));
+        let note = Rc::new(Note {
+            key: Self::key(&draft.payload),
+            topic: draft.topic,
+            payload: draft.payload,
+            qos: draft.qos,
+            retain: draft.retain,
+            expires,
+            publisher: draft.publisher,
+            user: draft.user,
+            number: self.next,
+        });
+        if note.retain && self.config.retain_available {
+            self.store(&note, publisher);
+        }
+        let mut copies = 0;
+        let mut groups: BTreeMap<String, BTreeMap<String, (bool, Due)>> = BTreeMap::new();
+        let overlap = self.config.delivery_mode == DeliveryMode::Overlap;
+        for (client, session) in &mut self.sessions {
+            if gone == Some(client) {
+                continue;
+            }
+            let mut merged: Option<Due> = None;
+            for (filter, subscription) in &session.subscriptions {
+                let shared = split_share(filter).ok().flatten();
+                if !matches(shared.map_or(filter, |(_, inner)| inner), &note.topic) {
+                    continue;
+                }
+                let due = subscription.due(&note, Cause::Live);
+                if shared.is_some() {
+                    let due = Due { cause: Cause::Shared, ..due };
+                    session.mixed.insert(note.key);
+                    let member = (session.conn.is_some(), due);
+                    groups.entry(filter.clone()).or_default().insert(client.clone(), member);
+                } else if subscription.no_local && note.publisher.as_ref() == Some(client) {
+                    // [MQTT-3.8.3-3]
+                } else if overlap {
+                    session.due.push(due);
+                    copies += 1;
+                } else {
+                    merged = Some(match merged {
+                        Some(other) => other.join(due),
+                        None => due,
+                    });
+                }
+            }
+            copies += usize::from(merged.is_some());
+            session.due.extend(merged);
+        }
+        copies += groups.len();
+        for (filter, members) in groups {
+            self.share(filter, &note, members);
+        }
+        copies
+    }
+
+    /// A copy for one member of a group: a connected one, if there is any.
+    fn share(
+        &mut self,
+        filter: String,
+        note: &Rc<Note>,
+        members: BTreeMap<String, (bool, Due)>,
+    ) {
+        let any = members.values().any(|(connected, _)| *connected);
+        let candidates = members
+            .into_iter()
+            .filter(|(_, (connected, _))| *connected || !any)
+            .map(|(client, (_, due))| (client, due))
+            .collect();
+        let note = note.clone();
+        self.shared.push(Shared { filter, note, candidates, given: None, must: true });
+    }
+
+    fn store(&mut self, note: &Rc<Note>, publisher: String) {
+        let topic = note.topic.clone();
+        let old = if note.payload.is_empty() {
+            self.retained.remove(&topic)
+        } else {
+            self.stored.push((publisher.clone(), topic.clone()));
+            self.retained.insert(topic.clone(), note.clone())
+        };
+        if self.unstored.remove(&publisher) && !note.payload.is_empty() {
+            self.stored.pop();
+            self.retained.remove(&topic);
+        }
+        if let Some(old) = old {
+            self.excuse(&old);
+        }
+    }
+
+    /// A message is not retained any more: it need not reach who has not got it yet.
+    pub(super) fn excuse(&mut self, note: &Rc<Note>) {
+        for session in self.sessions.values_mut() {
+            for due in &mut session.due {
+                if matches!(due.cause, Cause::Retained(_)) && Rc::ptr_eq(&due.note, note) {
+                    due.must = false;
+                }
+            }
+        }
+    }
+
+    /// Retained messages for a new subscription. `[MQTT-3.3.1-9]`
+    pub(super) fn owe_retained(&mut self, client: &str, filter: &str) {
+        let now = self.now;
+        let Some(session) = self.sessions.get_mut(client) else { return };
+        session.excuse_retained(filter);
+        let Some(subscription) = session.subscriptions.get(filter).cloned() else { return };
+        for note in self.retained.values() {
+            let own = subscription.no_local && note.publisher.as_deref() == Some(client);
+            if matches(filter, &note.topic) && !note.is_expired(now) && !own {
+                let due = subscription.due(note, Cause::Retained(filter.to_string()));
+                session.mixed.insert(note.key);
+                session.due.push(Due { retain: true, ..due });
+            }
+        }
+    }
+
+    /// A loss was told of: about a publication that was refused or not retained, or about copies.
+    pub(super) fn dropped(&mut self, client: &str, qos: Qos, why: DropReason, count: u32) {
+        self.counts.dropped[why as usize] += u64::from(count);
+        self.counts.dropped_by_qos[qos as usize] += u64::from(count);
+        if why == DropReason::RetainedFull {
+            self.not_retained(client, count);
+            return;
+        }
+        let mut count = count;
+        if why == DropReason::OutOfBudget {
+            while count > 0
+                && let Some(at) = self.refusals.iter().position(|r| (&*r.0, r.1) == (client, qos))
+            {
+                self.refusals.remove(at);
+                count -= 1;
+            }
+            if count == 0 {
+                return;
+            }
+        }
+        let Some(session) = self.sessions.get_mut(client) else {
+            self.fail("losses", format!("a loss of {client}, who has no session"));
+            return;
+        };
+        session.lost[qos as usize] += u64::from(count);
+        if why == DropReason::TooLarge {
+            count -= self.cancel_flying(client, qos, count);
+        }
+        if count > 0 {
+            self.drops.push((client.to_string(), qos, why, count));
+        }
+    }
+
+    fn not_retained(&mut self, publisher: &str, count: u32) {
+        let limited = self.retained.len() > self.config.max_retained as usize
+            || self.config.shard_budget < 1_000_000;
+        for _ in 0..count {
+            match self.stored.iter().position(|(by, _)| by == publisher) {
+                Some(at) => {
+                    let (_, topic) = self.stored.remove(at);
+                    if let Some(note) = self.retained.remove(&topic) {
+                        self.excuse(&note);
+                    }
+                    self.ensure(limited, "losses", || format!("no need to drop {topic}"));
+                }
+                None => {
+                    self.unstored.insert(publisher.to_string());
+                }
+            }
+        }
+    }
+
+    /// What is in flight and larger than the client of today accepts is not sent again.
+    /// Answers how many of `count` losses that explains.
+    fn cancel_flying(&mut self, client: &str, qos: Qos, count: u32) -> u32 {
+        let Some(session) = self.sessions.get_mut(client) else { return 0 };
+        let Some(wire) = session.conn.and_then(|conn| self.wires.get(&conn)) else { return 0 };
+        let max = wire.asked.as_ref().map_or(u32::MAX, |asked| asked.max_packet);
+        let (version, now) = (wire.version, self.now);
+        for done in 0..count {
+            let at = session.flying.iter().position(|f| {
+                let large = f.due.size(version, now, false) > max;
+                f.due.qos == qos && !f.here && !f.released && large
+            });
+            let Some(at) = at else { return done };
+            session.flying.remove(at);
+            session.lost[qos as usize] -= 1;
+        }
+        count
+    }
+
+    /// Whether the losses told of by this call, of one client or of all, are losses.
+    pub(super) fn judge_drops(&mut self, only: Option<&str>) {
+        let drops = std::mem::take(&mut self.drops);
+        let all = drops.clone();
+        for (client, qos, why, count) in drops {
+            if only.is_some_and(|only| only != client) {
+                self.drops.push((client, qos, why, count));
+                continue;
+            }
+            let shared = self.shared_with(&client);
+            let Some(session) = self.sessions.get(&client) else { continue };
+            let open = session.open(qos) + shared;
+            let lost = session.lost[qos as usize];
+            if why != DropReason::SessionEnded && lost > open {
+                let what = format!("{client}: {lost} copies of {qos:?} lost, but {open} due");
+                self.fail("losses", what);
+            }
+            let told = all.iter().filter(|drop| drop.0 == client).map(|drop| u64::from(drop.3)).sum();
+            if let Some(doubt) = self.doubt(&client, qos, why, told) {
+                self.fail("losses", format!("{client}: {count} of {qos:?} dropped, {doubt}"));
+            }
+        }
+    }
+
+    /// Why a loss is none, if so. `told` is how many of the client this call told of in all.
+    fn doubt(&self, client: &str, qos: Qos, why: DropReason, told: u64) -> Option<&'static str> {
+        let session = self.sessions.get(client)?;
+        let mut due = session.due.iter().filter(|due| due.qos == qos);
+        let mut shared = self.offers(client);
+        let all = || session.due.iter().chain(self.offers(client));
+        match why {
+            DropReason::QueueFull => {
+                let lost: u64 = session.lost.iter().sum();
+                let bytes: u64 = all().map(|due| due.note.payload.len() as u64 + 300).sum();
+                // The copy for which there was no room is among them.
+                let waiting = (all().count() as u64 + told).saturating_sub(lost);
+                let full = waiting > u64::from(self.config.max_msg_queue)
+                    || bytes > self.config.max_msg_queue_bytes;
+                (!full).then_some("but its queue has room")
+            }
+            DropReason::Expired => {
+                let expired = due.any(|due| due.note.is_expired(self.now))
+                    || shared.any(|due| due.note.is_expired(self.now));
+                (!expired).then_some("but none has expired")
+            }
+            DropReason::TooLarge => {
+                let wire = session.conn.and_then(|conn| self.wires.get(&conn))?;
+                let max = wire.asked.as_ref().map_or(u32::MAX, |asked| asked.max_packet);
+                let large = all().any(|due| due.size(wire.version, self.now, true) > max);
+                (!large).then_some("but none is too large")
+            }
+            DropReason::Offline => {
+                let offline = qos == Qos::AtMostOnce
+                    && !self.config.queue_qos0_messages
+                    && session.conn.is_none();
+                (!offline).then_some("but it is not offline")
+            }
+            DropReason::OutOfBudget => (!self.pressed).then_some("but there is memory"),
+            _ => None,
+        }
+    }
+
+    /// Copies of groups that this client may have.
+    pub(super) fn shared_with(&self, client: &str) -> u64 {
+        self.offers(client).count() as u64
+    }
+
+    /// These copies.
+    pub(super) fn offers(&self, client: &str) -> impl Iterator<Item = &Due> {
+        let open = self.shared.iter().filter(|shared| shared.given.is_none());
+        open.filter_map(move |shared| shared.candidates.get(client))
+    }
+
+    /// A member of a group was given its copy, in this form. False if there is none to be had.
+    pub(super) fn give(&mut self, client: &str, fits: &dyn Fn(&Due) -> bool) -> Option<Due> {
+        let at = self.find_offer(client, fits, &mut Vec::new())?;
+        let due = self.shared[at].candidates.get(client)?.clone();
+        self.shared[at].given = Some((client.to_string(), due.clone()));
+        Some(due)
+    }
+
+    /// A copy that is free, or is made free by giving its holder another one.
+    fn find_offer(
+        &mut self,
+        client: &str,
+        fits: &dyn Fn(&Due) -> bool,
+        tried: &mut Vec<usize>,
+    ) -> Option<usize> {
+        let offered = |shared: &Shared| shared.candidates.get(client).is_some_and(fits);
+        let offers: Vec<usize> =
+            (0..self.shared.len()).filter(|at| offered(&self.shared[*at])).collect();
+        if let Some(free) = offers.iter().find(|at| self.shared[**at].given.is_none()) {
+            return Some(*free);
+        }
+        for at in offers {
+            if tried.contains(&at) {
+                continue;
+            }
+            tried.push(at);
+            let Some((holder, had)) = self.shared[at].given.clone() else { continue };
+            let alike = |due: &Due| {
+                Rc::ptr_eq(&due.note, &had.note)
+                    && (due.qos, due.retain, &due.ids) == (had.qos, had.retain, &had.ids)
+            };
+            if let Some(other) = self.find_offer(&holder, &alike, tried) {
+                self.shared[other].given = Some((holder, had));
+                self.shared[at].given = None;
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// A session ended: its copies of shared groups may go to other members, also those of QoS 1
+    /// that were sent and not acknowledged. `[U5-072]`
+    pub(super) fn pass_on(&mut self, client: &str, again: &[Rc<Note>]) {
+        let sessions = &self.sessions;
+        for shared in &mut self.shared {
+            let was = shared.candidates.remove(client).is_some();
+            match &shared.given {
+                Some((holder, due)) => {
+                    let again = again.iter().any(|note| Rc::ptr_eq(note, &shared.note));
+                    if holder != client || due.qos != Qos::AtLeastOnce || !again {
+                        continue;
+                    }
+                    shared.given = None;
+                }
+                None if was => {}
+                None => continue,
+            }
+            for (other, session) in sessions {
+                if let Some(subscription) = session.subscriptions.get(&shared.filter) {
+                    let due = subscription.due(&shared.note, Cause::Shared);
+                    shared.candidates.entry(other.clone()).or_insert(due);
+                }
+            }
+            // The loss, if it was one, is told of under the name of the session that ended.
+            shared.must = false;
+        }
+        self.shared.retain(|shared| shared.given.is_some() || !shared.candidates.is_empty());
+    }
+}
+
+impl Subscription {
+    fn due(&self, note: &Rc<Note>, cause: Cause) -> Due {
+        Due {
+            note: note.clone(),
+            qos: self.qos.min(note.qos),
+            retain: self.as_published && note.retain,
+            ids: if self.identifier == 0 { Vec::new() } else { vec![self.identifier] },
+            cause,
+            must: true,
+        }
+    }
+}
+
+impl Due {
+    /// One copy for two subscriptions. `[MQTT-3.3.4-2]` `[MQTT-3.3.4-4]`
+    fn join(mut self, other: Self) -> Self {
+        self.qos = self.qos.max(other.qos);
+        self.retain |= other.retain;
+        self.ids.extend(other.ids);
+        self.ids.sort_unstable();
+        self
+    }
+
+    /// Bytes of its PUBLISH, with a topic alias set or without.
+    pub(super) fn size(&self, version: Version, now: Instant, alias: bool) -> u32 {
+        let mut list = Vec::new();
+        if version == Version::V5 {
+            list.extend(self.note.expires.map(|at| Property::MessageExpiryInterval(seconds(at, now))));
+            list.extend(self.ids.iter().map(|id| Property::SubscriptionIdentifier(*id)));
+            list.extend(self.note.user.as_deref().map(|user| Property::UserProperty("n", user)));
+            list.extend(alias.then_some(Property::TopicAlias(1)));
+        }
+        let publish = Publish {
+            dup: false,
+            qos: self.qos,
+            retain: self.retain,
+            topic: &self.note.topic,
+            packet_id: (self.qos > Qos::AtMostOnce).then_some(PacketId::MIN),
+            properties: Properties::list(&list),
+            payload: &self.note.payload,
+        };
+        Packet::Publish(publish).encoded_len(version).unwrap_or(u32::MAX)
+    }
+}
+
+/// Seconds left, rounded up, at least one.
+pub(super) fn seconds(at: Instant, now: Instant) -> u32 {
+    at.since(now).as_micros().div_ceil(1_000_000).clamp(1, u32::MAX.into()) as u32
+}
+
+impl Session {
+    /// Copies of this QoS that are due.
+    pub(super) fn open(&self, qos: Qos) -> u64 {
+        self.due.iter().filter(|due| due.qos == qos).count() as u64
+    }
+
+    /// Retained messages of this subscription need not come any more.
+    pub(super) fn excuse_retained(&mut self, filter: &str) {
+        for due in &mut self.due {
+            if matches!(&due.cause, Cause::Retained(by) if by == filter) {
+                due.must = false;
+            }
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! The phases of one run: faults, then none until nothing moves, then the end of everything.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fulmar_core::broker::{Command, ConnId, Publication, Reply};
+use fulmar_core::{Qos, ReasonCode, Version};
+
+use super::peer::Stage;
+use super::world::World;
+
+/// Longest wait for work that the broker put off, at rest: longer than it waits to read again
+/// from a client that was slowed down.
+const PATIENCE: Duration = Duration::from_millis(150);
+
+impl World {
+    /// Runs all phases, or up to the first broken rule.
+    pub(super) fn run(&mut self) {
+        for _ in 0..self.plan.rounds {
+            for step in 0..self.plan.steps {
+                self.step(step);
+                if self.found().is_some() {
+                    return;
+                }
+            }
+            self.settle();
+            if self.found().is_some() {
+                return;
+            }
+        }
+        self.tear_down();
+    }
+
+    /// One step with faults: time passes, and a few things happen.
+    fn step(&mut self, step: u32) {
+        let faults = self.plan.faults.clone();
+        self.now = self.now + Duration::from_micros(self.rng.below(3000));
+        if self.rng.chance(faults.jump) {
+            self.now = self.now + Duration::from_micros(self.rng.below(3_000_000));
+        }
+        if self.is_due() && !self.rng.chance(faults.late) || self.rng.chance(faults.spurious) {
+            self.fire();
+        }
+        let peer = self.rng.index(self.peers.len());
+        self.act(peer);
+        for _ in 0..self.rng.range(1, 8) {
+            self.move_something();
+        }
+        if step.is_multiple_of(16) {
+            self.audit();
+        }
+    }
+
+    fn move_something(&mut self) {
+        let conns = self.conns();
+        if conns.is_empty() {
+            return;
+        }
+        let conn = *self.rng.pick(&conns);
+        let most = self.rng.range(1, self.plan.segment) as usize;
+        let budget = self.rng.range(0, self.plan.budget) as usize;
+        match self.rng.below(8) {
+            0..=2 => {
+                self.carry_in(conn, most);
+            }
+            3 | 4 => {
+                let unasked = self.rng.chance(self.plan.faults.spurious);
+                self.pull(conn, budget, unasked);
+            }
+            5 | 6 => {
+                self.carry_out(conn, most);
+            }
+            _ => {
+                let refuse = self.rng.chance(self.plan.faults.refuse);
+                self.decide(conn, refuse);
+                self.hang_up(conn);
+            }
+        }
+    }
+
+    /// A client does something, perhaps.
+    fn act(&mut self, number: usize) {
+        let faults = self.plan.faults.clone();
+        let now = self.now;
+        let on = self.peers[number].stage;
+        if self.peers[number].quiet > now {
+            return;
+        }
+        if on != Stage::Away && self.rng.chance(faults.reset) {
+            self.drop_link(number, false);
+            return;
+        }
+        if on != Stage::Away && self.rng.chance(faults.half_close) {
+            self.drop_link(number, true);
+            return;
+        }
+        if self.rng.chance(faults.stall) {
+            let micros = self.rng.below(4_000_000);
+            self.peers[number].stalled = now + Duration::from_micros(micros);
+        }
+        if self.rng.chance(faults.silence) {
+            self.peers[number].quiet = now.after_secs(self.rng.range(1, 6));
+        }
+        if on == Stage::Away && self.rng.chance(500) || self.rng.chance(faults.takeover) {
+            self.connect(number);
+            return;
+        }
+        if self.rng.chance(30) && self.plan.uses.commands {
+            self.operate();
+        }
+        if on == Stage::On {
+            self.act_connected(number);
+        }
+    }
+
+    fn act_connected(&mut self, number: usize) {
+        let slow = self.rng.chance(self.plan.faults.slow_acks);
+        if !slow {
+            self.acknowledge(number);
+        }
+        let peer = &self.peers[number];
+        if peer.rude && self.rng.chance(self.plan.faults.rude) {
+            self.key += 1;
+            let (rng, plan) = (&mut self.rng, &self.plan);
+            let bytes = self.peers[number].misbehave(rng, plan, self.key);
+            self.send(number, &bytes);
+            return;
+        }
+        let silent = peer.keep_alive > 0
+            && peer.spoke.after_secs(u64::from(peer.keep_alive)) <= self.now;
+        let (rng, plan) = (&mut self.rng, &self.plan);
+        let peer = &mut self.peers[number];
+        let bytes = match rng.below(100) {
+            _ if silent => vec![0xc0, 0],
+            0..=54 => {
+                self.key += 1;
+                peer.publish(rng, plan, self.key)
+            }
+            55..=69 => peer.subscribe(rng, plan),
+            70..=73 => peer.unsubscribe(rng, plan),
+            74 | 75 => vec![0xc0, 0],
+            76 | 77 => {
+                let bytes = peer.disconnect(rng);
+                self.send(number, &bytes);
+                self.drop_link(number, true);
+                return;
+            }
+            _ => return,
+        };
+        self.send(number, &bytes);
+    }
+
+    /// Sends the acknowledgements that a client owes, some or all.
+    fn acknowledge(&mut self, number: usize) {
+        let count = match self.calm {
+            true => usize::MAX,
+            false => self.rng.range(1, 4) as usize,
+        };
+        for _ in 0..count.min(self.peers[number].acks.len()) {
+            if let Some(bytes) = self.peers[number].acks.pop_front() {
+                self.send(number, &bytes);
+            }
+        }
+    }
+
+    /// Commands of an embedding program.
+    fn operate(&mut self) {
+        let client = self.rng.index(self.peers.len());
+        let client_id = self.peers[client].id.clone();
+        if self.rng.chance(300) {
+            let end_session = self.rng.chance(500);
+            let reason = ReasonCode::AdministrativeAction;
+            let name = client_id.clone();
+            let command = Command::Disconnect { client_id, reason, end_session };
+            self.command(command, |oracle| oracle.condemn(&name, end_session));
+            return;
+        }
+        self.key += 1;
+        let qos = Qos::from_bits(self.rng.below(3) as u8).unwrap_or_default();
+        let retain = self.plan.uses.retain && self.rng.chance(500);
+        let topic = *self.rng.pick(&self.plan.topics);
+        self.publish_command(topic, self.key.to_be_bytes().to_vec(), qos, retain);
+    }
+
+    /// False if the broker has no room for it.
+    fn publish_command(&mut self, topic: &str, payload: Vec<u8>, qos: Qos, retain: bool) -> bool {
+        let publication = Publication {
+            topic: topic.to_string(),
+            payload: Bytes::from(payload.clone()),
+            qos,
+            retain,
+            ..Publication::default()
+        };
+        let mut copies = None;
+        let command = Command::Publish(Box::new(publication));
+        let reply = self.command(command, |oracle| {
+            copies = oracle.publish_command(topic, &payload, qos, retain);
+        });
+        let right = match (reply, copies) {
+            (Some(Reply::Published { receivers }), Some(copies)) => receivers as usize == copies,
+            (Some(Reply::Refused(ReasonCode::QuotaExceeded)), None) => true,
+            _ => false,
+        };
+        if !right {
+            self.oracle.complain("commands", &format!("not {copies:?} receivers"));
+        }
+        copies.is_some()
+    }
+
+    /// No faults any more: everybody connects, and everything that is under way arrives.
+    fn settle(&mut self) {
+        self.calm = true;
+        self.note(|| "no faults from here on".to_string());
+        for number in 0..self.peers.len() {
+            let peer = &mut self.peers[number];
+            (peer.quiet, peer.stalled) = (self.now, self.now);
+            // What a rude client has done on its connection cannot be mended.
+            if std::mem::take(&mut peer.rude) || peer.stage == Stage::Waiting {
+                self.drop_link(number, false);
+            }
+        }
+        for _ in 0..100_000 {
+            if self.found().is_some() {
+                return;
+            }
+            if self.settle_step() {
+                continue;
+            }
+            match self.broker.poll_timeout() {
+                Some(at) if at <= self.now + PATIENCE => self.now = self.now.max(at),
+                _ => break,
+            }
+            self.fire();
+        }
+        self.rest();
+        self.calm = false;
+        let rude = self.plan.rude;
+        for (number, peer) in self.peers.iter_mut().enumerate() {
+            peer.rude = number < rude;
+            if peer.stage == Stage::GivenUp {
+                peer.stage = Stage::Away;
+            }
+        }
+    }
+
+    /// True if anything moved.
+    fn settle_step(&mut self) -> bool {
+        let mut moved = false;
+        self.drop_old_links();
+        for conn in self.conns() {
+            let most = self.rng.range(1, self.plan.segment.max(50)) as usize;
+            let budget = self.plan.budget.max(100) as usize;
+            moved |= self.carry_in(conn, most);
+            moved |= self.decide(conn, false);
+            moved |= self.pull(conn, budget, false);
+            moved |= self.carry_out(conn, most);
+            moved |= self.hang_up(conn);
+        }
+        for number in 0..self.peers.len() {
+            self.now = self.now + Duration::from_micros(10);
+            moved |= !self.peers[number].acks.is_empty();
+            self.acknowledge(number);
+            if self.peers[number].stage == Stage::Away && self.peers[number].link.is_none() {
+                self.forgo(number);
+                moved |= self.connect(number);
+            }
+            let peer = &self.peers[number];
+            let spoke = peer.spoke.after_secs(u64::from(peer.keep_alive));
+            if peer.stage == Stage::On && peer.keep_alive > 0 && spoke <= self.now {
+                self.send(number, &[0xc0, 0]);
+            }
+        }
+        if self.is_due() {
+            self.fire();
+            moved = true;
+        }
+        moved
+    }
+
+    /// A client that was cut off for want of memory does not try for ever.
+    fn forgo(&mut self, number: usize) {
+        let peer = &mut self.peers[number];
+        if self.plan.tight && self.plan.versions != [Version::V5] {
+            let oracle = &self.oracle;
+            peer.flights.retain(|f| f.released || oracle.holds(&peer.id, f.id));
+        }
+    }
+
+    /// Nothing moves any more.
+    fn rest(&mut self) {
+        self.note(|| "at rest".to_string());
+        for number in 0..self.peers.len() {
+            let peer = &self.peers[number];
+            if peer.stage == Stage::On && !peer.flights.is_empty() {
+                let what = format!("{} waits for {:?}", peer.id, peer.flights);
+                self.oracle.complain("exchanges", &what);
+            }
+        }
+        let stats = self.broker.stats();
+        self.oracle.check_rest(&stats);
+        self.audit();
+        for conn in self.conns() {
+            let before = self.broker.stats().bytes_sent_total;
+            self.pull(conn, 8192, true);
+            if self.broker.stats().bytes_sent_total != before {
+                self.oracle.complain("wake-up", "bytes waited and nobody was told");
+            }
+        }
+    }
+
+    /// Everybody leaves, every session ends, every retained message goes.
+    fn tear_down(&mut self) {
+        self.calm = true;
+        for number in 0..self.peers.len() {
+            if self.peers[number].stage == Stage::On && self.rng.chance(500) {
+                let bytes = self.peers[number].disconnect(&mut self.rng);
+                self.send(number, &bytes);
+                self.drop_link(number, true);
+            } else {
+                self.drop_link(number, false);
+            }
+            // It does not come back.
+            self.peers[number].stage = Stage::GivenUp;
+        }
+        let mut rounds = 0;
+        while self.settle_step() && rounds < 10_000 {
+            rounds += 1;
+        }
+        for _ in 0..100 {
+            let Some(at) = self.broker.poll_timeout() else { break };
+            self.now = self.now.max(at);
+            self.fire();
+        }
+        for client_id in self.oracle.clients() {
+            let name = client_id.clone();
+            let reason = ReasonCode::AdministrativeAction;
+            let command = Command::Disconnect { client_id, reason, end_session: true };
+            self.command(command, |oracle| oracle.condemn(&name, true));
+        }
+        let left: Vec<ConnId> = self.conns();
+        if !left.is_empty() {
+            self.oracle.complain("rest", &format!("{left:?} are open"));
+        }
+        let stats = self.broker.stats();
+        self.oracle.check_empty(&stats);
+        for topic in self.oracle.retained_topics() {
+            if !self.publish_command(&topic, Vec::new(), Qos::AtMostOnce, true) {
+                return;
+            }
+        }
+        self.empty();
+    }
+
+    /// Nothing is left at all.
+    fn empty(&mut self) {
+        for _ in 0..20 {
+            let Some(at) = self.broker.poll_timeout() else { break };
+            self.now = self.now.max(at);
+            self.fire();
+        }
+        let stats = self.broker.stats();
+        self.oracle.check_empty(&stats);
+        if stats.used_bytes != 0 || self.broker.poll_timeout().is_some() {
+            let what = format!("{:?}, {stats:?}", self.broker.poll_timeout());
+            self.oracle.complain("memory", &what);
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! A driver without sockets, and a network of queues between the broker and its clients.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use fulmar_core::broker::{
+    Boot, Broker, ClientInfo, Command, ConnId, ConnInfo, Effect, Input, Outbox, Reply, Verdict,
+};
+use fulmar_core::{Instant, ReasonCode, Version};
+
+use super::oracle::{Call, Oracle, Violation};
+use super::peer::{Peer, Stage, Took};
+use super::plan::Plan;
+use super::rng::Rng;
+use super::show;
+
+/// Bytes that wait for a client before the driver's socket is full.
+const SOCKET: usize = 3000;
+
+/// A connection as the driver and the network see it.
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    pub(super) peer: usize,
+    to_broker: VecDeque<u8>,
+    to_client: VecDeque<u8>,
+    /// `Transmit` was said, and not answered with "nothing more".
+    want: bool,
+    paused: bool,
+    /// The broker waits for the driver's decision.
+    asks: bool,
+    /// The broker closes it; the driver gives up by then.
+    closing: Option<Instant>,
+    /// The client's sending half is closed.
+    half: bool,
+    /// The client is gone, with all that was under way.
+    gone: bool,
+}
+
+/// Broker, oracle, clients and what is between them.
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) rng: Rng,
+    pub(super) now: Instant,
+    pub(super) broker: Broker,
+    pub(super) oracle: Oracle,
+    pub(super) peers: Vec<Peer>,
+    pub(super) links: BTreeMap<ConnId, Link>,
+    outbox: Outbox,
+    /// The number of the last message.
+    pub(super) key: u64,
+    token: u64,
+    /// Calls to the broker.
+    pub(super) calls: u64,
+    /// Lines that tell what happened, where they are wanted.
+    pub(super) trace: Option<Vec<String>>,
+    pub(super) calm: bool,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, trace: bool) -> Self {
+        let mut rng = Rng::new(seed);
+        let mut plan = Plan::draw(&mut rng);
+        // Everybody has to find room in the end.
+        plan.config.max_connections = plan.config.max_connections.max(plan.clients as u32 + 1);
+        let now = Instant::from_micros(rng.below(1_000_000));
+        let boot = Boot { now, unix_millis: 0, seed: rng.next(), epoch: 1 };
+        let peers = (0..plan.clients).map(|number| Peer::new(number, number < plan.rude)).collect();
+        Self {
+            broker: Broker::new(plan.config.clone(), boot),
+            oracle: Oracle::new(plan.config.clone()),
+            rng,
+            now,
+            peers,
+            links: BTreeMap::new(),
+            outbox: Outbox::new(),
+            key: 0,
+            token: 0,
+            calls: 0,
+            trace: trace.then(Vec::new),
+            calm: false,
+            plan,
+        }
+    }
+
+    pub(super) fn found(&self) -> Option<Violation> {
+        self.oracle.found().cloned()
+    }
+
+    pub(super) fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>12} {}", self.now.as_micros(), line()));
+        }
+    }
+
+    /// Whether the next message may be refused for want of memory.
+    fn is_full(&self) -> bool {
+        let budget = self.plan.config.shard_budget;
+        self.plan.tight && self.broker.stats().used_bytes > budget / 100 * 95
+    }
+
+    fn begin(&mut self, call: Call) {
+        self.calls += 1;
+        let full = self.is_full();
+        self.oracle.begin(self.now, call, full);
+    }
+
+    /// Takes the effects of a call, shows them to the oracle and remembers what is to be done.
+    fn effects(&mut self) -> Option<Reply> {
+        let effects: Vec<Effect> = std::iter::from_fn(|| self.broker.poll_effect()).collect();
+        let mut answer = None;
+        for at in 0..effects.len() {
+            let effect = &effects[at];
+            self.note(|| match effect {
+                Effect::Event(event) => format!("  {event:?}"),
+                Effect::Transmit(conn) => format!("  Transmit {}", name(*conn)),
+                Effect::Reply { .. } => "  Reply".to_string(),
+                other => format!("  {other:?}"),
+            });
+            self.oracle.effect(effect, effects.get(at + 1));
+            match effect {
+                Effect::Transmit(conn) => self.link(*conn, |link| link.want = true),
+                Effect::Reading { conn, on } => self.link(*conn, |link| link.paused = !on),
+                Effect::Authenticate { conn, .. } => self.link(*conn, |link| link.asks = true),
+                Effect::Close { conn, by } => {
+                    self.link(*conn, |link| (link.closing, link.asks) = (Some(*by), false));
+                }
+                Effect::Reply { token, reply } if *token == self.token => {
+                    answer = Some((**reply).clone());
+                }
+                _ => {}
+            }
+        }
+        for client in std::mem::take(&mut self.oracle.reborn) {
+            if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == client) {
+                peer.reborn = true;
+            }
+        }
+        answer
+    }
+
+    fn link(&mut self, conn: ConnId, change: impl FnOnce(&mut Link)) {
+        if let Some(link) = self.links.get_mut(&conn) {
+            change(link);
+        }
+    }
+
+    fn end(&mut self) {
+        let next = self.broker.poll_timeout();
+        self.oracle.end(next);
+    }
+
+    /// A client opens a connection and sends CONNECT. False if the broker has no room.
+    pub(super) fn connect(&mut self, peer: usize) -> bool {
+        let remote = (!peer.is_multiple_of(3)).then(|| {
+            SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, peer as u8 & 1)), 1883)
+        });
+        let address = remote.map(|remote| remote.ip());
+        self.begin(Call::Command);
+        let opened = self.broker.open(self.now, ConnInfo { remote, local: None });
+        self.note(|| match opened {
+            Ok(conn) => format!("c{peer} opens {}", name(conn)),
+            Err(error) => format!("c{peer} is refused, {error:?}"),
+        });
+        self.oracle.refused_open(address, opened.err());
+        if let Ok(conn) = opened {
+            self.oracle.opened(conn, address);
+        }
+        self.effects();
+        self.end();
+        let Ok(conn) = opened else { return false };
+        self.key += 1;
+        let bytes = self.peers[peer].connect(&mut self.rng, &self.plan, self.key, self.calm);
+        self.links.insert(conn, Link { peer, ..Link::default() });
+        self.peers[peer].link = Some(conn);
+        self.send(peer, &bytes);
+        true
+    }
+
+    /// A client hands bytes to its network.
+    pub(super) fn send(&mut self, peer: usize, bytes: &[u8]) {
+        let now = self.now;
+        let Some(conn) = self.peers[peer].link else { return };
+        self.peers[peer].spoke = now;
+        let version = self.peers[peer].version;
+        self.note(|| format!("c{peer} sends{}", show::packets(version, bytes)));
+        self.link(conn, |link| {
+            if !link.half && !link.gone {
+                link.to_broker.extend(bytes);
+            }
+        });
+    }
+
+    /// Moves bytes to the broker, `most` at once. True if there were any.
+    pub(super) fn carry_in(&mut self, conn: ConnId, most: usize) -> bool {
+        let Some(link) = self.links.get_mut(&conn) else { return false };
+        let count = most.min(link.to_broker.len());
+        if count == 0 || link.paused || link.asks {
+            return false;
+        }
+        let mut bytes: Vec<u8> = link.to_broker.iter().take(count).copied().collect();
+        if self.plan.tight {
+            bytes.truncate(self.oracle.cut(conn, &bytes));
+        }
+        link.to_broker.drain(..bytes.len());
+        self.begin(Call::Received(conn));
+        self.note(|| format!("{} received {} bytes", name(conn), bytes.len()));
+        self.broker.handle(self.now, Input::Received { conn, bytes: &bytes });
+        self.oracle.received(conn, &bytes);
+        self.effects();
+        self.end();
+        true
+    }
+
+    /// Tells the broker that a connection is gone, if it is. True if so.
+    pub(super) fn hang_up(&mut self, conn: ConnId) -> bool {
+        let now = self.now;
+        let Some(link) = self.links.get_mut(&conn) else { return false };
+        let drained = link.to_broker.is_empty() || link.closing.is_some();
+        let said = link.closing.is_some() && !link.want && link.to_client.is_empty();
+        let late = link.closing.is_some_and(|by| by <= now);
+        if !(link.gone || link.half && drained || said || late) {
+            return false;
+        }
+        let (peer, link) = (link.peer, self.links.remove(&conn));
+        if let Some(link) = link
+            && !link.gone
+        {
+            let rest: Vec<u8> = link.to_client.into_iter().collect();
+            self.deliver(peer, conn, &rest);
+        }
+        self.begin(Call::Closed(conn));
+        self.note(|| format!("{} closed", name(conn)));
+        self.broker.handle(self.now, Input::Closed { conn });
+        self.effects();
+        self.oracle.closed(conn);
+        self.end();
+        if self.peers[peer].link == Some(conn) {
+            self.lose(peer);
+        }
+        true
+    }
+
+    /// A client notices that it has no connection any more.
+    fn lose(&mut self, peer: usize) {
+        let peer = &mut self.peers[peer];
+        peer.link = None;
+        if peer.stage != Stage::GivenUp {
+            peer.stage = Stage::Away;
+        }
+        peer.acks.clear();
+    }
+
+    /// A client lets go of its connection: it vanishes, or only its sending half is closed.
+    pub(super) fn drop_link(&mut self, peer: usize, half: bool) {
+        let Some(conn) = self.peers[peer].link else { return };
+        self.note(|| format!("c{peer} drops {}, half {half}", name(conn)));
+        self.link(conn, |link| {
+            if half {
+                link.half = true;
+            } else {
+                link.gone = true;
+                link.to_broker.clear();
+                link.to_client.clear();
+            }
+        });
+        if !half {
+            self.lose(peer);
+        }
+    }
+
+    /// The client's other connections vanish.
+    pub(super) fn drop_old_links(&mut self) {
+        let peers = &self.peers;
+        for (conn, link) in &mut self.links {
+            link.gone |= peers[link.peer].link != Some(*conn);
+        }
+    }
+
+    /// Answers a question of the broker, if it has one. True if so.
+    pub(super) fn decide(&mut self, conn: ConnId, refuse: bool) -> bool {
+        let Some(link) = self.links.get_mut(&conn).filter(|link| link.asks) else { return false };
+        link.asks = false;
+        self.begin(Call::Decided(conn));
+        let verdict = match refuse {
+            true => Verdict::Refuse(ReasonCode::NotAuthorized),
+            false => Verdict::Accept { data: None },
+        };
+        self.note(|| format!("{} {verdict:?}", name(conn)));
+        if refuse {
+            self.oracle.refuse(conn);
+        }
+        self.broker.handle(self.now, Input::Authenticated { conn, verdict });
+        self.effects();
+        self.end();
+        true
+    }
+
+    /// Takes bytes from the broker into the driver's socket. True if it had any or was asked for.
+    pub(super) fn pull(&mut self, conn: ConnId, budget: usize, unasked: bool) -> bool {
+        let Some(link) = self.links.get(&conn) else { return false };
+        if !link.want && !unasked || link.to_client.len() > SOCKET {
+            return false;
+        }
+        self.begin(Call::Transmit);
+        self.outbox.clear();
+        let more = self.broker.transmit(self.now, conn, &mut self.outbox, budget);
+        let bytes: Vec<u8> = self.outbox.slices().flatten().copied().collect();
+        let version = self.links.get(&conn).map(|link| self.peers[link.peer].version);
+        let version = version.unwrap_or(Version::V311);
+        self.note(|| {
+            let packets = show::packets(version, &bytes);
+            format!("{} transmits{packets}, more {more}", name(conn))
+        });
+        self.effects();
+        self.oracle.sent(conn, &bytes);
+        self.end();
+        self.link(conn, |link| {
+            link.want = more;
+            if !link.gone {
+                link.to_client.extend(&bytes);
+            }
+        });
+        true
+    }
+
+    /// Moves bytes to the client. True if there were any.
+    pub(super) fn carry_out(&mut self, conn: ConnId, most: usize) -> bool {
+        let Some(link) = self.links.get_mut(&conn) else { return false };
+        let count = most.min(link.to_client.len());
+        if count == 0 || self.peers[link.peer].stalled > self.now {
+            return false;
+        }
+        let peer = link.peer;
+        let bytes: Vec<u8> = link.to_client.drain(..count).collect();
+        self.deliver(peer, conn, &bytes);
+        true
+    }
+
+    fn deliver(&mut self, number: usize, conn: ConnId, bytes: &[u8]) {
+        let peer = &mut self.peers[number];
+        if peer.link != Some(conn) {
+            return;
+        }
+        let mut send = Vec::new();
+        let took = peer.read(&mut self.rng, &self.plan, bytes, &mut send);
+        for took in took {
+            match took {
+                Took::Message(qos, key) => {
+                    let id = self.peers[number].id.clone();
+                    self.oracle.application(&id, qos, key);
+                }
+                Took::Refused if self.calm => self.peers[number].stage = Stage::GivenUp,
+                Took::Refused | Took::Accepted | Took::Nothing => {}
+            }
+        }
+        for bytes in send {
+            self.send(number, &bytes);
+        }
+    }
+
+    /// Calls the broker as if its time had come.
+    pub(super) fn fire(&mut self) {
+        self.begin(Call::Timeout);
+        self.note(|| "timeout".to_string());
+        self.broker.handle(self.now, Input::Timeout);
+        self.effects();
+        self.oracle.expire_retained();
+        self.end();
+    }
+
+    /// Whether a deadline of the broker has come.
+    pub(super) fn is_due(&self) -> bool {
+        self.broker.poll_timeout().is_some_and(|at| at <= self.now)
+    }
+
+    /// Asks the broker for something. `prepare` tells the oracle.
+    pub(super) fn command(
+        &mut self,
+        command: Command,
+        prepare: impl FnOnce(&mut Oracle),
+    ) -> Option<Reply> {
+        self.token += 1;
+        self.begin(Call::Command);
+        self.note(|| format!("{command:?}"));
+        prepare(&mut self.oracle);
+        self.broker.handle(self.now, Input::Command { token: self.token, command });
+        let reply = self.effects();
+        self.end();
+        if reply.is_none() {
+            self.oracle.complain("commands", "no answer");
+        }
+        reply
+    }
+
+    /// Compares the lists of the broker with the oracle's.
+    pub(super) fn audit(&mut self) {
+        let reply = self.command(Command::Clients { after: 0, limit: 100 }, |_| {});
+        let clients: Vec<ClientInfo> = match reply {
+            Some(Reply::Clients { clients, .. }) => clients,
+            _ => Vec::new(),
+        };
+        let stats = self.broker.stats();
+        self.oracle.check_stats(&stats);
+        self.oracle.check_clients(&clients, &stats);
+    }
+
+    /// Connections, in order.
+    pub(super) fn conns(&self) -> Vec<ConnId> {
+        self.links.keys().copied().collect()
+    }
+}
+
+/// A connection as a number.
+fn name(conn: ConnId) -> String {
+    let text = format!("{conn:?}");
+    let digits = |c: char| c.is_ascii_digit();
+    let numbers: Vec<&str> = text.split(|c| !digits(c)).filter(|part| !part.is_empty()).collect();
+    format!("#{}", numbers.join("."))
+}

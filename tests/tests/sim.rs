@@ -1,0 +1,97 @@
+//! Seeds of the simulation, see [`fulmar_tests::sim`].
+//!
+//! `SIM_SEED=n` runs one seed and prints what happened; `SIM_SEEDS=count` runs so many, from
+//! `SIM_FIRST` on; `SIM_SECONDS=limit` stops in between.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fulmar_tests::sim::{Report, Violation, run, trace};
+
+/// Seeds of a plain `cargo test`.
+const SEEDS: u64 = 400;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn explain(seed: u64, violation: &Violation, lines: usize) -> String {
+    let trace = trace(seed);
+    let from = trace.len().saturating_sub(lines);
+    format!(
+        "{}\n{}\nSIM_FOUND seed={seed} checker={}\n{}\n\
+         repeat with: SIM_SEED={seed} cargo test -p fulmar-tests --test sim",
+        trace[0],
+        trace[from..].join("\n"),
+        violation.checker,
+        violation.what,
+    )
+}
+
+/// The first seed that fails, of those from `first` on, with what was found.
+fn search(first: u64, count: u64, limit: Duration) -> (Report, u64, Option<(u64, Violation)>) {
+    let (next, ran) = (AtomicU64::new(first), AtomicU64::new(0));
+    let found: Mutex<(Report, Option<(u64, Violation)>)> = Mutex::default();
+    let start = Instant::now();
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= first + count || start.elapsed() > limit {
+                return;
+            }
+            let result = run(seed);
+            ran.fetch_add(1, Ordering::Relaxed);
+            let mut found = found.lock().expect("no thread panics here");
+            match result {
+                Ok(report) => {
+                    found.0.calls += report.calls;
+                    found.0.messages += report.messages;
+                }
+                Err(violation) => {
+                    if found.1.as_ref().is_none_or(|(known, _)| seed < *known) {
+                        found.1 = Some((seed, violation));
+                    }
+                    next.store(u64::MAX / 2, Ordering::Relaxed);
+                }
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    let (report, violation) = found.into_inner().expect("no thread panics here");
+    (report, ran.into_inner(), violation)
+}
+
+#[test]
+fn every_rule_holds_for_every_seed() {
+    if let Some(seed) = number("SIM_SEED") {
+        let lines = number("SIM_LINES").unwrap_or(400) as usize;
+        match run(seed) {
+            Ok(report) => println!("seed {seed} holds: {report:?}"),
+            Err(violation) => panic!("{}", explain(seed, &violation, lines)),
+        }
+        return;
+    }
+    let count = number("SIM_SEEDS").unwrap_or(SEEDS);
+    let limit = number("SIM_SECONDS").map_or(Duration::MAX, Duration::from_secs);
+    let first = number("SIM_FIRST").unwrap_or(1);
+    let (report, ran, violation) = search(first, count, limit);
+    if let Some((seed, violation)) = violation {
+        panic!("{}", explain(seed, &violation, 60));
+    }
+    println!("{ran} seeds, {} calls, {} messages", report.calls, report.messages);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in [3, 4] {
+        let (first, second) = (trace(seed), trace(seed));
+        assert!(first.len() > 100);
+        assert_eq!(first, second);
+    }
+}
