@@ -1,6 +1,7 @@
 //! What the standards demand of clients, shown on the client machine: the server is played by hand,
 //! with bytes written here.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fulmar_core::client::{Client, Event, Failure, Options, SendError, Sizes, Storage};
@@ -344,11 +345,12 @@ fn identifiers_are_never_0_and_not_in_use() {
     for version in STRICT {
         let mut scene = Scene::connected(version, &[]);
         let held = [scene.publish(Qos::AtLeastOnce), scene.publish(Qos::ExactlyOnce)];
-        let subscribed = scene.subscribe();
+        let used = [held[0], held[1], scene.subscribe(), scene.subscribe()];
+        assert_eq!(BTreeSet::from(used).len(), used.len(), "{used:?}");
         scene.sent();
         for _ in 0..70_000 {
             let id = scene.publish(Qos::AtLeastOnce);
-            assert!(id != 0 && id != subscribed && !held.contains(&id), "{id} is in use");
+            assert!(id != 0 && !used.contains(&id), "{id} is in use");
             scene.sent();
             scene.hear(&ack(0x40, id));
             assert_eq!(scene.told().len(), 1);
