@@ -10,7 +10,7 @@ use crate::codec::Qos;
 /// How the broker is set up.
 pub(super) struct Setup {
     pub(super) config: Config,
-    /// Whether all is done a second time, to compare.
+    /// Whether all is recorded and done a second time.
     pub(super) twice: bool,
 }
 
