@@ -126,8 +126,8 @@ impl World {
             self.send(number, &bytes);
             return;
         }
-        let silent = peer.keep_alive > 0
-            && peer.spoke.after_secs(u64::from(peer.keep_alive)) <= self.now;
+        let silent =
+            peer.keep_alive > 0 && peer.spoke.after_secs(u64::from(peer.keep_alive)) <= self.now;
         let (rng, plan) = (&mut self.rng, &self.plan);
         let peer = &mut self.peers[number];
         let bytes = match rng.below(100) {

@@ -151,9 +151,8 @@ impl World {
 
     /// A client opens a connection and sends CONNECT. False if the broker has no room.
     pub(super) fn connect(&mut self, peer: usize) -> bool {
-        let remote = (!peer.is_multiple_of(3)).then(|| {
-            SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, peer as u8 & 1)), 1883)
-        });
+        let remote = (!peer.is_multiple_of(3))
+            .then(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, peer as u8 & 1)), 1883));
         let address = remote.map(|remote| remote.ip());
         self.begin(Call::Command);
         let opened = self.broker.open(self.now, ConnInfo { remote, local: None });

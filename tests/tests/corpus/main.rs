@@ -12,11 +12,13 @@ use std::path::{Path, PathBuf};
 
 use fulmar_core::fuzzing;
 
-const TARGETS: [(&str, fn(&[u8])); 7] = [
+const TARGETS: [(&str, fn(&[u8])); 9] = [
     ("broker_ops", fuzzing::broker_ops),
+    ("client_connection", fuzzing::client_connection),
     ("config", config),
     ("decode", fuzzing::decode),
     ("frame", fuzzing::frame),
+    ("recording", fuzzing::recording),
     ("reencode", fuzzing::reencode),
     ("server_connection", fuzzing::server_connection),
     ("topics", fuzzing::topics),

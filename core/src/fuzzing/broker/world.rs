@@ -63,7 +63,7 @@ impl World {
         let now = Instant::from_micros(1_000_000);
         let boot = Boot { now, unix_millis: 0, seed: 1, epoch: 1 };
         let mut broker = Broker::new(setup.config.clone(), boot);
-        if setup.twice {
+        if setup.record {
             broker.record(u64::MAX);
         }
         Self {
@@ -78,7 +78,7 @@ impl World {
             published: [0; 3],
             bytes: 0,
             leaving: None,
-            recording: setup.twice.then(Vec::new),
+            recording: setup.record.then(Vec::new),
             outbox: Outbox::new(),
         }
     }
@@ -386,7 +386,7 @@ impl World {
 
     /// Everybody leaves, time passes, and nothing is left. Where it was recorded, all is done
     /// again and must come out the same.
-    pub(super) fn end(mut self) {
+    pub(super) fn end(mut self) -> Option<Vec<u8>> {
         for at in 0..self.peers.len() {
             self.stall(at, false);
             self.settle();
@@ -416,15 +416,16 @@ impl World {
         if stats.retained == 0 {
             assert_eq!(stats.retained_bytes, 0);
         }
-        let Some(mut recording) = self.recording.take() else { return };
+        let mut recording = self.recording.take()?;
         self.broker.recorded(&mut recording);
         let mut replay = Replay::new(&recording).expect("a recording");
         loop {
             match replay.step(&mut |_, _| {}) {
                 Outcome::More => {}
-                Outcome::Same => return,
+                Outcome::Same => break,
                 Outcome::Diverged(call) => panic!("call {call} finds another past"),
             }
         }
+        Some(recording)
     }
 }

@@ -47,7 +47,8 @@ impl Oracle {
             ("bytes received", stats.bytes_received_total, counts.bytes_in),
             ("bytes sent", stats.bytes_sent_total, counts.bytes_out),
         ];
-        let mut wrong = pairs.iter().find(|(_, told, known)| told != known).map(|p| format!("{p:?}"));
+        let mut wrong =
+            pairs.iter().find(|(_, told, known)| told != known).map(|p| format!("{p:?}"));
         let lists = [
             ("packets received", &stats.packets_received[..], &counts.packets_in[..]),
             ("messages received", &stats.messages_received[..], &counts.messages_in[..]),
@@ -85,9 +86,10 @@ impl Oracle {
             let shared = self.shared_with(client);
             let Some(session) = self.sessions.get(client) else { continue };
             let lost: u64 = session.lost.iter().sum();
-            let must = session.due.iter().filter(|due| {
-                due.must && !matches!(due.cause, super::Cause::Retained(_))
-            });
+            let must = session
+                .due
+                .iter()
+                .filter(|due| due.must && !matches!(due.cause, super::Cause::Retained(_)));
             let least = (must.count() as u64).saturating_sub(lost);
             let most = (session.due.len() as u64 + shared).saturating_sub(lost);
             let queued = u64::from(info.queued);

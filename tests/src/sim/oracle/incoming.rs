@@ -174,7 +174,8 @@ impl Oracle {
         let topic = match publish.properties.find(PropertyId::TopicAlias) {
             Some(Property::TopicAlias(alias)) => {
                 let known = wire.aliases_in.get(&alias).cloned();
-                let topic = if publish.topic.is_empty() { known } else { Some(publish.topic.into()) };
+                let topic =
+                    if publish.topic.is_empty() { known } else { Some(publish.topic.into()) };
                 let Some(topic) = topic.filter(|_| alias <= max_alias) else {
                     self.counts.packets_in[3] -= 1;
                     return Err("topic alias");
@@ -374,7 +375,8 @@ impl Oracle {
                 }
             };
             // 3.1 has no code for a failure.
-            let said = if version == Version::V31 && reason >= 0x80 { options.qos as u8 } else { reason };
+            let said =
+                if version == Version::V31 && reason >= 0x80 { options.qos as u8 } else { reason };
             reasons.push(if version == Version::V311 && said >= 0x80 { 0x80 } else { said });
         }
         self.owe(conn, 9, subscribe.packet_id.get(), &reasons);
