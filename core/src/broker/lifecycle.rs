@@ -141,8 +141,10 @@ impl Broker {
             self.places -= 1;
             // [MQTT-4.8.2-5]: QoS 2 once sent goes to nobody else.
             match copy {
+                // Released: the client has it.
+                None => {}
                 Some(copy) if qos == Qos::AtLeastOnce && self.passed_on(now, &copy) => {}
-                _ => lost[qos as usize] += 1,
+                Some(_) => lost[qos as usize] += 1,
             }
         }
         while let Some(copy) = session.queue.pop(true, &mut self.pool) {

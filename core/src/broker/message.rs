@@ -12,24 +12,13 @@ use crate::time::Instant;
 /// Bytes charged for a message beside its body.
 const OVERHEAD: u64 = 160;
 
-/// Counts the bytes of all messages alive in a shard, and of what waits in outboxes.
+/// Counts the bytes of all messages alive in a shard.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ledger(Arc<AtomicU64>);
 
 impl Ledger {
     pub(super) fn bytes(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
-    }
-
-    /// Charges `to` bytes instead of `from`.
-    pub(super) fn change(&self, from: u64, to: u64) {
-        self.0.fetch_add(to, Ordering::Relaxed);
-        self.0.fetch_sub(from, Ordering::Relaxed);
-    }
-
-    /// Whether they are the same.
-    pub(super) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 

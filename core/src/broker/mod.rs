@@ -191,6 +191,7 @@ pub struct Broker {
     pool: Pool,
     /// Spare memory: control bytes of connections, targets and reasons of one call.
     buffers: Vec<Vec<u8>>,
+    lent: Vec<Vec<Arc<Message>>>,
     targets: Vec<Target>,
     reasons: Vec<ReasonCode>,
     /// Number of the present fan-out, to see a session twice.
@@ -245,6 +246,7 @@ impl Broker {
             deliveries: 0,
             pool: Pool::default(),
             buffers: Vec::new(),
+            lent: Vec::new(),
             targets: Vec::new(),
             reasons: Vec::new(),
             fanout: 0,

@@ -1,41 +1,28 @@
 //! Bytes on their way to a socket: small ones copied together, large payloads shared.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::message::{Ledger, Message};
+use bytes::Bytes;
 
 /// What [`Broker::transmit`](super::Broker::transmit) fills and a driver writes, in order.
 ///
 /// A driver may use one for all its connections, since it is empty after a complete write; what a
-/// socket did not take stays in an outbox of its own, after [`Outbox::shrink`]. What waits in it
-/// counts towards the budget of its shard.
+/// socket did not take stays in an outbox of its own.
 #[derive(Debug, Default)]
 pub struct Outbox {
     bytes: Vec<u8>,
-    /// Messages, the payload of each to be written after the first `at` bytes of `bytes`. They
-    /// are charged for as long as they are alive.
-    shared: Vec<(usize, Arc<Message>)>,
+    /// Payloads, each to be written after the first `at` bytes of `bytes`.
+    shared: Vec<(usize, Bytes)>,
     shared_len: usize,
     /// How much was written already.
     written: usize,
-    /// Where `charged` bytes are charged, beside the messages.
-    ledger: Option<Ledger>,
-    charged: u64,
 }
 
 impl Outbox {
     /// An empty outbox without memory of its own.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            bytes: Vec::new(),
-            shared: Vec::new(),
-            shared_len: 0,
-            written: 0,
-            ledger: None,
-            charged: 0,
-        }
+        Self { bytes: Vec::new(), shared: Vec::new(), shared_len: 0, written: 0 }
     }
 
     /// Bytes that wait to be written.
@@ -54,7 +41,7 @@ impl Outbox {
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
         let mut skip = self.written;
         let ends = self.shared.iter().map(|(at, _)| *at).chain([self.bytes.len()]);
-        let payloads = self.shared.iter().map(|(_, message)| message.payload()).chain([&[][..]]);
+        let payloads = self.shared.iter().map(|(_, payload)| &payload[..]).chain([&[][..]]);
         let mut start = 0;
         ends.zip(payloads)
             .flat_map(move |(end, payload)| {
@@ -79,7 +66,6 @@ impl Outbox {
 
     /// Throws everything away; keeps the memory.
     pub fn clear(&mut self) {
-        self.charge(0);
         self.bytes.clear();
         self.shared.clear();
         self.shared_len = 0;
@@ -90,70 +76,31 @@ impl Outbox {
     #[must_use]
     pub fn footprint(&self) -> usize {
         self.bytes.capacity()
-            + self.shared.capacity() * size_of::<(usize, Arc<Message>)>()
+            + self.shared.capacity() * size_of::<(usize, Bytes)>()
             + self.shared_len
     }
 
-    /// Gives memory back that is not in use, and charges the rest to the budget of the shard that
-    /// filled it last, until it is written or thrown away. For an outbox that is to be kept.
+    /// Gives memory back that is not in use.
     pub fn shrink(&mut self) {
         self.bytes.shrink_to_fit();
         self.shared.shrink_to_fit();
-        self.charge(self.bytes.capacity() as u64);
-    }
-
-    fn charge(&mut self, bytes: u64) {
-        if let Some(ledger) = &self.ledger
-            && self.charged != bytes
-        {
-            ledger.change(self.charged, bytes);
-            self.charged = bytes;
-        }
-    }
-
-    /// The shard that fills it, whose budget is to be charged.
-    pub(super) fn count_in(&mut self, ledger: &Ledger) {
-        if self.ledger.as_ref().is_none_or(|known| !known.is(ledger)) {
-            self.charge(0);
-            self.ledger = Some(ledger.clone());
-        }
     }
 
     /// The copied bytes, to append to.
-    pub(super) fn bytes(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// Appends the payload of a message without copying it.
-    pub(super) fn share(&mut self, message: Arc<Message>) {
-        self.shared_len += message.payload().len();
-        self.shared.push((self.bytes.len(), message));
-    }
-}
-
-impl Drop for Outbox {
-    fn drop(&mut self) {
-        self.charge(0);
+    /// Appends a payload without copying it.
+    pub(crate) fn share(&mut self, payload: Bytes) {
+        self.shared_len += payload.len();
+        self.shared.push((self.bytes.len(), payload));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::{Body, Head, MessageId};
     use super::*;
-    use crate::codec::{Properties, Qos};
-    use crate::time::Instant;
-
-    fn message(payload: &[u8]) -> Arc<Message> {
-        let head = Head {
-            id: MessageId::default(),
-            qos: Qos::AtMostOnce,
-            retain: false,
-            expires: Instant::NEVER,
-            publisher: None,
-        };
-        Message::new(Body::new("t", Properties::EMPTY, payload), head, &Ledger::default())
-    }
 
     quickcheck::quickcheck! {
         fn slices_are_what_was_appended(parts: Vec<(bool, Vec<u8>)>, cuts: Vec<u8>) -> bool {
@@ -162,7 +109,7 @@ mod tests {
             for (shared, part) in parts {
                 expected.extend_from_slice(&part);
                 if shared {
-                    outbox.share(message(&part));
+                    outbox.share(Bytes::from(part));
                 } else {
                     outbox.bytes().extend_from_slice(&part);
                 }

@@ -79,6 +79,12 @@ impl Broker {
                 if let Some(close) =
                     self.refused_publish(&client_id, reason, publish, negotiated.version)
                 {
+                    // Not taken: a repeat on the next connection is not a repeat of it.
+                    if let Some(id) = publish.packet_id
+                        && let Some(session) = self.sessions.get_mut(session_key)
+                    {
+                        session.inbound.refuse(id);
+                    }
                     return close;
                 }
                 (reason, false)

@@ -20,6 +20,13 @@ use crate::time::Instant;
 /// about as much as counting one more reference.
 const SHARE_FROM: usize = 2048;
 
+/// Copied bytes of one pull that are not charged until they are written: few enough for every
+/// connection to hold them.
+const UNCHARGED: usize = 8 * 1024;
+
+/// Empty lists of lent messages that are kept.
+const SPARE_LISTS: usize = 256;
+
 /// A session with fewer copies waiting has room for retained messages.
 pub(super) const WALK_BELOW: usize = 32;
 
@@ -30,7 +37,8 @@ impl Broker {
     /// Appends bytes for the socket to `out`, about `budget` bytes at most; one large packet may
     /// exceed it. Call when the socket can take them.
     ///
-    /// True: more waits, call again when these are written. False: nothing more, and a new
+    /// True: call again when these are written, since more waits, or since so much was given that
+    /// it is charged to the budget until then. False: nothing more, and a new
     /// [`Effect::Transmit`](super::Effect::Transmit) will tell. Harmless at any time.
     pub fn transmit(
         &mut self,
@@ -44,7 +52,8 @@ impl Broker {
         }
         let key = conn.key();
         let Some(mut conn) = self.conns.take(key) else { return false };
-        let start = out.len();
+        self.take_back(&mut conn);
+        let (start, copied) = (out.len(), out.bytes().len());
         if !conn.out.is_empty() {
             out.bytes().extend_from_slice(&conn.out);
             let sent = core::mem::take(&mut conn.out);
@@ -57,14 +66,28 @@ impl Broker {
             _ => false,
         };
         self.stats.bytes_sent_total += (out.len() - start) as u64;
+        let copied = out.bytes().len() - copied;
+        if copied > UNCHARGED {
+            conn.lent_bytes = copied;
+        }
+        let more = more || conn.lent_bytes > 0 || !conn.lent.is_empty();
         conn.said = more;
         self.charge(&mut conn);
-        out.count_in(&self.ledger);
         self.conns.put(key, conn);
         if let Some(recorder) = &mut self.recorder {
             recorder.sent(out, start);
         }
         more
+    }
+
+    /// What was pulled from a connection before is written: it holds no memory any more.
+    fn take_back(&mut self, conn: &mut Conn) {
+        conn.lent_bytes = 0;
+        let mut lent = core::mem::take(&mut conn.lent);
+        if lent.capacity() > 0 && self.lent.len() < SPARE_LISTS {
+            lent.clear();
+            self.lent.push(lent);
+        }
     }
 
     fn transmit_session(
@@ -111,6 +134,12 @@ impl Broker {
             if copy.qos == Qos::AtMostOnce {
                 self.places -= 1;
                 layout.write(&copy, None, false, out);
+                if copy.message.payload().len() >= SHARE_FROM {
+                    if conn.lent.capacity() == 0 {
+                        conn.lent = self.lent.pop().unwrap_or_default();
+                    }
+                    conn.lent.push(copy.message);
+                }
                 continue;
             }
             let begun = session.outbound.begin(copy.qos, copy);
@@ -336,7 +365,7 @@ impl Layout {
             self.write_properties(copy, out);
         }
         if share {
-            outbox.share(message.clone());
+            outbox.share(message.payload_shared());
         } else {
             out.extend_from_slice(payload);
         }

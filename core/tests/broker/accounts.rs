@@ -217,17 +217,23 @@ fn what_is_unwritten_is_charged_until_it_is_written() {
     rig.broker.transmit(rig.now, a, &mut outbox, 8192);
     assert!(outbox.len() > 100_000);
     assert!(rig.used() > before + 100_000, "the payload waits in the outbox");
-    outbox.advance(outbox.len());
-    rig.broker.transmit(rig.now, b, &mut outbox, 8192);
-    assert!(rig.used() < before + 1_000);
+    outbox.clear();
+    assert!(!rig.broker.transmit(rig.now, a, &mut outbox, 8192), "nothing more");
+    assert!(outbox.is_empty() && rig.used() < before + 1_000);
     for _ in 0..100 {
         rig.send(b, V311, &[publish("t", &[0; 500], Q0, 0)]);
     }
-    rig.broker.transmit(rig.now, a, &mut outbox, 65_536);
-    outbox.shrink();
-    assert!(rig.used() > before + 50_000, "copied bytes that are kept count too");
-    drop(outbox);
+    assert!(rig.broker.transmit(rig.now, a, &mut outbox, 65_536), "it wants to hear of the end");
+    assert!(rig.used() > before + 50_000, "copied bytes count too");
+    outbox.clear();
+    assert!(!rig.broker.transmit(rig.now, a, &mut outbox, 65_536));
     assert!(rig.used() < before + 1_000, "{}", rig.used() - before);
+    // Small pulls are not worth it.
+    rig.send(b, V311, &[publish("t", b"small", Q0, 0)]);
+    rig.ready.clear();
+    assert!(!rig.broker.transmit(rig.now, a, &mut outbox, 65_536));
+    rig.send(b, V311, &[publish("t", b"small", Q0, 0)]);
+    assert_eq!(rig.ready, [a], "and it is told of what comes next");
 }
 
 #[test]

@@ -77,6 +77,7 @@ fn lost(why: DropReason) -> &'static str {
         DropReason::Offline => "offline",
         DropReason::OutOfBudget => "out of memory",
         DropReason::RetainedFull => "retained store full",
+        DropReason::Refused => "refused",
     }
 }
 

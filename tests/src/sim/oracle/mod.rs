@@ -141,8 +141,10 @@ struct Session {
     held: BTreeMap<u16, bool>,
     /// Losses counted by the broker and not yet set against a copy, by QoS.
     lost: [u64; 3],
-    /// Number of the last message sent, by publisher, topic and both QoS.
-    last: BTreeMap<(Option<String>, String, Qos, Qos), u64>,
+    /// Order and key of the last message sent, by publisher, topic and both QoS.
+    last: BTreeMap<(Option<String>, String, Qos, Qos), (u64, u64)>,
+    /// Messages that came, or may come, as retained ones or by way of a group too.
+    mixed: BTreeSet<u64>,
     /// Messages sent for the first time with QoS 1 and 2, by number in the payload.
     sent: BTreeMap<(Qos, u64), u32>,
     /// An operator ends it.

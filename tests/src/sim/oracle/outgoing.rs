@@ -273,15 +273,16 @@ impl Oracle {
 
     /// Order for each publisher, topic and QoS. `[MQTT-4.6.0-5]`
     fn check_order(&mut self, client: &str, due: &Due) {
-        if due.note.key == 0 || due.cause != Cause::Live {
+        let note = &due.note;
+        let Some(session) = self.sessions.get_mut(client) else { return };
+        // Copies that look alike cannot be told apart.
+        if note.key == 0 || due.cause != Cause::Live || session.mixed.contains(&note.key) {
             return;
         }
-        let Some(session) = self.sessions.get_mut(client) else { return };
-        let note = &due.note;
         let place = (note.publisher.clone(), note.topic.clone(), note.qos, due.qos);
-        let last = session.last.insert(place, note.number).unwrap_or(0);
-        let what = || format!("{client}: {} {} after a later one", note.topic, note.key);
-        self.ensure(last <= note.number, "order", what);
+        let last = session.last.insert(place, (note.number, note.key)).unwrap_or((0, 0));
+        let what = || format!("{client}: {} {} after {last:?}: {due:?}", note.topic, note.key);
+        self.ensure(last.0 <= note.number, "order", what);
     }
 }
 

@@ -86,6 +86,7 @@ impl Oracle {
                 let due = subscription.due(&note, Cause::Live);
                 if shared.is_some() {
                     let due = Due { cause: Cause::Shared, ..due };
+                    session.mixed.insert(note.key);
                     let member = (session.conn.is_some(), due);
                     groups.entry(filter.clone()).or_default().insert(client.clone(), member);
                 } else if subscription.no_local && note.publisher.as_ref() == Some(client) {
@@ -160,6 +161,7 @@ impl Oracle {
             let own = subscription.no_local && note.publisher.as_deref() == Some(client);
             if matches(filter, &note.topic) && !note.is_expired(now) && !own {
                 let due = subscription.due(note, Cause::Retained(filter.to_string()));
+                session.mixed.insert(note.key);
                 session.due.push(Due { retain: true, ..due });
             }
         }
@@ -338,7 +340,7 @@ impl Oracle {
             tried.push(at);
             let Some((holder, had)) = self.shared[at].given.clone() else { continue };
             let alike = |due: &Due| {
-                std::rc::Rc::ptr_eq(&due.note, &had.note)
+                Rc::ptr_eq(&due.note, &had.note)
                     && (due.qos, due.retain, &due.ids) == (had.qos, had.retain, &had.ids)
             };
             if let Some(other) = self.find_offer(&holder, &alike, tried) {
