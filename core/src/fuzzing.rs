@@ -3,14 +3,18 @@
 //! `fuzz/` has one target for each, and keeps seeds and cases, which are also replayed as tests.
 
 mod broker;
+mod client;
 mod connection;
 mod packets;
+mod recording;
 mod topics;
 mod wire;
 
 pub use broker::broker_ops;
+pub use client::client_connection;
 pub use connection::server_connection;
 pub use packets::{decode, frame, reencode};
+pub use recording::{recorded, recording};
 pub use topics::topics;
 
 use crate::codec::Version;

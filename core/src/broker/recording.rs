@@ -225,11 +225,10 @@ impl<'r> Replay<'r> {
         let Some((digest, polled, now, call)) = self.reader.entry() else { return Outcome::Same };
         let mut effects = Vec::new();
         for _ in 0..polled {
-            let effect = self.broker.poll_effect();
-            if let Some(effect) = effect {
-                let _ = write!(self.digest, "{effect:?}");
-                effects.push(effect);
-            }
+            // Nothing more until the next call, however often it was asked.
+            let Some(effect) = self.broker.poll_effect() else { break };
+            let _ = write!(self.digest, "{effect:?}");
+            effects.push(effect);
         }
         if !effects.is_empty() {
             show(now, &Step::Effects(effects));

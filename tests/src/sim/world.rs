@@ -64,8 +64,7 @@ impl World {
         plan.config.max_connections = plan.config.max_connections.max(plan.clients as u32 + 1);
         let now = Instant::from_micros(rng.below(1_000_000));
         let boot = Boot { now, unix_millis: 0, seed: rng.next(), epoch: 1 };
-        let mut peer =
-            |number| Peer::new(number, number < plan.rude, *rng.pick(&plan.versions));
+        let mut peer = |number| Peer::new(number, number < plan.rude, *rng.pick(&plan.versions));
         let peers = (0..plan.clients).map(&mut peer).collect();
         Self {
             broker: Broker::new(plan.config.clone(), boot),

@@ -15,11 +15,13 @@ use fulmar_core::fuzzing;
 /// A fuzz target by its name.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 7] = [
+const TARGETS: [Target; 9] = [
     ("broker_ops", fuzzing::broker_ops),
+    ("client_connection", fuzzing::client_connection),
     ("config", config),
     ("decode", fuzzing::decode),
     ("frame", fuzzing::frame),
+    ("recording", fuzzing::recording),
     ("reencode", fuzzing::reencode),
     ("server_connection", fuzzing::server_connection),
     ("topics", fuzzing::topics),

@@ -2,6 +2,7 @@
 //! properties.
 
 use fulmar_core::codec::{Properties, PropertyId, PropertyPacket};
+use fulmar_core::fuzzing;
 
 use crate::program;
 
@@ -14,9 +15,11 @@ type Seeds = Vec<(String, Vec<u8>)>;
 pub(crate) fn of(target: &str) -> Seeds {
     match target {
         "broker_ops" => program::all(),
+        "client_connection" => servers(),
         "config" => configs(),
         "decode" | "reencode" => packets(),
         "frame" => frames(),
+        "recording" => recordings(),
         "server_connection" => streams(),
         "topics" => topics(),
         _ => Vec::new(),
@@ -113,6 +116,44 @@ fn streams() -> Seeds {
     out.push(("level-6".into(), stream(wide, &[b"\x10\x06\0\x04MQTT\x06"])));
     out.push(("level-2".into(), stream(wide, &[b"\x10\x08\0\x06MQIsdp\x02"])));
     out
+}
+
+const CONNACKS: [&[u8]; 3] = [b"\x20\x02\0\0", b"\x20\x02\x01\0", b"\x20\x03\x01\0\0"];
+
+/// Answers to what the client asks for when it is connected, in the order of their identifiers.
+const ANSWERS: &[u8] = b"\x50\x02\0\x01\x40\x02\0\x02\x40\x02\0\x03\x70\x02\0\x01";
+
+/// Each vector in a stream after CONNACK, with the answers on a second connection.
+fn servers() -> Seeds {
+    let mut out = Vec::new();
+    for (i, (version, packet)) in vectors().iter().enumerate() {
+        let connack = CONNACKS[usize::from(*version)];
+        let first = [connack, packet].concat();
+        let length = first.len().div_ceil(2) as u8;
+        let head = [*version, 0xff, 0, length];
+        // Lengths are even: PINGRESP is, too, and one byte of it more or less does not matter.
+        let bytes = [&head, &first[..], connack, ANSWERS, packet, b"\xd0\0"].concat();
+        out.push((format!("vector-{i:03}"), bytes));
+    }
+    let all = |head: [u8; 4], parts: &[&[u8]]| [&head, &parts.concat()[..]].concat();
+    let message: &[u8] = b"\x34\x07\0\x01t\0\x05\0x";
+    let release: &[u8] = b"\x62\x02\0\x05";
+    let alias: &[u8] = b"\x30\x08\0\x01t\x03\x23\0\x01x\x30\x07\0\0\x03\x23\0\x01y";
+    let subscribed: &[u8] = b"\x90\x04\0\x04\0\0\xb0\x04\0\x05\0\0";
+    let five = CONNACKS[2];
+    out.push(("qos-2-in".into(), all([2, 0xff, 0, 255], &[five, message, release, ANSWERS])));
+    out.push(("aliases-in".into(), all([2, 0xff, 0, 255], &[five, alias, subscribed])));
+    let limits: &[u8] = b"\x20\x0b\0\0\x08\x21\0\x01\x27\0\0\0\x20";
+    out.push(("limits".into(), all([2, 0xff, 0, 255], &[limits, ANSWERS, ANSWERS])));
+    let auth: &[u8] = b"\xf0\x06\x18\x04\x15\0\x01m";
+    out.push(("auth".into(), all([2, 0xff, 0, 255], &[auth, five, ANSWERS])));
+    out
+}
+
+/// What the operations on a broker give when they are recorded.
+fn recordings() -> Seeds {
+    let recorded = |(name, bytes): (String, Vec<u8>)| Some((name, fuzzing::recorded(&bytes)?));
+    program::all().into_iter().filter_map(recorded).collect()
 }
 
 fn topics() -> Seeds {

@@ -10,8 +10,8 @@ use crate::codec::Qos;
 /// How the broker is set up.
 pub(super) struct Setup {
     pub(super) config: Config,
-    /// Whether all is done a second time, to compare.
-    pub(super) twice: bool,
+    /// Whether all is recorded and done a second time.
+    pub(super) record: bool,
 }
 
 fn pick<T: Copy>(u: &mut Unstructured<'_>, choices: &[T]) -> Result<T> {
@@ -20,7 +20,7 @@ fn pick<T: Copy>(u: &mut Unstructured<'_>, choices: &[T]) -> Result<T> {
 
 impl Arbitrary<'_> for Setup {
     fn arbitrary(u: &mut Unstructured<'_>) -> Result<Self> {
-        let twice = u8::arbitrary(u)? % 8 == 0;
+        let record = u8::arbitrary(u)? % 8 == 0;
         let config = Config {
             max_connections: 12,
             max_unauthenticated: pick(u, &[12, 3])?,
@@ -54,7 +54,7 @@ impl Arbitrary<'_> for Setup {
             delivery_mode: pick(u, &[DeliveryMode::OnlyOnce, DeliveryMode::Overlap])?,
             ..Config::default()
         };
-        Ok(Self { config, twice })
+        Ok(Self { config, record })
     }
 }
 

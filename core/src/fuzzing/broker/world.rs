@@ -2,8 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
-use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -12,8 +11,8 @@ use bytes::Bytes;
 use super::op::{Decision, Op, Setup, Spec, Wish};
 use super::packet;
 use crate::broker::{
-    Boot, Broker, Command, Config, ConnId, ConnInfo, Effect, Event, Input, Outbox, Publication,
-    Reply, SubscriberId, Verdict,
+    Boot, Broker, Command, Config, ConnId, ConnInfo, Effect, Event, Input, Outbox, Outcome,
+    Publication, Replay, Reply, SubscriberId, Verdict,
 };
 use crate::codec::ReasonCode;
 use crate::fuzzing::wire::Wire;
@@ -55,7 +54,7 @@ pub(super) struct World {
     bytes: u64,
     /// The connection that is reported closed at the moment, and whether its end was told.
     leaving: Option<(ConnId, bool)>,
-    log: Option<u64>,
+    recording: Option<Vec<u8>>,
     outbox: Outbox,
 }
 
@@ -63,8 +62,12 @@ impl World {
     pub(super) fn new(setup: &Setup) -> Self {
         let now = Instant::from_micros(1_000_000);
         let boot = Boot { now, unix_millis: 0, seed: 1, epoch: 1 };
+        let mut broker = Broker::new(setup.config.clone(), boot);
+        if setup.record {
+            broker.record(u64::MAX);
+        }
         Self {
-            broker: Broker::new(setup.config.clone(), boot),
+            broker,
             config: setup.config.clone(),
             now,
             peers: Vec::new(),
@@ -75,7 +78,7 @@ impl World {
             published: [0; 3],
             bytes: 0,
             leaving: None,
-            log: setup.twice.then_some(0),
+            recording: setup.record.then(Vec::new),
             outbox: Outbox::new(),
         }
     }
@@ -117,20 +120,10 @@ impl World {
         self.broker.handle(self.now, input);
     }
 
-    /// Adds to what is compared with the second time.
-    fn note(&mut self, text: impl FnOnce() -> String) {
-        if let Some(log) = &mut self.log {
-            for byte in text().bytes() {
-                *log = (*log ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-            }
-        }
-    }
-
     fn open(&mut self, address: bool) {
         let remote = SocketAddr::from(([10, 0, 0, u8::from(address)], 1));
         let info = ConnInfo { remote: Some(remote), local: None };
         let result = self.broker.open(self.now, info);
-        self.note(|| format!("{result:?}"));
         let Ok(id) = result else { return };
         assert!(self.peers.iter().all(|peer| peer.id != id && peer.id.index() != id.index()));
         self.peers.push(Peer {
@@ -210,7 +203,6 @@ impl World {
         peer.wire.receive(&bytes);
         peer.said = more;
         self.bytes += bytes.len() as u64;
-        self.note(|| format!("{bytes:?}"));
     }
 
     fn pull_all(&mut self, at: usize) {
@@ -303,7 +295,6 @@ impl World {
         let at = usize::from(subscriber) % self.locals.len();
         for _ in 0..most {
             let delivery = self.broker.take(self.now, self.locals[at].id);
-            self.note(|| format!("{delivery:?}"));
             if delivery.is_none() {
                 self.locals[at].available = false;
                 return;
@@ -314,7 +305,6 @@ impl World {
     /// Does what the broker asks for, until it asks no more.
     fn settle(&mut self) {
         while let Some(effect) = self.broker.poll_effect() {
-            self.note(|| format!("{effect:?}"));
             match effect {
                 Effect::Transmit(id) => {
                     let at = self.at(id);
@@ -394,8 +384,9 @@ impl World {
         assert_eq!(dropped, stats.dropped_by_qos.iter().sum::<u64>());
     }
 
-    /// Everybody leaves, time passes, and nothing is left. Gives what is to be compared.
-    pub(super) fn end(mut self) -> Option<u64> {
+    /// Everybody leaves, time passes, and nothing is left. Where it was recorded, all is done
+    /// again and must come out the same.
+    pub(super) fn end(mut self) -> Option<Vec<u8>> {
         for at in 0..self.peers.len() {
             self.stall(at, false);
             self.settle();
@@ -425,6 +416,16 @@ impl World {
         if stats.retained == 0 {
             assert_eq!(stats.retained_bytes, 0);
         }
-        self.log
+        let mut recording = self.recording.take()?;
+        self.broker.recorded(&mut recording);
+        let mut replay = Replay::new(&recording).expect("a recording");
+        loop {
+            match replay.step(&mut |_, _| {}) {
+                Outcome::More => {}
+                Outcome::Same => break,
+                Outcome::Diverged(call) => panic!("call {call} finds another past"),
+            }
+        }
+        Some(recording)
     }
 }
