@@ -311,13 +311,10 @@ impl Oracle {
         self.offers(client).count() as u64
     }
 
-    /// These copies; also those that another client seems to have, since it may have had one of
-    /// another group.
+    /// These copies; also those that it or another client seems to have, since that may have been
+    /// one of another group.
     pub(super) fn offers(&self, client: &str) -> impl Iterator<Item = &Due> {
-        let open = self.shared.iter().filter(move |shared| {
-            shared.given.as_ref().is_none_or(|(holder, ..)| holder != client)
-        });
-        open.filter_map(move |shared| shared.for_client(client).next())
+        self.shared.iter().filter_map(move |shared| shared.for_client(client).next())
     }
 
     /// A member of a group was given its copy, in this form. False if there is none to be had.
@@ -359,7 +356,9 @@ impl Oracle {
             tried.push(at);
             let Some((holder, had, five)) = self.shared[at].given.clone() else { continue };
             let alike = |due: &Due| {
-                Rc::ptr_eq(&due.note, &had.note)
+                // A message of QoS 1 may have been published twice.
+                due.note.key == had.note.key
+                    && due.note.topic == had.note.topic
                     && (due.qos, due.retain) == (had.qos, had.retain)
                     && (!five || due.ids == had.ids)
             };
