@@ -52,7 +52,8 @@ pub(super) struct Peer {
     pub(super) version: Version,
     /// Its session was lost: what it knows of it is void with the next CONNACK. A client that
     /// missed the CONNACK that said so cannot know; so it is told, here, by the simulation.
-    pub(super) reborn: bool,
+    /// Here: when, as numbers of calls.
+    pub(super) reborn: Vec<u64>,
     pub(super) flights: Vec<Flight>,
     pub(super) held: BTreeSet<u16>,
     pub(super) acks: VecDeque<Vec<u8>>,
@@ -102,7 +103,7 @@ impl Peer {
             link: None,
             stage: Stage::Away,
             version,
-            reborn: false,
+            reborn: Vec::new(),
             flights: Vec::new(),
             held: BTreeSet::new(),
             acks: VecDeque::new(),
@@ -426,10 +427,12 @@ impl Peer {
     }
 
     /// Bytes came: handles the packets that are whole. `send` takes what is to be sent at once.
+    /// `accepted` is the number of the call that accepted this connection.
     pub(super) fn read(
         &mut self,
         rng: &mut Rng,
         plan: &Plan,
+        accepted: u64,
         bytes: &[u8],
         send: &mut Vec<Vec<u8>>,
     ) -> Vec<Took> {
@@ -440,7 +443,7 @@ impl Peer {
             at += used;
             // What cannot be decoded is the oracle's business.
             if let Ok(packet) = decode(self.version, frame) {
-                took.push(self.take(rng, plan, &packet, send));
+                took.push(self.take(rng, plan, accepted, &packet, send));
             }
         }
         self.inbox = inbox[at..].to_vec();
@@ -451,6 +454,7 @@ impl Peer {
         &mut self,
         rng: &mut Rng,
         plan: &Plan,
+        accepted: u64,
         packet: &Packet<'_>,
         send: &mut Vec<Vec<u8>>,
     ) -> Took {
@@ -459,7 +463,9 @@ impl Peer {
             Packet::Connack(connack) => {
                 self.stage = Stage::On;
                 self.limits(connack.properties);
-                if std::mem::take(&mut self.reborn) {
+                let before = self.reborn.len();
+                self.reborn.retain(|call| *call > accepted);
+                if self.reborn.len() < before {
                     self.flights.clear();
                     self.held.clear();
                 }

@@ -1,6 +1,6 @@
 //! Who is entitled to which copy, and which copies are lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use fulmar_core::broker::{DeliveryMode, DropReason};
@@ -243,8 +243,12 @@ impl Oracle {
                 f.due.qos == qos && !f.here && !f.released && large
             });
             let Some(at) = at else { return done };
-            session.flying.remove(at);
+            let flying = session.flying.remove(at);
             session.lost[qos as usize] -= 1;
+            // It may not have arrived the first time.
+            if let Some(sent) = session.sent.get_mut(&(qos, flying.due.note.key)) {
+                *sent -= 1;
+            }
         }
         count
     }
@@ -375,6 +379,7 @@ impl Oracle {
     /// that were sent and not acknowledged. `[U5-072]`
     pub(super) fn pass_on(&mut self, client: &str, again: &[Rc<Note>]) {
         let sessions = &self.sessions;
+        let mut keys = BTreeSet::new();
         for shared in &mut self.shared {
             let gone = shared.candidates.extract_if(.., |(member, _)| member == client);
             let before = shared.former.len();
@@ -394,7 +399,11 @@ impl Oracle {
                     shared.candidates.push((other.clone(), due));
                 }
             }
-            // The loss, if it was one, is told of under the name of the session that ended.
+            keys.insert(shared.note.key);
+        }
+        // The loss, if it was one, is told of under the name of the session that ended; by which
+        // of several groups it had come is not known.
+        for shared in self.shared.iter_mut().filter(|shared| keys.contains(&shared.note.key)) {
             shared.must = false;
         }
         
