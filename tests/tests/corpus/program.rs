@@ -88,7 +88,7 @@ fn flows(version: u8) -> Program {
 }
 
 /// Names and bytes.
-pub fn all() -> Vec<(String, Vec<u8>)> {
+pub(crate) fn all() -> Vec<(String, Vec<u8>)> {
     let pair = || Program::new().connect(0, 0, V5, 12, NO_WILL).connect(1, 1, V5, 0, NO_WILL);
     let programs = [
         ("flows-v31", flows(V31)),

@@ -12,7 +12,7 @@ const VECTORS: &str = include_str!("../../../core/tests/codec_vectors.rs");
 type Seeds = Vec<(String, Vec<u8>)>;
 
 /// Names and contents for a target.
-pub fn of(target: &str) -> Seeds {
+pub(crate) fn of(target: &str) -> Seeds {
     match target {
         "broker_ops" => program::all(),
         "client_connection" => servers(),
@@ -187,7 +187,7 @@ fn configs() -> Seeds {
 }
 
 /// Properties with a value each, and other words of the protocol.
-pub fn dictionary() -> String {
+pub(crate) fn dictionary() -> String {
     let mut text = String::from("# Made by tests/tests/corpus/seeds.rs.\n");
     for id in PropertyId::ALL {
         let value = value(*id);
