@@ -11,7 +11,7 @@ use super::session::HELD;
 use super::slots::Key;
 use super::{Broker, DisconnectReason, DropReason};
 use crate::codec::{
-    Packet, Property, PropertyId, ProtocolError, Publish, Qos, ReasonCode, Version,
+    Packet, PacketId, Property, PropertyId, ProtocolError, Publish, Qos, ReasonCode, Version,
 };
 use crate::connection::Negotiated;
 use crate::session::Verdict;
@@ -80,10 +80,8 @@ impl Broker {
                     self.refused_publish(&client_id, reason, publish, negotiated.version)
                 {
                     // Not taken: a repeat on the next connection is not a repeat of it.
-                    if let Some(id) = publish.packet_id
-                        && let Some(session) = self.sessions.get_mut(session_key)
-                    {
-                        session.inbound.refuse(id);
+                    if let Some(id) = publish.packet_id {
+                        self.refuse_message(session_key, id);
                     }
                     return close;
                 }
@@ -124,15 +122,15 @@ impl Broker {
         out: &mut Vec<u8>,
     ) -> Step {
         let Some(id) = publish.packet_id else { return Step::Next };
-        if let Some(session) = self.sessions.get_mut(session) {
-            match publish.qos {
-                Qos::ExactlyOnce if reason.is_error() && negotiated.version == Version::V5 => {
-                    let before = session.inbound.awaiting();
-                    session.inbound.refuse(id);
-                    self.held -= (before - session.inbound.awaiting()) as u64 * HELD;
+        match publish.qos {
+            Qos::ExactlyOnce if reason.is_error() && negotiated.version == Version::V5 => {
+                self.refuse_message(session, id);
+            }
+            Qos::ExactlyOnce => {}
+            _ => {
+                if let Some(session) = self.sessions.get_mut(session) {
+                    session.inbound.puback_sent();
                 }
-                Qos::ExactlyOnce => {}
-                _ => session.inbound.puback_sent(),
             }
         }
         let packet = match publish.qos {
@@ -140,6 +138,14 @@ impl Broker {
             _ => Packet::Puback(ack(id, reason)),
         };
         step(self.send(negotiated, &packet, out))
+    }
+
+    /// A QoS 2 message is not taken, and its identifier forgotten.
+    fn refuse_message(&mut self, session: Key, id: PacketId) {
+        let Some(session) = self.sessions.get_mut(session) else { return };
+        let before = session.inbound.awaiting();
+        session.inbound.refuse(id);
+        self.held -= (before - session.inbound.awaiting()) as u64 * HELD;
     }
 
     /// Whether a client's message may be published; the reason if not.
