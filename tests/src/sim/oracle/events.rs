@@ -41,7 +41,11 @@ impl Oracle {
             Effect::Reading { conn, on } => {
                 let now = self.now;
                 if let Some(wire) = self.wires.get_mut(conn) {
-                    (wire.suspended, wire.heard) = (!on, now);
+                    wire.suspended = !on;
+                    // The time for CONNECT runs on.
+                    if wire.phase == Phase::Open {
+                        wire.heard = now;
+                    }
                 }
             }
             Effect::Close { conn, .. } => {
