@@ -176,6 +176,10 @@ impl Oracle {
             self.not_retained(client, count);
             return;
         }
+        // A publication to a topic nobody may publish to: no copy was due.
+        if why == DropReason::Refused {
+            return;
+        }
         let mut count = count;
         if why == DropReason::OutOfBudget {
             while count > 0
