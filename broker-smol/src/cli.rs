@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use fulmar::{Level, Listen, ListenError};
 
 const EXAMPLES: &str = "\
@@ -15,6 +15,8 @@ Examples:
   fulmar --listen 127.0.0.1:1884              another port
   fulmar --config fulmar.yaml --check-config  is this file right?
   fulmar --config fulmar.yaml --log debug     serve, with more to read
+  fulmar --record .                           serve, and record what happens
+  fulmar replay fulmar-1.recording            what happened?
 
 Ctrl-C or SIGTERM stops in good order, a second one at once.
 Exit status: 0 stopped or file right, 1 error, 2 wrong options, 130 or 143 ended at once.";
@@ -23,7 +25,7 @@ Exit status: 0 stopped or file right, 1 error, 2 wrong options, 130 or 143 ended
 ///
 /// It stays in the foreground and writes its log to standard error.
 #[derive(Debug, Parser)]
-#[command(name = "fulmar", version, after_help = EXAMPLES)]
+#[command(name = "fulmar", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
     /// Listen here instead of the configured addresses; may be given several times.
     ///
@@ -48,6 +50,25 @@ pub(crate) struct Args {
     /// How much to log.
     #[arg(long, value_name = "LEVEL", value_enum, default_value = "info")]
     pub(crate) log: LogLevel,
+
+    /// Record every call of the broker into a new file in this folder, 256 MiB at most.
+    ///
+    /// The file holds all messages, but no passwords; only its owner may read it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) record: Option<PathBuf>,
+
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What else it can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a recording again, print what went in and out, and say whether it came out the same.
+    Replay {
+        /// A file made by --record.
+        file: PathBuf,
+    },
 }
 
 /// How much to log.

@@ -7,6 +7,7 @@ pub mod config;
 mod listen;
 mod log;
 mod memory;
+mod replay;
 mod serve;
 
 pub use config::{ConfigError, LoadError, Settings};
@@ -14,6 +15,7 @@ pub use config::{ConfigError, LoadError, Settings};
 pub use fulmar_adapters::broker;
 pub use listen::{Listen, ListenError};
 pub use log::{Level, Log};
+pub use replay::{ReplayError, replay};
 pub use serve::{Exposed, ServeError, addresses, authenticate, has_ipv6, options, serve};
 
 /// The examples of the README are compiled and run with the tests.

@@ -48,6 +48,8 @@ impl Log {
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
+            // Without standard error there is nobody to tell, which is no reason to panic.
+            .log_internal_errors(false)
             .with_max_level(level);
         // Fails only if a subscriber is there.
         let _ = lines.try_init();
@@ -162,6 +164,7 @@ fn drop_reason(why: DropReason) -> &'static str {
         DropReason::Offline => "QoS 0 while offline",
         DropReason::OutOfBudget => "memory budget used up",
         DropReason::RetainedFull => "not retained, store full",
+        DropReason::Refused => "topic not to be published to",
     }
 }
 
@@ -189,6 +192,12 @@ fn describe(notice: &Notice) -> Option<(Level, String)> {
         }
         Notice::AcceptResumed { listener } => {
             (Level::INFO, format!("{listener}: accepting connections again"))
+        }
+        Notice::RecordingFull { path, bytes } => {
+            (Level::WARN, format!("recording ended at its bound: {bytes} bytes in {path:?}"))
+        }
+        Notice::RecordingFailed { path, error } => {
+            (Level::WARN, format!("recording into {path:?} ended: {error}"))
         }
         Notice::Stopping => (Level::INFO, "stopping".into()),
         Notice::Cut { connections } => {
@@ -357,7 +366,7 @@ mod tests {
         assert_eq!(list(DropReason::ALL.map(drop_reason), counts), "5 queue full, 1 expired");
         assert_eq!(log.counts().refused, [1, 0, 0, 0]);
         assert!(log.tell());
-        assert_eq!(log.counts().dropped, [0; 7]);
+        assert_eq!(log.counts().dropped, [0; DropReason::ALL.len()]);
         assert!(log.counts().told);
         assert!(!log.tell());
         assert!(!log.counts().told);

@@ -6,7 +6,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::Args;
+use cli::{Args, Command};
 use fulmar::{Log, Settings};
 
 fn main() -> ExitCode {
@@ -20,6 +20,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<(), Box<dyn Error>> {
+    if let Some(Command::Replay { file }) = &args.command {
+        return Ok(fulmar::replay(file, &mut std::io::stdout().lock())?);
+    }
     let mut settings = match &args.config {
         Some(path) => Settings::load(path)?,
         None => Settings::default(),
@@ -36,6 +39,6 @@ fn run(args: Args) -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     Log::init(args.log.into());
-    fulmar::serve(settings)?;
+    fulmar::serve(settings, args.record)?;
     Ok(())
 }

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 
 use async_signal::{Signal, Signals};
 use fulmar_adapters::broker::{
-    AuthRequest, BindError, BrokerHandle, Config, Options, ReasonCode, Server, Verdict,
+    AuthRequest, BindError, BrokerHandle, Config, Options, ReasonCode, Record, Server, Verdict,
     raise_file_limit,
 };
 use smol::future;
@@ -14,6 +15,8 @@ use smol::stream::StreamExt;
 
 use crate::{Listen, Log, Settings, memory};
 
+/// Bytes of a recording at most: a few minutes of a busy broker.
+const RECORDING: u64 = 256 * 1024 * 1024;
 /// Descriptors that are not connections: listeners, standard streams, poller, wakers.
 const OWN_FILES: u64 = 32;
 
@@ -122,20 +125,23 @@ pub fn options(settings: Settings, log: &Log) -> Result<Options, Exposed> {
         shutdown_timeout: settings.shutdown_timeout,
         authenticate: Box::new(move |request| authenticate(request, anonymous)),
         observe: log.observer(),
+        record: None,
     })
 }
 
-/// Serves until SIGINT or SIGTERM, then stops within `shutdown_timeout`. A second signal ends the
-/// process at once, with status 130 or 143.
+/// Serves until SIGINT or SIGTERM, recording into a folder if one is given; then stops within
+/// `shutdown_timeout`. A second signal ends the process at once, with status 130 or 143.
 ///
 /// # Errors
 /// The broker cannot be started, or the system fails it.
-pub fn serve(settings: Settings) -> Result<(), ServeError> {
+pub fn serve(settings: Settings, record: Option<PathBuf>) -> Result<(), ServeError> {
     check_files(settings.core.max_connections);
     let log = Log::default();
     // Before anything listens: from the first line on a signal means an orderly stop.
     let signals = Signals::new([Signal::Int, Signal::Term])?;
-    let server = Server::bind(options(settings, &log)?)?;
+    let mut options = options(settings, &log)?;
+    options.record = record.map(|dir| Record { dir, limit: RECORDING });
+    let server = Server::bind(options)?;
     let broker = server.handle();
     std::thread::Builder::new().name("fulmar-signals".into()).spawn(move || {
         smol::block_on(future::or(obey(signals, broker.clone()), memory::tend(broker)));
@@ -151,14 +157,16 @@ pub fn serve(settings: Settings) -> Result<(), ServeError> {
 fn check_files(max_connections: u32) {
     let asked = max_connections != Config::default().max_connections;
     match raise_file_limit() {
-        Ok(limit) if (asked || limit < 1024) && u64::from(max_connections) + OWN_FILES > limit => {
-            tracing::warn!(
-                "the limit of {limit} open files leaves room for {} connections, less than \
-             max_connections: {max_connections}; raise it (ulimit -n, LimitNOFILE) to serve more",
-                limit.saturating_sub(OWN_FILES)
-            )
+        Ok(limit) => {
+            let room = limit.saturating_sub(OWN_FILES);
+            if (asked || limit < 1024) && u64::from(max_connections) > room {
+                tracing::warn!(
+                    "the limit of {limit} open files leaves room for {room} connections, less \
+                     than max_connections: {max_connections}; raise it (ulimit -n, LimitNOFILE) \
+                     to serve more"
+                );
+            }
         }
-        Ok(_) => {}
         Err(error) => tracing::warn!("the limit of open files could not be raised: {error}"),
     }
 }

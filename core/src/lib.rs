@@ -6,18 +6,20 @@
 //! |---|---|---|
 //! | [`codec`] | bytes and packets, no state | nothing |
 //! | [`session`] | packet identifiers, QoS 1 and 2, windows | nothing |
-//! | [`topic`] | names, filters, matching; index, retained store, shared groups | nothing; `alloc` |
+//! | [`topic`] | names, filters, matching; index, retained store, groups | nothing; `alloc` |
 //! | [`connection`] | one byte stream: framing, phases, keep alive, aliases, limits | `alloc` |
-//! | [`broker`] | many connections and sessions, subscriptions, retained messages, wills | `alloc` |
+//! | [`broker`] | many connections and sessions, subscriptions, retained, wills | `alloc` |
 //!
 //! No machine reads a clock, draws a random number or touches a socket: `now` and a seed come in,
-//! bytes and [effects](broker::Effect) go out. The same inputs give the same outputs, byte for byte.
+//! bytes and [effects](broker::Effect) go out. The same inputs give the same outputs, byte for
+//! byte.
 //!
 //! | feature | contains |
 //! |---|---|
 //! | none | codec, topic matching, session halves with borrowed storage |
 //! | `alloc` | and heap storage, the server's connection, the broker |
 //! | `std` (default) | and conversions to types of the standard library |
+//! | `fuzzing` | and entry points for fuzzing, which panic where the machines do wrong |
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -28,9 +30,12 @@ extern crate std;
 
 #[cfg(feature = "alloc")]
 pub mod broker;
+pub mod client;
 pub mod codec;
 #[cfg(feature = "alloc")]
 pub mod connection;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 #[cfg(feature = "alloc")]
 mod map;
 pub mod session;

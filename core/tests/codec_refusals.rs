@@ -1,5 +1,9 @@
 //! What is refused, with which reason: bytes of a peer, and packets of the caller.
 
+#[macro_use]
+#[path = "../../tests/src/cites.rs"]
+pub mod cites;
+
 use fulmar_core::codec::{
     Ack, Auth, Connack, Connect, Disconnect, EncodeError, Filters, Packet, PacketId, Properties,
     Property, PropertyPacket, Publish, Qos, ReasonCode, ReasonCodes, Suback, Subscribe,
@@ -272,6 +276,7 @@ fn disconnect_and_auth() {
 
 #[test]
 fn a_length_in_too_many_bytes_is_malformed_in_5_0_only() {
+    cites!("v5:MQTT-1.5.5-1 U311-002");
     for text in ["c0 80 00", "d0 80 80 00", "40 82 00 00 01", "30 83 00 00 01 't'"] {
         let input = bytes(text);
         for version in OLD {
@@ -308,6 +313,7 @@ fn connect_of(version: Version) -> Connect<'static> {
 
 #[test]
 fn a_connect_that_contradicts_itself_is_not_sent() {
+    cites!("v4:MQTT-3.1.2-22 v5:MQTT-4.7.0-1");
     let len = |connect: Connect<'_>| Packet::Connect(connect).encoded_len(connect.version);
     for version in OLD {
         let connect = Connect { password: Some(b"p"), ..connect_of(*version) };
@@ -463,6 +469,10 @@ fn properties_read_from_one_packet_are_checked_for_another() {
 
 #[test]
 fn reason_codes_stay_in_their_packets() {
+    cites!(
+        "v5:MQTT-3.2.2-6 v5:MQTT-3.2.2-8 v5:MQTT-3.4.2-1 v5:MQTT-3.5.2-1 v5:MQTT-3.6.2-1
+         v5:MQTT-3.7.2-1 v5:MQTT-3.14.2-1 v4:MQTT-3.2.2-4"
+    );
     let ack = |reason| Ack { packet_id: id(), reason, properties: NONE };
     let packets = [
         Packet::Puback(ack(ReasonCode::PacketIdentifierNotFound)),

@@ -1,5 +1,9 @@
 //! The tables of the standard, written down a second time, against what the codec does.
 
+#[macro_use]
+#[path = "../../tests/src/cites.rs"]
+pub mod cites;
+
 use fulmar_core::ReasonCode;
 use fulmar_core::codec::{Properties, Property, PropertyId, PropertyPacket};
 
@@ -106,6 +110,10 @@ fn hex(text: &str) -> Vec<u8> {
 
 #[test]
 fn reason_codes_are_those_of_the_standard() {
+    cites!(
+        "v5:MQTT-3.2.2-8 v5:MQTT-3.4.2-1 v5:MQTT-3.5.2-1 v5:MQTT-3.6.2-1 v5:MQTT-3.7.2-1
+         v5:MQTT-3.9.3-2 v5:MQTT-3.11.3-2 v5:MQTT-3.14.2-1 v5:MQTT-3.15.2-1"
+    );
     for value in 0..=255 {
         let row = REASONS.iter().find(|row| row.0 == value);
         let code = ReasonCode::from_u8(value);
@@ -126,6 +134,7 @@ fn reason_codes_are_those_of_the_standard() {
 
 #[test]
 fn properties_are_in_the_packets_of_the_standard_once_or_more_often() {
+    cites!("U5-007 U5-035");
     assert_eq!(PROPERTIES.len(), 27);
     assert_eq!(PropertyId::ALL.len(), 27);
     for value in 0..=255 {

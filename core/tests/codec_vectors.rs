@@ -1,5 +1,9 @@
 //! Packets with their exact bytes, as the standard gives or implies them.
 
+#[macro_use]
+#[path = "../../tests/src/cites.rs"]
+pub mod cites;
+
 use fulmar_core::codec::{
     Ack, Auth, Connack, Connect, Disconnect, Filters, Level, Packet, PacketId, Properties,
     Property, Publish, Qos, ReasonCode, ReasonCodes, RetainHandling, Suback, Subscribe,
@@ -147,6 +151,7 @@ fn the_bridge_bit_belongs_to_old_versions() {
 
 #[test]
 fn name_and_level_decide_what_is_answered() {
+    cites!("v5:MQTT-3.1.2-1 v5:MQTT-3.1.2-2 v4:MQTT-3.1.2-1 v4:MQTT-3.1.2-2 U31-001");
     let supported = |version, bridge| Ok(Level::Supported { version, bridge });
     let table = [
         ("00 06 'MQIsdp' 03", supported(V31, false)),
@@ -269,6 +274,7 @@ fn publish_with_properties() {
 
 #[test]
 fn strings_are_utf_8() {
+    cites!("v5:MQTT-1.5.4-3 v4:MQTT-1.5.3-3 U5-002");
     // The example of the standard: U+2A6D4. A byte order mark is kept. [MQTT-1.5.4-3]
     let topic = "A\u{2a6d4}\u{feff}";
     let packet = Publish { topic, ..Publish::default() };
@@ -281,6 +287,7 @@ fn strings_are_utf_8() {
 
 #[test]
 fn acknowledgements_take_the_shortest_form() {
+    cites!("U5-050");
     type Kind = fn(Ack<'static>) -> Packet<'static>;
     let kinds: [(u8, Kind, ReasonCode); 4] = [
         (0x40, Packet::Puback, ReasonCode::QuotaExceeded),
@@ -440,6 +447,7 @@ fn remaining_length_at_its_edges() {
 
 #[test]
 fn written_lengths_take_the_fewest_bytes() {
+    cites!("v5:MQTT-1.5.5-1");
     for (payload, header_len) in
         [(123, 2), (124, 3), (16_379, 3), (16_380, 4), (2_097_147, 4), (2_097_148, 5)]
     {
@@ -458,6 +466,7 @@ fn written_lengths_take_the_fewest_bytes() {
 
 #[test]
 fn a_packet_may_be_as_large_as_the_limit_and_no_larger() {
+    cites!("v5:MQTT-3.2.2-15");
     let input = bytes("30 04 00 01 't' 'x' c0 00");
     let (frame, used) = split(&input, 6).expect("allowed").expect("whole");
     assert_eq!((frame.first, frame.body, used), (0x30, &input[2..6], 6));

@@ -207,7 +207,7 @@ quickcheck! {
         let mut stays: BTreeMap<_, _> =
             model.iter().filter(|(topic, _)| matches(&filter.0, topic)).collect();
         let mut given = Vec::new();
-        let mut cursor = Cursor::new(&filter.0, retained.sequence());
+        let mut cursor = Cursor::new(&*filter.0, retained.sequence());
         let mut changes = changes.into_iter();
         while !retained.walk(Instant::ZERO, &mut cursor, 1 + steps % 3, &mut |topic, &message| {
             given.push((topic.to_owned(), message));

@@ -1,5 +1,9 @@
-//! What tests across packages share: packets as clients write them, and a broker without sockets.
+//! What tests across packages share: packets as clients write them, a broker without sockets, and
+//! the registration of statements that a test shows.
 
+pub mod cites;
 pub mod packet;
+pub mod pair;
 pub mod shard;
 pub mod sim;
+pub mod trace;

@@ -55,12 +55,15 @@ fn no_properties(body: &mut Vec<u8>, version: Version) {
     }
 }
 
-fn string(body: &mut Vec<u8>, text: &str) {
+/// Appends a string with its length before it.
+pub fn string(body: &mut Vec<u8>, text: &str) {
     body.extend((text.len() as u16).to_be_bytes());
     body.extend_from_slice(text.as_bytes());
 }
 
-fn frame(first: u8, body: &[u8]) -> Vec<u8> {
+/// A packet of this first byte and all that follows the Remaining Length.
+#[must_use]
+pub fn frame(first: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     let mut rest = body.len();
     loop {

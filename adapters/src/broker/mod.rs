@@ -34,6 +34,7 @@ mod inbox;
 mod limit;
 mod notice;
 mod poller;
+mod record;
 mod requests;
 mod server;
 mod shard;
@@ -42,6 +43,7 @@ mod subscription;
 mod traffic;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use fulmar_core::broker::{
@@ -64,6 +66,16 @@ pub type Authenticate = Box<dyn FnMut(&AuthRequest) -> Verdict + Send>;
 /// must not wait for a [`BrokerHandle`].
 pub type Observe = Box<dyn FnMut(&Notice) + Send>;
 
+/// Where to record to; see [`fulmar_core::broker::Replay`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// A folder that exists. The file in it is named by the time, and nobody else may read it: it
+    /// holds all messages, and the seed, but no passwords.
+    pub dir: PathBuf,
+    /// Bytes after which the recording stops.
+    pub limit: u64,
+}
+
 /// What a [`Server`] is made from.
 pub struct Options {
     /// Limits and choices of the broker.
@@ -78,6 +90,8 @@ pub struct Options {
     pub authenticate: Authenticate,
     /// Is told what happens. By default nobody.
     pub observe: Observe,
+    /// Records every call of the broker. By default nothing is recorded.
+    pub record: Option<Record>,
 }
 
 impl Default for Options {
@@ -91,6 +105,7 @@ impl Default for Options {
                 Some(_) => Verdict::Refuse(ReasonCode::BadAuthenticationMethod),
             }),
             observe: Box::new(|_| {}),
+            record: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use fulmar_core::broker::{Event, OpenError};
 
@@ -45,6 +46,20 @@ pub enum Notice {
     AcceptResumed {
         /// Where.
         listener: SocketAddr,
+    },
+    /// The recording has reached its size bound; the broker goes on without.
+    RecordingFull {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+    },
+    /// The recording cannot be written; the broker goes on without.
+    RecordingFailed {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
     },
     /// A shutdown has begun.
     Stopping,

@@ -18,6 +18,7 @@ use fulmar_core::{ConnId, Instant};
 use super::inbox::{Inbox, Item};
 use super::notice::Notice;
 use super::poller::{Poller, Ready};
+use super::record::Writer;
 use super::requests::Waiting;
 use super::socket::Sockets;
 use super::subscription::Feed;
@@ -75,6 +76,7 @@ pub(super) struct Shard {
     pub(super) available: Vec<SubscriberId>,
     /// Subscribers whose queue is full.
     pub(super) stalled: Vec<SubscriberId>,
+    recording: Option<Writer>,
     authenticate: Authenticate,
     pub(super) observe: Observe,
     /// Gone when no more connections shall be accepted.
@@ -95,16 +97,21 @@ impl Shard {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let clock = Clock(std::time::Instant::now());
         let now = clock.now();
+        let unix_millis = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX);
         let boot = Boot {
             now,
-            unix_millis: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),
+            unix_millis,
             seed: getrandom::u64()?,
             // The lower half of the seconds: it differs from start to start.
             epoch: unix.as_secs() as u32,
         };
+        let burst = burst(options.config.max_msg_queue);
+        let mut broker = Broker::new(options.config, boot);
+        let recording = options.record.map(|to| Writer::start(&to, unix_millis, &mut broker));
         Ok(Self {
-            burst: burst(options.config.max_msg_queue),
-            broker: Broker::new(options.config, boot),
+            burst,
+            broker,
+            recording: recording.transpose()?,
             now,
             clock,
             poller,
@@ -151,6 +158,7 @@ impl Shard {
         }
         // What this led to is the last that subscriptions get.
         self.feed();
+        self.record(true);
         result
     }
 
@@ -174,7 +182,16 @@ impl Shard {
         self.read_turn();
         self.write_turn();
         self.end_turn();
+        self.record(false);
         Ok(())
+    }
+
+    fn record(&mut self, last: bool) {
+        if let Some(writer) = &mut self.recording
+            && !writer.turn(&mut self.broker, last, &mut self.observe)
+        {
+            self.recording = None;
+        }
     }
 
     /// How long to wait: not at all while work is left over, `None` for ever.

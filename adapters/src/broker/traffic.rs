@@ -101,7 +101,7 @@ impl Shard {
         self.spare = list;
     }
 
-    /// One pull and one write, after what the socket did not take before.
+    /// Two pulls and writes at most, after what the socket did not take before.
     fn write_some(&mut self, id: ConnId) {
         let Some(socket) = self.sockets.get_mut(id) else { return };
         socket.in_write = false;
@@ -118,14 +118,20 @@ impl Shard {
                 Wrote::Broken => return self.break_off(id),
             }
         }
-        if socket.transmit {
+        // A second pull tells the broker that the first is written, and mostly gives nothing.
+        for last in [false, true] {
+            if !socket.transmit {
+                break;
+            }
             let budget = socket.budget as usize;
             let more = self.broker.transmit(self.now, id, &mut self.outbox, budget);
             socket.transmit = more;
             match socket.write(&mut self.outbox, &mut self.writes) {
                 Wrote::All if more => {
                     socket.budget = MAX_BUDGET.min(socket.budget * 2);
-                    return self.queue_write(id);
+                    if last {
+                        return self.queue_write(id);
+                    }
                 }
                 Wrote::All => {}
                 Wrote::Full => {

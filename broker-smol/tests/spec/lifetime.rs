@@ -12,6 +12,7 @@ fn sleep_until(time: Instant) {
 
 #[test]
 fn pings_keep_a_connection_alive() {
+    cites!("v4:MQTT-3.12.4-1 v4:MQTT-3.1.2-24");
     let (broker, _) = setup("keep-alive");
     let connect = Connect { keep_alive: 2, ..Connect::new(V311, &unique("spec")) };
     let mut peer = broker.join(&connect).0;
@@ -29,6 +30,7 @@ fn pings_keep_a_connection_alive() {
 
 #[test]
 fn silent_client_is_closed_without_a_word() {
+    cites!("v4:MQTT-3.1.2-24");
     let (broker, _) = setup("keep-alive");
     let connect = Connect { keep_alive: 1, ..Connect::new(V311, &unique("spec")) };
     let mut peer = broker.join(&connect).0;
@@ -41,6 +43,7 @@ fn silent_client_is_closed_without_a_word() {
 
 #[test]
 fn unexpected_pubrel_is_answered() {
+    cites!("v4:MQTT-4.3.3-2");
     let (broker, _) = setup("pubrel");
     let mut peer = client(&broker);
     peer.send(&ack(PUBREL, 42));
@@ -52,12 +55,14 @@ fn unexpected_pubrel_is_answered() {
 
 #[test]
 fn client_that_is_not_authorized_is_refused() {
+    cites!("v4:MQTT-3.2.2-5 U311-003");
     let broker = Broker::with("allow_anonymous: false");
     broker.refuses(&Connect::new(V311, &unique("spec")), 5);
 }
 
 #[test]
 fn second_client_with_an_identifier_takes_the_session_over() {
+    cites!("v4:MQTT-3.1.4-2 v4:MQTT-3.1.3-2 v4:MQTT-3.2.2-2");
     let (broker, _) = setup("unique");
     let id = unique("spec");
     let (mut first, present) = resume(&broker, &id);
@@ -72,6 +77,7 @@ fn second_client_with_an_identifier_takes_the_session_over() {
 
 #[test]
 fn second_clean_client_with_an_identifier_closes_the_first() {
+    cites!("v4:MQTT-3.1.4-2 v4:MQTT-3.2.2-1");
     let (broker, _) = setup("unique");
     let id = unique("spec");
     let mut first = broker.connect(V311, &id);

@@ -1,6 +1,9 @@
 //! What clients of the predecessors rely on: MQTT 3.1.1 with payload `test`, one test for each
 //! named point of their acceptance suite, against the running binary.
 
+#[macro_use]
+#[path = "../../../tests/src/cites.rs"]
+pub mod cites;
 #[path = "../wire/harness.rs"]
 mod harness;
 mod lifetime;

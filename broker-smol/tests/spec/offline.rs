@@ -51,26 +51,31 @@ fn resend(qos: u8, again: bool, acknowledge: impl Fn(&mut Client)) {
 
 #[test]
 fn publish_is_sent_again_at_qos_1() {
+    cites!("v4:MQTT-4.4.0-1 v4:MQTT-3.3.1-1");
     resend(1, false, |peer| peer.send(&ack(PUBACK, FIRST)));
 }
 
 #[test]
 fn publish_is_sent_again_at_qos_2() {
+    cites!("v4:MQTT-4.4.0-1 v4:MQTT-3.3.1-1");
     resend(2, false, complete);
 }
 
 #[test]
 fn service_that_failed_gets_the_message_again_at_qos_1() {
+    cites!("v4:MQTT-4.4.0-1 v4:MQTT-3.8.4-3");
     resend(1, true, |peer| peer.send(&ack(PUBACK, FIRST)));
 }
 
 #[test]
 fn service_that_failed_gets_the_message_again_at_qos_2() {
+    cites!("v4:MQTT-4.4.0-1 v4:MQTT-3.8.4-3");
     resend(2, true, complete);
 }
 
 #[test]
 fn pubrel_is_sent_again_at_qos_2() {
+    cites!("v4:MQTT-4.4.0-1 v4:MQTT-4.3.3-1");
     let (broker, topic) = setup("resend");
     let id = unique("spec");
     let (mut peer, _) = resume(&broker, &id);
@@ -108,21 +113,25 @@ fn stored(qos: u8) {
 
 #[test]
 fn subscription_is_stored_at_qos_0() {
+    cites!("v4:MQTT-3.1.2-4");
     stored(0);
 }
 
 #[test]
 fn subscription_is_stored_at_qos_1() {
+    cites!("v4:MQTT-3.1.2-4");
     stored(1);
 }
 
 #[test]
 fn subscription_is_stored_at_qos_2() {
+    cites!("v4:MQTT-3.1.2-4");
     stored(2);
 }
 
 #[test]
 fn clean_session_removes_stored_subscriptions() {
+    cites!("v4:MQTT-3.1.2-6");
     let (broker, topic) = setup("stored");
     let id = unique("spec");
     let (mut peer, _) = resume(&broker, &id);
@@ -140,6 +149,7 @@ fn clean_session_removes_stored_subscriptions() {
 
 #[test]
 fn unsubscribe_removes_a_stored_subscription() {
+    cites!("v4:MQTT-3.10.4-1");
     let (broker, topic) = setup("stored");
     let id = unique("spec");
     let (mut peer, _) = resume(&broker, &id);
@@ -183,6 +193,7 @@ fn message_waits_for_qos_0_published_at_0() {
 
 #[test]
 fn message_waits_for_qos_0_published_at_1() {
+    cites!("v4:MQTT-3.1.2-5 v4:MQTT-3.8.4-6");
     offline(0, 1, false);
 }
 
@@ -193,35 +204,42 @@ fn message_waits_for_qos_1_published_at_0() {
 
 #[test]
 fn message_waits_for_qos_1_published_at_1() {
+    cites!("v4:MQTT-3.1.2-5");
     offline(1, 1, false);
 }
 
 #[test]
 fn message_waits_for_qos_1_published_at_2() {
+    cites!("v4:MQTT-3.1.2-5 v4:MQTT-3.8.4-6");
     offline(1, 2, false);
 }
 
 #[test]
 fn message_waits_for_qos_2_published_at_1() {
+    cites!("v4:MQTT-3.1.2-5 v4:MQTT-3.8.4-6");
     offline(2, 1, false);
 }
 
 #[test]
 fn message_waits_for_qos_2_published_at_2() {
+    cites!("v4:MQTT-3.1.2-5");
     offline(2, 2, false);
 }
 
 #[test]
 fn retained_message_waits_at_qos_0() {
+    cites!("v4:MQTT-3.3.1-9");
     offline(0, 0, true);
 }
 
 #[test]
 fn retained_message_waits_at_qos_1() {
+    cites!("v4:MQTT-3.3.1-9");
     offline(1, 1, true);
 }
 
 #[test]
 fn retained_message_waits_at_qos_2() {
+    cites!("v4:MQTT-3.3.1-9");
     offline(2, 2, true);
 }

@@ -25,41 +25,49 @@ fn retained(filter: &str, name: &str, published: u8, subscribed: u8) {
 
 #[test]
 fn retained_at_qos_0() {
+    cites!("v4:MQTT-3.3.1-7 v4:MQTT-3.3.1-8");
     retained("", "", 0, 0);
 }
 
 #[test]
 fn retained_at_qos_1() {
+    cites!("v4:MQTT-3.3.1-5 v4:MQTT-3.3.1-8");
     retained("", "", 1, 1);
 }
 
 #[test]
 fn retained_at_qos_2() {
+    cites!("v4:MQTT-3.3.1-5 v4:MQTT-3.3.1-8");
     retained("", "", 2, 2);
 }
 
 #[test]
 fn retained_qos_1_is_lowered_to_0() {
+    cites!("v4:MQTT-3.8.4-6");
     retained("", "", 1, 0);
 }
 
 #[test]
 fn retained_qos_2_is_lowered_to_0() {
+    cites!("v4:MQTT-3.8.4-6");
     retained("", "", 2, 0);
 }
 
 #[test]
 fn retained_qos_2_is_lowered_to_1() {
+    cites!("v4:MQTT-3.8.4-6");
     retained("", "", 2, 1);
 }
 
 #[test]
 fn retained_for_a_wildcard_for_one_level() {
+    cites!("v4:MQTT-3.3.1-6 v4:MQTT-4.7.1-3");
     retained("/foo/+", "/foo/bar", 0, 0);
 }
 
 #[test]
 fn retained_for_a_wildcard_for_some_levels() {
+    cites!("v4:MQTT-3.3.1-6 v4:MQTT-4.7.1-2");
     retained("/foo/#", "/foo/bar/baz", 0, 0);
 }
 
@@ -73,6 +81,7 @@ fn subscriber(broker: &Broker, topic: &str) -> Client {
 
 #[test]
 fn retained_is_replaced() {
+    cites!("v4:MQTT-3.3.1-7 v4:MQTT-3.3.1-6");
     let (broker, topic) = setup("retained");
     publish_retained(&broker, &topic, "before", 0);
     publish_retained(&broker, &topic, PAYLOAD, 0);
@@ -81,6 +90,7 @@ fn retained_is_replaced() {
 
 #[test]
 fn retained_is_cleared() {
+    cites!("v4:MQTT-3.3.1-10 v4:MQTT-3.3.1-11");
     let (broker, topic) = setup("retained");
     publish_retained(&broker, &topic, PAYLOAD, 0);
     expect_one(&mut subscriber(&broker, &topic), &topic, 0, true);
@@ -90,6 +100,7 @@ fn retained_is_cleared() {
 
 #[test]
 fn retained_message_reaches_a_subscriber_of_before_without_retain() {
+    cites!("v4:MQTT-3.3.1-9");
     let (broker, topic) = setup("retained");
     let mut peer = subscriber(&broker, &topic);
     publish_retained(&broker, &topic, PAYLOAD, 0);
@@ -98,6 +109,7 @@ fn retained_message_reaches_a_subscriber_of_before_without_retain() {
 
 #[test]
 fn clearing_message_reaches_a_subscriber_of_before_without_retain() {
+    cites!("v4:MQTT-3.3.1-9 v4:MQTT-3.3.1-10 U311-006");
     let (broker, topic) = setup("retained");
     publish_retained(&broker, &topic, PAYLOAD, 0);
     let mut peer = subscriber(&broker, &topic);
@@ -110,6 +122,7 @@ fn clearing_message_reaches_a_subscriber_of_before_without_retain() {
 
 #[test]
 fn will_is_retained() {
+    cites!("v4:MQTT-3.1.2-17");
     let (broker, topic) = setup("retained");
     let will = Will { retain: true, ..Will::new(&topic, PAYLOAD) };
     let mut watcher = subscriber(&broker, &topic);
@@ -120,6 +133,7 @@ fn will_is_retained() {
 
 #[test]
 fn retained_is_sent_again_for_each_subscribe() {
+    cites!("v4:MQTT-3.8.4-3");
     let (broker, topic) = setup("retained");
     publish_retained(&broker, &topic, PAYLOAD, 0);
     let mut peer = client(&broker);

@@ -16,21 +16,25 @@ fn unsubscribe(qos: u8) {
 
 #[test]
 fn unsubscribe_at_qos_0() {
+    cites!("v4:MQTT-3.10.4-2");
     unsubscribe(0);
 }
 
 #[test]
 fn unsubscribe_at_qos_1() {
+    cites!("v4:MQTT-3.10.4-2");
     unsubscribe(1);
 }
 
 #[test]
 fn unsubscribe_at_qos_2() {
+    cites!("v4:MQTT-3.10.4-2");
     unsubscribe(2);
 }
 
 #[test]
 fn unsubscribing_what_is_not_subscribed_is_acknowledged() {
+    cites!("v4:MQTT-3.10.4-5");
     let (broker, topic) = setup("unsubscribe");
     let mut peer = client(&broker);
     peer.unsubscribe(&[&topic]);
@@ -40,6 +44,7 @@ fn unsubscribing_what_is_not_subscribed_is_acknowledged() {
 
 #[test]
 fn unsubscribing_one_of_two_overlapping_filters_leaves_the_other() {
+    cites!("v4:MQTT-3.10.4-1");
     let (broker, topic) = setup("unsubscribe");
     let mut peer = client(&broker);
     subscribe(&mut peer, &format!("{topic}/#"), 0);
@@ -64,11 +69,13 @@ fn upgrade(from: u8, to: u8) {
 
 #[test]
 fn subscription_is_upgraded_from_qos_0_to_1() {
+    cites!("v4:MQTT-3.8.4-3");
     upgrade(0, 1);
 }
 
 #[test]
 fn subscription_is_upgraded_from_qos_1_to_2() {
+    cites!("v4:MQTT-3.8.4-3");
     upgrade(1, 2);
 }
 
@@ -97,6 +104,7 @@ fn overlapping_wildcard_for_some_levels_gives_one_copy() {
 
 #[test]
 fn one_subscribe_with_several_filters_grants_each_its_qos() {
+    cites!("v4:MQTT-3.8.4-5 v4:MQTT-3.9.3-1");
     let (broker, topic) = setup("multiple");
     let mut peer = client(&broker);
     let names: Vec<_> = (0..3).map(|number| format!("{topic}/{number}")).collect();
@@ -111,6 +119,7 @@ fn one_subscribe_with_several_filters_grants_each_its_qos() {
 
 #[test]
 fn same_filter_twice_in_one_subscribe_counts_once_with_the_last_qos() {
+    cites!("v4:MQTT-3.8.4-4");
     let (broker, topic) = setup("duplicate");
     let mut peer = client(&broker);
     assert_eq!(peer.subscribe_all(&[(&topic, 0), (&topic, 1)], &[]), [0, 1]);
@@ -121,6 +130,7 @@ fn same_filter_twice_in_one_subscribe_counts_once_with_the_last_qos() {
 
 #[test]
 fn subscription_does_not_match_neighbours() {
+    cites!("v4:MQTT-3.3.2-3");
     let (broker, topic) = setup("isolated");
     let mut peer = client(&broker);
     let name = format!("{topic}/foo");

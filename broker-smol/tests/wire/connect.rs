@@ -10,9 +10,9 @@ fn connect_of(name: &str, level: u8) -> Vec<u8> {
     raw(0x10, [string(name), vec![level], rest].concat())
 }
 
-/// Cites: v5:MQTT-3.1.2-1, v4:MQTT-3.1.2-1.
 #[test]
 fn an_unknown_protocol_name_is_closed_silently() {
+    cites!("v5:MQTT-3.1.2-1 v4:MQTT-3.1.2-1");
     let b = shared();
     for name in ["MQTX", "mqtt", "", "MQIsdP", "MQTT5", "HTTP"] {
         for level in [3, 4, 5] {
@@ -21,9 +21,9 @@ fn an_unknown_protocol_name_is_closed_silently() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.2-2, v4:MQTT-3.1.2-2, v5:MQTT-3.2.2-7, v4:MQTT-3.2.2-5.
 #[test]
 fn an_unknown_protocol_level_is_answered_in_the_form_the_client_may_know() {
+    cites!("v5:MQTT-3.1.2-2 v4:MQTT-3.1.2-2 v5:MQTT-3.2.2-7 v4:MQTT-3.2.2-5");
     let b = shared();
     for (name, level, answer) in [
         ("MQIsdp", 4, "20 02 00 01"),
@@ -40,11 +40,13 @@ fn an_unknown_protocol_level_is_answered_in_the_form_the_client_may_know() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.2-3, v5:MQTT-3.1.2-11, v5:MQTT-3.1.2-12, v5:MQTT-3.1.2-13, U5-009, U5-010,
-/// v4:MQTT-3.1.2-3, v4:MQTT-3.1.2-11, v4:MQTT-3.1.2-13, v4:MQTT-3.1.2-14, v4:MQTT-3.1.2-15,
-/// v4:MQTT-3.1.4-1, v4:MQTT-3.2.2-6.
 #[test]
 fn connect_flags_that_contradict_each_other_are_refused() {
+    cites!(
+        "v5:MQTT-3.1.2-3 v5:MQTT-3.1.2-11 v5:MQTT-3.1.2-12 v5:MQTT-3.1.2-13 U5-009 U5-010
+         v4:MQTT-3.1.2-3 v4:MQTT-3.1.2-11 v4:MQTT-3.1.2-13 v4:MQTT-3.1.2-14 v4:MQTT-3.1.2-15
+         v4:MQTT-3.1.4-1 v4:MQTT-3.2.2-6"
+    );
     let b = shared();
     for v in STRICT {
         let plain = Connect::new(v, "c");
@@ -58,10 +60,12 @@ fn connect_flags_that_contradict_each_other_are_refused() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.2-16, v5:MQTT-3.1.2-18, v5:MQTT-3.1.2-19, U5-011, v4:MQTT-3.1.2-18,
-/// v4:MQTT-3.1.2-20, v4:MQTT-3.1.2-22.
 #[test]
 fn a_password_needs_a_user_name_before_5_0() {
+    cites!(
+        "v5:MQTT-3.1.2-16 v5:MQTT-3.1.2-18 v5:MQTT-3.1.2-19 U5-011 v4:MQTT-3.1.2-18
+         v4:MQTT-3.1.2-20 v4:MQTT-3.1.2-22"
+    );
     let b = shared();
     for v in STRICT {
         let connect = Connect { password: Some("p".into()), ..Connect::new(v, &unique("c")) };
@@ -76,10 +80,12 @@ fn a_password_needs_a_user_name_before_5_0() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.3-1, v5:MQTT-3.1.2-9, v5:MQTT-3.1.2-17, v5:MQTT-3.1.2-19, v4:MQTT-3.1.3-1,
-/// v4:MQTT-3.1.2-9, v4:MQTT-3.1.2-19, v4:MQTT-3.1.2-21.
 #[test]
 fn a_connect_with_every_field_is_understood() {
+    cites!(
+        "v5:MQTT-3.1.3-1 v5:MQTT-3.1.2-9 v5:MQTT-3.1.2-17 v5:MQTT-3.1.2-19 v4:MQTT-3.1.3-1
+         v4:MQTT-3.1.2-9 v4:MQTT-3.1.2-19 v4:MQTT-3.1.2-21"
+    );
     let b = shared();
     for v in ALL {
         let topic = unique("t");
@@ -95,10 +101,12 @@ fn a_connect_with_every_field_is_understood() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.3-6, v5:MQTT-3.1.3-7, v5:MQTT-3.2.2-16, v4:MQTT-3.1.3-6, v4:MQTT-3.1.3-7,
-/// v4:MQTT-3.1.3-8, v4:MQTT-3.1.3-9, v4:MQTT-3.2.2-4.
 #[test]
 fn a_client_may_leave_its_identifier_to_the_broker() {
+    cites!(
+        "v5:MQTT-3.1.3-6 v5:MQTT-3.1.3-7 v5:MQTT-3.2.2-16 v4:MQTT-3.1.3-6 v4:MQTT-3.1.3-7
+         v4:MQTT-3.1.3-8 v4:MQTT-3.1.3-9 v4:MQTT-3.2.2-4"
+    );
     let b = shared();
     for clean in [true, false] {
         b.refuses(&Connect { clean, ..Connect::new(V31, "") }, 2);
@@ -122,9 +130,9 @@ fn a_client_may_leave_its_identifier_to_the_broker() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.3-7, v5:MQTT-3.1.3-2, v5:MQTT-3.1.4-3.
 #[test]
 fn an_assigned_identifier_can_be_used_like_any_other() {
+    cites!("v5:MQTT-3.1.3-7 v5:MQTT-3.1.3-2 v5:MQTT-3.1.4-3");
     let b = shared();
     let (mut first, connack) = b.join(&Connect::resume(V5, ""));
     let id = string_of(&connack.props, ASSIGNED_CLIENT_ID).expect("Assigned Client Identifier");
@@ -135,10 +143,12 @@ fn an_assigned_identifier_can_be_used_like_any_other() {
     b.forget(V5, id);
 }
 
-/// Cites: v5:MQTT-3.1.3-5, v5:MQTT-3.1.3-3, v5:MQTT-3.1.4-5, v5:MQTT-3.2.0-1, v4:MQTT-3.1.3-5,
-/// v4:MQTT-3.1.4-4, v4:MQTT-3.2.0-1.
 #[test]
 fn client_identifiers_may_have_any_length_and_characters() {
+    cites!(
+        "v5:MQTT-3.1.3-5 v5:MQTT-3.1.4-5 v5:MQTT-3.2.0-1 v4:MQTT-3.1.3-5 v4:MQTT-3.1.4-4
+         v4:MQTT-3.2.0-1"
+    );
     let b = shared();
     let long = "x".repeat(2_000);
     for v in ALL {
@@ -151,11 +161,13 @@ fn client_identifiers_may_have_any_length_and_characters() {
     }
 }
 
-/// Cites: v5:MQTT-3.2.2-1, v5:MQTT-3.2.2-2, v5:MQTT-3.2.2-3, v5:MQTT-3.1.2-4, v5:MQTT-3.1.2-5,
-/// v5:MQTT-3.1.2-6, v5:MQTT-3.1.4-4, v4:MQTT-3.1.2-4, v4:MQTT-3.1.2-6, v4:MQTT-3.1.4-3,
-/// v4:MQTT-3.2.2-1, v4:MQTT-3.2.2-2, v4:MQTT-3.2.2-3, U311-005.
 #[test]
 fn session_present_tells_whether_a_session_was_kept() {
+    cites!(
+        "v5:MQTT-3.2.2-1 v5:MQTT-3.2.2-2 v5:MQTT-3.2.2-3 v5:MQTT-3.1.2-4 v5:MQTT-3.1.2-5
+         v5:MQTT-3.1.2-6 v5:MQTT-3.1.4-4 v4:MQTT-3.1.2-4 v4:MQTT-3.1.2-6 v4:MQTT-3.1.4-3
+         v4:MQTT-3.2.2-1 v4:MQTT-3.2.2-2 v4:MQTT-3.2.2-3 U311-005"
+    );
     let b = shared();
     for v in ALL {
         let id = unique("c");
@@ -182,10 +194,12 @@ fn session_present_tells_whether_a_session_was_kept() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.2-23, v5:MQTT-4.1.0-1, v5:MQTT-4.5.0-1, v4:MQTT-3.1.2-5, v4:MQTT-4.1.0-1,
-/// v4:MQTT-4.1.0-2, v4:MQTT-4.5.0-1.
 #[test]
 fn a_kept_session_keeps_subscriptions_and_collects_messages() {
+    cites!(
+        "v5:MQTT-3.1.2-23 v5:MQTT-4.5.0-1 v4:MQTT-3.1.2-5 v4:MQTT-4.1.0-1 v4:MQTT-4.5.0-1
+         v4:MQTT-4.1.0-2"
+    );
     let b = shared();
     for v in ALL {
         let (id, topic) = (unique("s"), unique("t"));
@@ -211,9 +225,9 @@ fn a_kept_session_keeps_subscriptions_and_collects_messages() {
     }
 }
 
-/// Cites: v5:MQTT-4.1.0-2, U5-012, v4:MQTT-3.1.2-6.
 #[test]
 fn a_session_without_expiry_ends_with_its_connection_and_with_takeover() {
+    cites!("v5:MQTT-4.1.0-2 U5-012 v4:MQTT-3.1.2-6");
     let b = shared();
     for clean in [true, false] {
         let (id, topic) = (unique("s"), unique("t"));
@@ -234,9 +248,9 @@ fn disconnect_with(expiry: u32) -> Vec<u8> {
     raw(0xE0, [vec![0], props(&[Four(SESSION_EXPIRY, expiry)])].concat())
 }
 
-/// Cites: v5:MQTT-3.14.2-2, v5:MQTT-3.1.2-23, U5-065.
 #[test]
 fn disconnect_may_change_the_session_expiry() {
+    cites!("v5:MQTT-3.1.2-23 U5-065");
     let b = shared();
     for (connect, disconnect, kept) in
         [(60, Some(0), false), (60, Some(90), true), (60, None, true), (0, Some(0), false)]
@@ -252,9 +266,9 @@ fn disconnect_may_change_the_session_expiry() {
     }
 }
 
-/// Cites: U5-066, v5:MQTT-3.1.2-10.
 #[test]
 fn disconnect_cannot_give_a_session_a_life_it_did_not_have() {
+    cites!("U5-066 v5:MQTT-3.1.2-10");
     let b = shared();
     let (id, topic) = (unique("c"), unique("t"));
     let mut watcher = b.connect(V5, &unique("w"));
@@ -267,9 +281,9 @@ fn disconnect_cannot_give_a_session_a_life_it_did_not_have() {
     assert!(!connack.present);
 }
 
-/// Cites: v5:MQTT-4.1.0-2, v5:MQTT-3.1.2-23, v5:MQTT-3.1.3-9.
 #[test]
 fn the_session_expires_counted_from_the_end_of_the_connection() {
+    cites!("v5:MQTT-4.1.0-2 v5:MQTT-3.1.2-23 v5:MQTT-3.1.3-9 v5:MQTT-4.1.0-1");
     let b = shared();
     let (id, topic) = (unique("c"), unique("t"));
     let mut watcher = b.connect(V5, &unique("w"));
@@ -291,9 +305,9 @@ fn the_session_expires_counted_from_the_end_of_the_connection() {
     assert!(!connack.present);
 }
 
-/// Cites: U5-012, U5-027.
 #[test]
 fn a_session_expiry_beyond_the_limit_is_answered_with_the_limit() {
+    cites!("U5-012 U5-027");
     let b = shared();
     for (asked, told) in [(60, None), (2_592_000, None), (2_592_001, Some(2_592_000))] {
         let id = unique("c");
@@ -311,10 +325,9 @@ fn a_session_expiry_beyond_the_limit_is_answered_with_the_limit() {
 }
 
 /// The limit is not what DISCONNECT is compared with.
-///
-/// Cites: U5-066, U5-027.
 #[test]
 fn disconnect_is_compared_with_the_expiry_the_client_sent() {
+    cites!("U5-066 U5-027");
     let b = Broker::with("max_session_expiry: 0");
     let (mut c, connack) = b.join(&Connect::new(V5, "c").with(Four(SESSION_EXPIRY, 60)));
     assert_eq!(number(&connack.props, SESSION_EXPIRY), Some(0));
@@ -322,9 +335,9 @@ fn disconnect_is_compared_with_the_expiry_the_client_sent() {
     c.expect_closed();
 }
 
-/// Cites: v5:MQTT-3.1.2-22, v5:MQTT-3.2.2-22, v4:MQTT-3.1.2-24.
 #[test]
 fn a_silent_client_is_cut_off_after_one_and_a_half_times_its_keep_alive() {
+    cites!("v5:MQTT-3.1.2-22 v5:MQTT-3.2.2-22 v4:MQTT-3.1.2-24");
     let b = shared();
     let mut patient = b.connect(V5, &unique("c")); // keep alive 0
     let mut clients: Vec<Client> = ALL
@@ -340,9 +353,9 @@ fn a_silent_client_is_cut_off_after_one_and_a_half_times_its_keep_alive() {
     patient.ping();
 }
 
-/// Cites: v5:MQTT-3.1.2-22, v4:MQTT-3.1.2-24.
 #[test]
 fn any_packet_keeps_a_client_alive_but_none_that_it_receives() {
+    cites!("v5:MQTT-3.1.2-22 v4:MQTT-3.1.2-24");
     let b = shared();
     for v in STRICT {
         let topic = unique("t");
@@ -360,9 +373,9 @@ fn any_packet_keeps_a_client_alive_but_none_that_it_receives() {
     }
 }
 
-/// Cites: v5:MQTT-3.2.2-21, v5:MQTT-3.2.2-22, v5:MQTT-3.1.2-21.
 #[test]
 fn a_keep_alive_beyond_the_limit_is_answered_with_the_limit() {
+    cites!("v5:MQTT-3.2.2-22");
     let b = Broker::with("max_keepalive: 10");
     for (asked, told) in [(0, Some(10)), (5, None), (10, None), (11, Some(10)), (60_000, Some(10))]
     {
@@ -378,17 +391,19 @@ fn a_keep_alive_beyond_the_limit_is_answered_with_the_limit() {
     assert_eq!(number(&connack.props, SERVER_KEEP_ALIVE), None);
 }
 
-/// Cites: v5:MQTT-3.2.2-21, v5:MQTT-3.1.2-22.
 #[test]
 fn the_keep_alive_of_the_server_is_enforced() {
+    cites!("v5:MQTT-3.1.2-22");
     let b = Broker::with("max_keepalive: 1");
     b.connect(V5, "c").expect_refused(0x8D);
 }
 
-/// Cites: v5:MQTT-3.1.4-3, v5:MQTT-3.1.3-2, v5:MQTT-4.4.0-1, v4:MQTT-3.1.4-2, v4:MQTT-3.1.3-2,
-/// v4:MQTT-4.4.0-1.
 #[test]
 fn a_second_client_with_the_same_identifier_takes_over() {
+    cites!(
+        "v5:MQTT-3.1.4-3 v5:MQTT-3.1.3-2 v5:MQTT-4.4.0-1 v4:MQTT-3.1.4-2 v4:MQTT-3.1.3-2
+         v4:MQTT-4.4.0-1"
+    );
     let b = shared();
     for old_version in ALL {
         for v in ALL {
@@ -413,9 +428,9 @@ fn a_second_client_with_the_same_identifier_takes_over() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.4-3, v5:MQTT-3.1.2-4, v5:MQTT-3.2.2-2, v4:MQTT-3.1.2-6.
 #[test]
 fn a_takeover_that_starts_clean_inherits_nothing() {
+    cites!("v5:MQTT-3.1.4-3 v5:MQTT-3.1.2-4 v5:MQTT-3.2.2-2 v4:MQTT-3.1.2-6");
     let b = shared();
     for v in ALL {
         let (id, topic) = (unique("c"), unique("t"));
@@ -432,10 +447,12 @@ fn a_takeover_that_starts_clean_inherits_nothing() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.4-6, v5:MQTT-3.1.4-1, v5:MQTT-3.1.4-2, v5:MQTT-3.2.2-6, v4:MQTT-3.1.4-5,
-/// v4:MQTT-3.1.4-1, v4:MQTT-3.2.2-4.
 #[test]
 fn what_follows_a_refused_connect_is_thrown_away() {
+    cites!(
+        "v5:MQTT-3.1.4-6 v5:MQTT-3.1.4-1 v5:MQTT-3.1.4-2 v5:MQTT-3.2.2-6 v4:MQTT-3.1.4-5
+         v4:MQTT-3.1.4-1 v4:MQTT-3.2.2-4"
+    );
     let b = shared();
     let topic = unique("t");
     let mut watcher = b.connect(V5, &unique("w"));
@@ -457,9 +474,9 @@ fn what_follows_a_refused_connect_is_thrown_away() {
     watcher.expect_nothing();
 }
 
-/// Cites: U5-026, U311-004, v5:MQTT-3.2.0-1, v5:MQTT-3.2.0-2, v4:MQTT-3.2.0-1.
 #[test]
 fn packets_sent_right_after_connect_are_processed_after_connack() {
+    cites!("U5-026 U311-004 v5:MQTT-3.2.0-1 v5:MQTT-3.2.0-2 v4:MQTT-3.2.0-1");
     let b = shared();
     for v in ALL {
         let topic = unique("t");
@@ -478,9 +495,9 @@ fn packets_sent_right_after_connect_are_processed_after_connack() {
     }
 }
 
-/// Cites: v5:MQTT-3.3.4-7, U5-026, U5-047.
 #[test]
 fn messages_sent_before_connack_count_against_receive_maximum() {
+    cites!("v5:MQTT-3.3.4-7 U5-026 U5-047");
     let b = shared();
     let topic = unique("t");
     let connect = Connect::new(V5, &unique("c")).bytes();
@@ -497,9 +514,9 @@ fn messages_sent_before_connack_count_against_receive_maximum() {
     assert!(matches!(end, Some(Packet::Disconnect { code: 0x93, .. })), "{end:?}");
 }
 
-/// Cites: v5:MQTT-3.1.0-1, v5:MQTT-3.14.0-1, v5:MQTT-3.2.0-1, v4:MQTT-3.1.0-1.
 #[test]
 fn anything_before_connect_is_closed_silently() {
+    cites!("v5:MQTT-3.1.0-1 v5:MQTT-3.14.0-1 v5:MQTT-3.2.0-1 v4:MQTT-3.1.0-1");
     let b = shared();
     for first in
         ["c0 00", "30 03 0001 61", "82 06 0001 0001 61 00", "e0 00", "f0 00", "20 02 0000", "ff"]
@@ -509,9 +526,9 @@ fn anything_before_connect_is_closed_silently() {
     b.send(V5, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect_closed();
 }
 
-/// Cites: v5:MQTT-3.1.0-2, v4:MQTT-3.1.0-2.
 #[test]
 fn a_second_connect_is_a_protocol_error() {
+    cites!("v5:MQTT-3.1.0-2 v4:MQTT-3.1.0-2");
     let b = shared();
     for v in ALL {
         for second in ["c", "other"] {
@@ -522,9 +539,9 @@ fn a_second_connect_is_a_protocol_error() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.4-2, v5:MQTT-3.14.0-1.
 #[test]
 fn a_client_that_sends_no_connect_is_closed_after_a_while() {
+    cites!("v5:MQTT-3.1.4-2 v5:MQTT-3.14.0-1");
     let b = Broker::with("connect_timeout: 500ms");
     let start = Instant::now();
     let mut silent = b.open(V5);
@@ -534,9 +551,9 @@ fn a_client_that_sends_no_connect_is_closed_after_a_while() {
     assert!(start.elapsed().as_millis() >= 450, "after {:?}", start.elapsed());
 }
 
-/// Cites: v5:MQTT-3.2.2-15, U5-031.
 #[test]
 fn a_connect_beyond_its_limit_is_closed_before_it_has_come() {
+    cites!("v5:MQTT-3.2.2-15 U5-031");
     let b = shared();
     b.send(V5, &hex("10 fe ff 0f")).expect_closed(); // 256 KiB + 2 with its header
     let header = 4 + Connect::new(V5, "c").will(Will::new("t", "")).body().len();
@@ -548,12 +565,14 @@ fn a_connect_beyond_its_limit_is_closed_before_it_has_come() {
     b.join(&connect).0.disconnect();
 }
 
-/// Cites: v5:MQTT-3.2.2-19, v5:MQTT-3.2.2-20, v5:MQTT-3.1.2-24, v5:MQTT-3.4.2-2, v5:MQTT-3.4.2-3,
-/// v5:MQTT-3.5.2-2, v5:MQTT-3.5.2-3, v5:MQTT-3.6.2-2, v5:MQTT-3.6.2-3, v5:MQTT-3.7.2-2,
-/// v5:MQTT-3.7.2-3, v5:MQTT-3.9.2-1, v5:MQTT-3.9.2-2, v5:MQTT-3.11.2-1, v5:MQTT-3.11.2-2,
-/// v5:MQTT-3.14.2-3, v5:MQTT-3.14.2-4.
 #[test]
 fn no_answer_is_larger_than_the_client_can_take() {
+    cites!(
+        "v5:MQTT-3.2.2-19 v5:MQTT-3.2.2-20 v5:MQTT-3.1.2-24 v5:MQTT-3.4.2-2 v5:MQTT-3.4.2-3
+         v5:MQTT-3.5.2-2 v5:MQTT-3.5.2-3 v5:MQTT-3.6.2-2 v5:MQTT-3.6.2-3 v5:MQTT-3.7.2-2
+         v5:MQTT-3.7.2-3 v5:MQTT-3.9.2-1 v5:MQTT-3.9.2-2 v5:MQTT-3.11.2-1 v5:MQTT-3.11.2-2
+         v5:MQTT-3.14.2-3 v5:MQTT-3.14.2-4"
+    );
     let b = shared();
     for limit in [20, 24, 40] {
         let small = Connect::new(V5, &unique("c")).with(Four(MAXIMUM_PACKET, limit));
@@ -572,9 +591,9 @@ fn no_answer_is_larger_than_the_client_can_take() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.2-29, U5-018.
 #[test]
 fn without_problem_information_only_three_packets_may_explain_themselves() {
+    cites!("v5:MQTT-3.1.2-29 U5-018");
     let b = shared();
     let (mut c, _) = b.join(&Connect::new(V5, &unique("c")).with(Byte(REQUEST_PROBLEM, 0)));
     let topic = unique("t");
@@ -597,9 +616,9 @@ fn without_problem_information_only_three_packets_may_explain_themselves() {
     assert_eq!(c.message().props, [user], "PUBLISH is forwarded as it is");
 }
 
-/// Cites: v5:MQTT-3.1.2-28, U5-017.
 #[test]
 fn response_information_is_not_sent_unasked() {
+    cites!("v5:MQTT-3.1.2-28 U5-017");
     let b = shared();
     let connect = Connect::new(V5, &unique("c"));
     for connect in [connect.clone(), connect.with(Byte(REQUEST_RESPONSE, 0))] {
@@ -608,9 +627,9 @@ fn response_information_is_not_sent_unasked() {
     }
 }
 
-/// Cites: v5:MQTT-3.2.2-9, v5:MQTT-3.2.2-8, U5-028, U5-035, v5:MQTT-4.9.0-1, v5:MQTT-2.2.2-1.
 #[test]
 fn connack_announces_the_limits_of_the_broker() {
+    cites!("v5:MQTT-3.2.2-9 v5:MQTT-3.2.2-8 U5-028 U5-035 v5:MQTT-4.9.0-1 v5:MQTT-2.2.2-1");
     let b = shared();
     let (_, connack) = b.join(&Connect::new(V5, &unique("c")));
     for (property, value) in [
@@ -628,9 +647,9 @@ fn connack_announces_the_limits_of_the_broker() {
     }
 }
 
-/// Cites: v5:MQTT-3.12.4-1, v4:MQTT-3.12.4-1.
 #[test]
 fn every_ping_is_answered() {
+    cites!("v5:MQTT-3.12.4-1 v4:MQTT-3.12.4-1");
     let b = shared();
     for v in ALL {
         let mut c = b.connect(v, &unique("c"));
@@ -641,9 +660,9 @@ fn every_ping_is_answered() {
     }
 }
 
-/// Cites: v5:MQTT-3.14.4-1, v5:MQTT-3.14.4-2, v5:MQTT-3.14.2-1, U5-063, U311-009.
 #[test]
 fn the_broker_closes_after_disconnect_and_says_nothing_more() {
+    cites!("v5:MQTT-3.14.4-1 v5:MQTT-3.14.4-2 U5-063 U311-009");
     let b = shared();
     for v in ALL {
         let mut c = b.connect(v, &unique("c"));
@@ -652,9 +671,9 @@ fn the_broker_closes_after_disconnect_and_says_nothing_more() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.4-2, v5:MQTT-3.2.2-7, v4:MQTT-3.2.2-5, U311-003.
 #[test]
 fn anonymous_clients_are_refused_where_they_are_not_allowed() {
+    cites!("v5:MQTT-3.1.4-2 v5:MQTT-3.2.2-7 v4:MQTT-3.2.2-5 U311-003");
     let b = Broker::with("allow_anonymous: false");
     b.refuses(&Connect::new(V5, "c"), 0x87);
     for v in OLD {
@@ -662,9 +681,9 @@ fn anonymous_clients_are_refused_where_they_are_not_allowed() {
     }
 }
 
-/// Cites: v5:MQTT-3.14.4-1, v5:MQTT-4.13.2-1.
 #[test]
 fn a_broker_that_stops_says_so() {
+    cites!("v5:MQTT-3.14.4-1 v5:MQTT-4.13.2-1");
     let b = Broker::with("");
     let mut clients: Vec<_> = ALL.into_iter().map(|v| b.connect(v, &unique("c"))).collect();
     b.signal("TERM");

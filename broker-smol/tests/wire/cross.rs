@@ -2,9 +2,9 @@
 
 use crate::harness::*;
 
-/// Cites: v5:MQTT-3.3.2-4, v5:MQTT-3.3.2-17, v5:MQTT-2.2.2-1, v4:MQTT-3.3.2-3.
 #[test]
 fn messages_pass_between_all_versions_at_every_qos() {
+    cites!("v5:MQTT-3.3.2-4 v5:MQTT-3.3.2-17 v5:MQTT-2.2.2-1 v4:MQTT-3.3.2-3 v4:MQTT-7.0.0-2");
     let b = shared();
     for from in ALL {
         for to in ALL {
@@ -24,9 +24,9 @@ fn messages_pass_between_all_versions_at_every_qos() {
     }
 }
 
-/// Cites: v5:MQTT-3.3.1-5, v4:MQTT-3.3.1-5, v4:MQTT-3.3.1-6.
 #[test]
 fn retained_messages_pass_between_all_versions() {
+    cites!("v5:MQTT-3.3.1-5 v4:MQTT-3.3.1-5 v4:MQTT-3.3.1-6");
     let b = shared();
     for from in ALL {
         let topic = unique("t");
@@ -43,9 +43,9 @@ fn retained_messages_pass_between_all_versions() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.2-7, v4:MQTT-3.1.2-8, v5:MQTT-3.3.2-17.
 #[test]
 fn wills_pass_between_all_versions() {
+    cites!("v5:MQTT-3.1.2-7 v4:MQTT-3.1.2-8 v5:MQTT-3.3.2-17");
     let b = shared();
     for from in ALL {
         for to in ALL {
@@ -61,9 +61,9 @@ fn wills_pass_between_all_versions() {
     }
 }
 
-/// Cites: v5:MQTT-3.3.2-5, v5:MQTT-3.3.2-12.
 #[test]
 fn aliases_are_resolved_and_expiry_is_kept_for_older_clients() {
+    cites!("v5:MQTT-3.3.2-5 v5:MQTT-3.3.2-12");
     let b = shared();
     for v in OLD {
         let topic = unique("t");
@@ -88,9 +88,9 @@ fn aliases_are_resolved_and_expiry_is_kept_for_older_clients() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.2-5, v5:MQTT-3.1.2-23, v5:MQTT-4.4.0-1, v4:MQTT-3.1.2-4, v4:MQTT-4.4.0-1.
 #[test]
 fn a_session_goes_on_with_another_version() {
+    cites!("v5:MQTT-3.1.2-5 v5:MQTT-3.1.2-23 v5:MQTT-4.4.0-1 v4:MQTT-3.1.2-4 v4:MQTT-4.4.0-1");
     let b = shared();
     for from in ALL {
         for to in ALL {
@@ -116,10 +116,9 @@ fn a_session_goes_on_with_another_version() {
 }
 
 /// The newest CONNECT decides how long the session lives.
-///
-/// Cites: U5-012, v5:MQTT-4.1.0-2, v4:MQTT-3.1.2-4.
 #[test]
 fn the_newest_connect_decides_how_long_a_session_lives() {
+    cites!("U5-012 v5:MQTT-4.1.0-2 v4:MQTT-3.1.2-4");
     let b = shared();
     let id = unique("c");
     b.join(&Connect::resume(V311, &id)).0.disconnect();
@@ -135,9 +134,9 @@ fn the_newest_connect_decides_how_long_a_session_lives() {
     b.forget(V311, &id);
 }
 
-/// Cites: v5:MQTT-3.8.3-3, v5:MQTT-3.3.1-12, v4:MQTT-3.3.1-9, v4:MQTT-3.8.4-3.
 #[test]
 fn older_clients_hear_themselves_and_see_no_retain_flag() {
+    cites!("v5:MQTT-3.8.3-3 v5:MQTT-3.3.1-12 v4:MQTT-3.3.1-9 v4:MQTT-3.8.4-3");
     let b = shared();
     for v in OLD {
         let topic = unique("t");

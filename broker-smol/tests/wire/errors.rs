@@ -2,10 +2,12 @@
 
 use crate::harness::*;
 
-/// Cites: v5:MQTT-4.13.1-1, v5:MQTT-3.4.2-1, v5:MQTT-3.5.2-1, v5:MQTT-3.6.2-1, v5:MQTT-3.7.2-1,
-/// v5:MQTT-3.14.2-1, U5-001.
 #[test]
 fn reason_codes_that_do_not_belong_there_are_refused() {
+    cites!(
+        "v5:MQTT-4.13.1-1 v5:MQTT-3.4.2-1 v5:MQTT-3.5.2-1 v5:MQTT-3.6.2-1 v5:MQTT-3.7.2-1
+         v5:MQTT-3.14.2-1 U5-001"
+    );
     let b = shared();
     for (first, code) in [
         (PUBACK, 0x01),
@@ -30,11 +32,11 @@ fn reason_codes_that_do_not_belong_there_are_refused() {
 }
 
 /// The last answer must reach a client that is still sending.
-///
-/// Cites: v5:MQTT-4.13.1-1, v5:MQTT-4.13.2-1, v5:MQTT-3.14.4-1, v5:MQTT-3.14.4-2, U5-074,
-/// v4:MQTT-4.8.0-1.
 #[test]
 fn the_reason_reaches_a_client_that_has_sent_more_and_nothing_follows_it() {
+    cites!(
+        "v5:MQTT-4.13.1-1 v5:MQTT-4.13.2-1 v5:MQTT-3.14.4-1 v5:MQTT-3.14.4-2 U5-074 v4:MQTT-4.8.0-1"
+    );
     let b = shared();
     for v in ALL {
         let topic = unique("t");
@@ -55,9 +57,9 @@ fn the_reason_reaches_a_client_that_has_sent_more_and_nothing_follows_it() {
     }
 }
 
-/// Cites: v5:MQTT-4.13.2-1, v5:MQTT-3.2.2-7, v4:MQTT-3.2.2-5, U311-003.
 #[test]
 fn the_refusal_reaches_a_client_that_has_sent_more() {
+    cites!("v5:MQTT-4.13.2-1 v5:MQTT-3.2.2-7 v4:MQTT-3.2.2-5 U311-003");
     let b = shared();
     let connect = Connect { clean: false, ..Connect::new(V311, "") };
     let mut c = b.send(V311, &[connect.bytes(), vec![0x30; 100_000]].concat());
@@ -69,26 +71,26 @@ fn the_refusal_reaches_a_client_that_has_sent_more() {
     c.expect_closed();
 }
 
-/// Cites: v5:MQTT-4.12.0-1, v5:MQTT-4.12.0-4, v5:MQTT-3.2.2-7, v5:MQTT-3.2.2-6.
 #[test]
 fn an_unknown_authentication_method_is_refused() {
+    cites!("v5:MQTT-4.12.0-1 v5:MQTT-4.12.0-4 v5:MQTT-3.2.2-7 v5:MQTT-3.2.2-6");
     let b = shared();
     let connect = Connect::new(V5, "c").with(text(AUTH_METHOD, "unknown"));
     b.refuses(&connect, 0x8C);
     b.refuses(&connect.with(Data(AUTH_DATA, b"x".to_vec())), 0x8C);
 }
 
-/// Cites: U5-020.
 #[test]
 fn authentication_data_without_method_is_a_protocol_error() {
+    cites!("U5-020");
     let b = shared();
     let connect = Connect::new(V5, "c").with(Data(AUTH_DATA, b"x".to_vec()));
     b.send(V5, &connect.bytes()).expect_rejected(&[0x82]);
 }
 
-/// Cites: v5:MQTT-4.12.0-6, v5:MQTT-4.12.0-7, v5:MQTT-4.12.1-1, v5:MQTT-3.15.2-1, U5-067, U5-068.
 #[test]
 fn auth_without_method_in_connect_is_a_protocol_error() {
+    cites!("v5:MQTT-4.12.0-6 v5:MQTT-4.12.0-7 v5:MQTT-3.15.2-1 U5-067 U5-068");
     let b = shared();
     let method = props(&[text(AUTH_METHOD, "m")]);
     for body in [
@@ -104,18 +106,18 @@ fn auth_without_method_in_connect_is_a_protocol_error() {
     }
 }
 
-/// Cites: v5:MQTT-3.15.2-1, v5:MQTT-4.13.1-1.
 #[test]
 fn auth_with_a_reason_of_its_own_is_refused() {
+    cites!("v5:MQTT-3.15.2-1 v5:MQTT-4.13.1-1");
     let b = shared();
     let mut c = b.connect(V5, &unique("c"));
     c.send(&raw(0xF0, [vec![0x80], props(&[text(AUTH_METHOD, "m")])].concat()));
     c.expect_refused_any(&[0x81, 0x82]);
 }
 
-/// Cites: v5:MQTT-3.14.2-2, v5:MQTT-3.14.4-1, v5:MQTT-4.12.1-2.
 #[test]
 fn an_error_of_one_client_harms_no_other() {
+    cites!("v5:MQTT-3.14.2-2 v5:MQTT-4.13.1-1 v4:MQTT-4.8.0-1");
     let b = shared();
     for v in ALL {
         let topic = unique("t");

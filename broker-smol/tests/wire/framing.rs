@@ -18,9 +18,9 @@ fn replace(bytes: &[u8], with: &[u8; 4]) -> Vec<u8> {
     [&bytes[..at], with, &bytes[at + 4..]].concat()
 }
 
-/// Cites: v5:MQTT-1.5.5-1, U5-003, U311-002.
 #[test]
 fn a_fifth_length_byte_closes_at_once() {
+    cites!("v5:MQTT-1.5.5-1 U5-003 U311-002");
     let b = shared();
     for v in ALL {
         let mut c = b.connect(v, &unique("c"));
@@ -30,9 +30,9 @@ fn a_fifth_length_byte_closes_at_once() {
     }
 }
 
-/// Cites: v5:MQTT-1.5.5-1, U311-002.
 #[test]
 fn a_padded_remaining_length_is_malformed_in_5_0_only() {
+    cites!("v5:MQTT-1.5.5-1 U311-002");
     let b = shared();
     for v in ALL {
         let mut c = b.connect(v, &unique("c"));
@@ -45,9 +45,9 @@ fn a_padded_remaining_length_is_malformed_in_5_0_only() {
     }
 }
 
-/// Cites: v5:MQTT-1.5.5-1.
 #[test]
 fn a_padded_integer_inside_a_packet_is_malformed() {
+    cites!("v5:MQTT-1.5.5-1");
     let b = shared();
     for bytes in [
         "30 06 0001 61 8000 62",            // property length of PUBLISH
@@ -60,9 +60,9 @@ fn a_padded_integer_inside_a_packet_is_malformed() {
     }
 }
 
-/// Cites: v5:MQTT-1.5.5-1, v5:MQTT-3.3.4-1, v4:MQTT-3.3.4-1.
 #[test]
 fn remaining_lengths_of_one_to_four_bytes_are_read_and_written() {
+    cites!("v5:MQTT-1.5.5-1 v5:MQTT-3.3.4-1 v4:MQTT-3.3.4-1");
     let b = Broker::with("max_packet_size: 4MiB\nmax_outbound_bytes: 16MiB");
     for v in ALL {
         let mut c = b.connect(v, &unique("c"));
@@ -76,11 +76,13 @@ fn remaining_lengths_of_one_to_four_bytes_are_read_and_written() {
     }
 }
 
-/// Cites: v5:MQTT-1.5.4-1, v5:MQTT-1.5.4-2, v5:MQTT-3.1.3-4, v5:MQTT-3.1.3-11, v5:MQTT-3.1.3-12,
-/// v5:MQTT-3.1.4-1, v4:MQTT-1.5.3-1, v4:MQTT-1.5.3-2, v4:MQTT-3.1.3-4, v4:MQTT-3.1.3-10,
-/// v4:MQTT-3.1.3-11, v4:MQTT-3.1.4-1.
 #[test]
 fn ill_formed_strings_in_connect_are_refused() {
+    cites!(
+        "v5:MQTT-1.5.4-1 v5:MQTT-1.5.4-2 v5:MQTT-3.1.3-4 v5:MQTT-3.1.3-11 v5:MQTT-3.1.3-12
+         v5:MQTT-3.1.4-1 v4:MQTT-1.5.3-1 v4:MQTT-1.5.3-2 v4:MQTT-3.1.3-4 v4:MQTT-3.1.3-10
+         v4:MQTT-3.1.3-11 v4:MQTT-3.1.4-1"
+    );
     let b = shared();
     for v in STRICT {
         let connect = Connect::new(v, "c");
@@ -93,9 +95,9 @@ fn ill_formed_strings_in_connect_are_refused() {
     }
 }
 
-/// Cites: v5:MQTT-1.5.4-1, v5:MQTT-1.5.4-2, v5:MQTT-1.5.7-1, v5:MQTT-3.3.2-13, v5:MQTT-3.3.2-19.
 #[test]
 fn ill_formed_strings_in_properties_of_connect_are_refused() {
+    cites!("v5:MQTT-1.5.4-1 v5:MQTT-1.5.4-2 v5:MQTT-1.5.7-1 v5:MQTT-3.3.2-13 v5:MQTT-3.3.2-19");
     let b = shared();
     for bad in BAD_TEXT {
         for prop in [pair("@@@@", ""), pair("", "@@@@"), text(AUTH_METHOD, "@@@@")] {
@@ -110,11 +112,13 @@ fn ill_formed_strings_in_properties_of_connect_are_refused() {
     }
 }
 
-/// Cites: v5:MQTT-1.5.4-1, v5:MQTT-1.5.4-2, v5:MQTT-1.5.7-1, v5:MQTT-3.3.2-1, v5:MQTT-3.8.3-1,
-/// v5:MQTT-3.10.3-1, v5:MQTT-4.7.3-2, v4:MQTT-1.5.3-1, v4:MQTT-1.5.3-2, v4:MQTT-3.3.2-1,
-/// v4:MQTT-3.8.3-1, v4:MQTT-3.10.3-1, v4:MQTT-4.7.3-2.
 #[test]
 fn ill_formed_strings_after_connect_end_the_connection() {
+    cites!(
+        "v5:MQTT-1.5.4-1 v5:MQTT-1.5.4-2 v5:MQTT-1.5.7-1 v5:MQTT-3.3.2-1 v5:MQTT-3.8.3-1
+         v5:MQTT-3.10.3-1 v5:MQTT-4.7.3-2 v4:MQTT-1.5.3-1 v4:MQTT-1.5.3-2 v4:MQTT-3.3.2-1
+         v4:MQTT-3.8.3-1 v4:MQTT-3.10.3-1 v4:MQTT-4.7.3-2 v5:MQTT-3.3.2-13 v5:MQTT-3.3.2-19"
+    );
     let b = shared();
     for v in STRICT {
         let mut packets = vec![
@@ -143,9 +147,9 @@ fn ill_formed_strings_after_connect_end_the_connection() {
     }
 }
 
-/// Cites: v5:MQTT-1.5.4-3, v5:MQTT-4.7.3-4, U5-002, v4:MQTT-1.5.3-3, v4:MQTT-4.7.3-4.
 #[test]
 fn unusual_characters_are_neither_refused_nor_changed() {
+    cites!("v5:MQTT-1.5.4-3 v5:MQTT-4.7.3-4 U5-002 v4:MQTT-1.5.3-3 v4:MQTT-4.7.3-4");
     let b = shared();
     for v in ALL {
         let plain = unique("t");
@@ -161,9 +165,9 @@ fn unusual_characters_are_neither_refused_nor_changed() {
     }
 }
 
-/// Cites: v5:MQTT-3.3.2-4, U5-040.
 #[test]
 fn a_payload_that_contradicts_its_format_indicator_is_forwarded() {
+    cites!("v5:MQTT-3.3.2-4 U5-040");
     let b = shared();
     let topic = unique("t");
     let mut c = b.connect(V5, &unique("c"));
@@ -174,11 +178,13 @@ fn a_payload_that_contradicts_its_format_indicator_is_forwarded() {
     }
 }
 
-/// Cites: v5:MQTT-2.1.3-1, v5:MQTT-3.6.1-1, v5:MQTT-3.8.1-1, v5:MQTT-3.10.1-1, v5:MQTT-3.14.1-1,
-/// v5:MQTT-3.15.1-1, v4:MQTT-2.2.2-1, v4:MQTT-2.2.2-2, v4:MQTT-3.6.1-1, v4:MQTT-3.8.1-1,
-/// v4:MQTT-3.10.1-1, v4:MQTT-3.14.1-1.
 #[test]
 fn wrong_fixed_header_flags_are_malformed() {
+    cites!(
+        "v5:MQTT-2.1.3-1 v5:MQTT-3.6.1-1 v5:MQTT-3.8.1-1 v5:MQTT-3.10.1-1 v5:MQTT-3.14.1-1
+         v5:MQTT-3.15.1-1 v4:MQTT-2.2.2-1 v4:MQTT-2.2.2-2 v4:MQTT-3.6.1-1 v4:MQTT-3.8.1-1
+         v4:MQTT-3.10.1-1 v4:MQTT-3.14.1-1"
+    );
     let b = shared();
     let old = [
         "41 02 0001",
@@ -220,9 +226,9 @@ fn wrong_fixed_header_flags_are_malformed() {
     }
 }
 
-/// Cites: v5:MQTT-3.3.1-4, U5-036, v4:MQTT-3.3.1-4.
 #[test]
 fn qos_3_is_malformed() {
+    cites!("v5:MQTT-3.3.1-4 U5-036 v4:MQTT-3.3.1-4");
     let b = shared();
     for v in ALL {
         for first in [0x36, 0x37, 0x3E] {
@@ -234,9 +240,9 @@ fn qos_3_is_malformed() {
     }
 }
 
-/// Cites: v5:MQTT-3.3.1-2, v4:MQTT-3.3.1-2.
 #[test]
 fn dup_at_qos_0_is_refused() {
+    cites!("v5:MQTT-3.3.1-2 v4:MQTT-3.3.1-2");
     let b = shared();
     for v in STRICT {
         let mut c = b.connect(v, &unique("c"));
@@ -245,9 +251,9 @@ fn dup_at_qos_0_is_refused() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.4-1, U5-001, v4:MQTT-3.1.4-1.
 #[test]
 fn bytes_after_the_last_field_of_connect_are_refused() {
+    cites!("v5:MQTT-3.1.4-1 U5-001 v4:MQTT-3.1.4-1");
     let b = shared();
     for v in STRICT {
         let body = [Connect::new(v, &unique("c")).body(), vec![0]].concat();
@@ -255,10 +261,12 @@ fn bytes_after_the_last_field_of_connect_are_refused() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.2-17, v5:MQTT-3.1.2-19, v5:MQTT-3.1.2-9, v4:MQTT-3.1.2-9, v4:MQTT-3.1.2-19,
-/// v4:MQTT-3.1.2-21, v4:MQTT-3.1.3-3.
 #[test]
 fn connect_with_a_field_missing_is_refused() {
+    cites!(
+        "v5:MQTT-3.1.2-17 v5:MQTT-3.1.2-19 v5:MQTT-3.1.2-9 v4:MQTT-3.1.2-9 v4:MQTT-3.1.2-19
+         v4:MQTT-3.1.2-21 v4:MQTT-3.1.3-3 v5:MQTT-3.1.3-3"
+    );
     let b = shared();
     for v in STRICT {
         let full = Connect {
@@ -274,9 +282,9 @@ fn connect_with_a_field_missing_is_refused() {
     }
 }
 
-/// Cites: U311-007, U5-001, v4:MQTT-4.8.0-1, v5:MQTT-4.13.1-1.
 #[test]
 fn bytes_too_many_or_too_few_are_malformed() {
+    cites!("U311-007 U5-001 v4:MQTT-4.8.0-1 v5:MQTT-4.13.1-1");
     let b = shared();
     let old = [
         "40 03 0001 00",
@@ -324,9 +332,9 @@ fn bytes_too_many_or_too_few_are_malformed() {
     }
 }
 
-/// Cites: U5-050, U5-063.
 #[test]
 fn acknowledgements_are_understood_in_all_three_forms() {
+    cites!("U5-050 U5-063");
     let b = shared();
     let topic = unique("t");
     let mut p = b.connect(V5, &unique("p"));
@@ -352,9 +360,9 @@ fn acknowledgements_are_understood_in_all_three_forms() {
     }
 }
 
-/// Cites: U5-007, U5-008, v5:MQTT-4.13.1-1.
 #[test]
 fn properties_that_do_not_belong_there_are_malformed() {
+    cites!("U5-007 U5-008 v5:MQTT-4.13.1-1");
     let b = shared();
     let unknown = Byte(0x7F, 0);
     for prop in
@@ -381,9 +389,9 @@ fn properties_that_do_not_belong_there_are_malformed() {
     c.expect_refused(0x81);
 }
 
-/// Cites: U5-012, U5-013, U5-014, U5-016, U5-017, U5-018, U5-019, U5-021, U5-024, v5:MQTT-3.1.4-1.
 #[test]
 fn properties_given_twice_in_connect_are_protocol_errors() {
+    cites!("U5-012 U5-013 U5-014 U5-016 U5-017 U5-018 U5-019 U5-021 U5-024 v5:MQTT-3.1.4-1");
     let b = shared();
     for prop in [
         Four(SESSION_EXPIRY, 1),
@@ -410,9 +418,9 @@ fn properties_given_twice_in_connect_are_protocol_errors() {
     }
 }
 
-/// Cites: U5-041, U5-042, U5-051, U5-053, U5-065, v5:MQTT-4.13.1-1.
 #[test]
 fn properties_given_twice_after_connect_are_protocol_errors() {
+    cites!("U5-041 U5-042 U5-051 U5-053 U5-065 v5:MQTT-4.13.1-1");
     let b = shared();
     let mut packets = Vec::new();
     for prop in [
@@ -439,9 +447,9 @@ fn properties_given_twice_after_connect_are_protocol_errors() {
     }
 }
 
-/// Cites: U5-013, U5-014, U5-017, U5-018, U5-025, U5-043, U5-053.
 #[test]
 fn property_values_out_of_range_are_protocol_errors() {
+    cites!("U5-013 U5-014 U5-017 U5-018 U5-025 U5-043 U5-053");
     let b = shared();
     for prop in [
         Two(RECEIVE_MAXIMUM, 0),
@@ -463,9 +471,9 @@ fn property_values_out_of_range_are_protocol_errors() {
     }
 }
 
-/// Cites: v5:MQTT-1.5.7-1, v5:MQTT-2.2.2-1.
 #[test]
 fn user_properties_are_accepted_in_every_packet_of_a_client() {
+    cites!("v5:MQTT-1.5.7-1 v5:MQTT-2.2.2-1");
     let b = shared();
     let user = [pair("a", "1"), pair("a", "1")];
     let block = props(&user);
@@ -487,9 +495,9 @@ fn user_properties_are_accepted_in_every_packet_of_a_client() {
     c.expect_closed();
 }
 
-/// Cites: U5-004, U311-001, v4:MQTT-4.8.0-1.
 #[test]
 fn reserved_packet_types_end_the_connection() {
+    cites!("U5-004 U311-001 v4:MQTT-4.8.0-1");
     let b = shared();
     for v in ALL {
         let mut c = b.connect(v, &unique("c"));
@@ -503,9 +511,9 @@ fn reserved_packet_types_end_the_connection() {
     }
 }
 
-/// Cites: U5-001, v5:MQTT-4.13.1-1, v4:MQTT-4.8.0-1.
 #[test]
 fn packets_only_a_server_may_send_are_protocol_errors() {
+    cites!("U5-001 v5:MQTT-4.13.1-1 v4:MQTT-4.8.0-1");
     let b = shared();
     for (v, packets) in [
         (V31, ["20 02 00 00", "90 03 0001 00", "b0 02 0001", "d0 00"]),
@@ -520,9 +528,9 @@ fn packets_only_a_server_may_send_are_protocol_errors() {
     }
 }
 
-/// Cites: v5:MQTT-4.2.0-1, v4:MQTT-7.1.1-1.
 #[test]
 fn bytes_may_come_one_at_a_time_or_all_at_once() {
+    cites!("v5:MQTT-4.2.0-1 v4:MQTT-7.1.1-1");
     let b = shared();
     for v in ALL {
         let topic = unique("t");

@@ -24,9 +24,9 @@ fn through_queue(b: &Broker, v: Version, messages: &[(&str, u8)]) -> Vec<String>
     texts
 }
 
-/// Cites: v5:MQTT-4.5.0-1, v4:MQTT-4.5.0-1.
 #[test]
 fn a_full_queue_drops_qos_0_first_and_then_what_the_policy_says() {
+    cites!("v5:MQTT-4.5.0-1 v4:MQTT-4.5.0-1");
     let five = [("1", 1), ("2", 1), ("3", 1), ("4", 1), ("5", 1)];
     let mixed = [("1", 1), ("2", 0), ("3", 1), ("4", 1), ("5", 1)];
     for (policy, kept, kept_mixed) in [
@@ -42,9 +42,9 @@ fn a_full_queue_drops_qos_0_first_and_then_what_the_policy_says() {
     }
 }
 
-/// Cites: v5:MQTT-4.5.0-1, v5:MQTT-4.13.2-1.
 #[test]
 fn a_connected_client_with_a_full_queue_is_disconnected_where_the_policy_says_so() {
+    cites!("v5:MQTT-4.5.0-1 v5:MQTT-4.13.2-1");
     let b = Broker::with("max_msg_queue: 3\nmax_inflight: 1\nqueue_full: disconnect");
     for v in ALL {
         let topic = unique("t");
@@ -59,9 +59,9 @@ fn a_connected_client_with_a_full_queue_is_disconnected_where_the_policy_says_so
     }
 }
 
-/// Cites: v5:MQTT-4.5.0-1.
 #[test]
 fn the_queue_is_bounded_in_bytes_too() {
+    cites!("v5:MQTT-4.5.0-1");
     let b = Broker::with("max_msg_queue_bytes: 64KiB");
     let connect = Connect::resume(V5, "s");
     let (mut s, _) = b.join(&connect);
@@ -80,9 +80,9 @@ fn the_queue_is_bounded_in_bytes_too() {
     assert!(kept == ["6", "7", "8", "end"] || kept == ["7", "8", "end"], "{kept:?}");
 }
 
-/// Cites: v4:MQTT-3.1.2-5.
 #[test]
 fn qos_0_waits_for_clients_that_are_away_unless_told_not_to() {
+    cites!("v4:MQTT-3.1.2-5");
     let messages = [("0", 0), ("1", 1), ("2", 2)];
     assert_eq!(through_queue(&shared(), V311, &messages), ["0", "1", "2"]);
     let b = Broker::with("queue_qos0_messages: false");
@@ -91,9 +91,9 @@ fn qos_0_waits_for_clients_that_are_away_unless_told_not_to() {
     }
 }
 
-/// Cites: v5:MQTT-3.3.4-9, v5:MQTT-4.9.0-1, v4:MQTT-2.3.1-4.
 #[test]
 fn max_inflight_bounds_the_window() {
+    cites!("v5:MQTT-3.3.4-9 v5:MQTT-4.9.0-1 v4:MQTT-2.3.1-4");
     let b = Broker::with("max_inflight: 2");
     for v in ALL {
         let mut s = b.connect(v, &unique("s"));
@@ -113,9 +113,9 @@ fn max_inflight_bounds_the_window() {
     }
 }
 
-/// Cites: v5:MQTT-3.3.4-7, U5-047, v5:MQTT-4.9.0-1.
 #[test]
 fn receive_maximum_is_announced_and_enforced() {
+    cites!("v5:MQTT-3.3.4-7 U5-047 v5:MQTT-4.9.0-1");
     let b = Broker::with("receive_maximum: 2\nmax_await_rel: 2");
     let (mut p, connack) = b.join(&Connect::new(V5, "p"));
     assert_eq!(number(&connack.props, RECEIVE_MAXIMUM), Some(2));
@@ -133,9 +133,9 @@ fn receive_maximum_is_announced_and_enforced() {
     }
 }
 
-/// Cites: v5:MQTT-3.9.3-2, v4:MQTT-3.9.3-2, v5:MQTT-3.8.4-6.
 #[test]
 fn too_many_subscriptions_are_refused_one_by_one() {
+    cites!("v5:MQTT-3.9.3-2 v4:MQTT-3.9.3-2 v5:MQTT-3.8.4-6");
     let b = Broker::with("max_subscriptions: 2");
     for v in STRICT {
         let refused = if v == V5 { 0x97 } else { 0x80 };
@@ -148,9 +148,21 @@ fn too_many_subscriptions_are_refused_one_by_one() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.4-2, v5:MQTT-3.2.2-7, v4:MQTT-3.2.2-5, U311-003.
+#[test]
+fn a_reason_that_holds_for_all_filters_is_repeated_for_each() {
+    cites!("U5-060 v5:MQTT-3.8.4-6 v5:MQTT-3.9.3-2 v4:MQTT-3.8.4-5");
+    let b = Broker::with("max_subscriptions: 1");
+    for v in STRICT {
+        let refused = if v == V5 { 0x97 } else { 0x80 };
+        let mut c = b.connect(v, &unique("c"));
+        c.subscribe("one", 0);
+        assert_eq!(c.subscribe_all(&[("a", 0), ("b", 1), ("c", 2)], &[]), [refused; 3]);
+    }
+}
+
 #[test]
 fn too_many_sessions_are_refused() {
+    cites!("v5:MQTT-3.1.4-2 v5:MQTT-3.2.2-7 v4:MQTT-3.2.2-5 U311-003");
     let b = Broker::with("max_sessions: 2");
     let one = b.connect(V5, "one");
     b.join(&Connect::resume(V311, "two")).0.disconnect();
@@ -163,9 +175,9 @@ fn too_many_sessions_are_refused() {
     b.connect(V5, "three");
 }
 
-/// Cites: v5:MQTT-4.7.3-3, v5:MQTT-3.9.3-2, v5:MQTT-3.4.2-1, v4:MQTT-4.7.3-3.
 #[test]
 fn topics_with_too_many_levels_are_refused() {
+    cites!("v5:MQTT-4.7.3-3 v5:MQTT-3.9.3-2 v5:MQTT-3.4.2-1 v4:MQTT-4.7.3-3");
     let b = Broker::with("max_topic_levels: 3");
     for v in ALL {
         let mut c = b.connect(v, &unique("c"));
@@ -193,9 +205,9 @@ fn topics_with_too_many_levels_are_refused() {
     }
 }
 
-/// Cites: v5:MQTT-3.2.2-13, v5:MQTT-3.2.2-14, U5-030.
 #[test]
 fn retained_messages_can_be_switched_off() {
+    cites!("v5:MQTT-3.2.2-13 v5:MQTT-3.2.2-14 U5-030");
     let b = Broker::with("retain_available: false");
     let (mut c, connack) = b.join(&Connect::new(V5, "c"));
     assert_eq!(number(&connack.props, RETAIN_AVAILABLE), Some(0));
@@ -211,9 +223,9 @@ fn retained_messages_can_be_switched_off() {
     }
 }
 
-/// Cites: v5:MQTT-3.2.2-9, v5:MQTT-3.2.2-10, v5:MQTT-3.2.2-11, v5:MQTT-3.2.2-12, U5-028, U5-029.
 #[test]
 fn a_lower_maximum_qos_is_announced_and_enforced() {
+    cites!("v5:MQTT-3.2.2-9 v5:MQTT-3.2.2-10 v5:MQTT-3.2.2-11 v5:MQTT-3.2.2-12 U5-028 U5-029");
     for max in [0, 1] {
         let b = Broker::with(&format!("max_qos: {max}"));
         let (mut c, connack) = b.join(&Connect::new(V5, "c"));
@@ -238,9 +250,9 @@ fn a_lower_maximum_qos_is_announced_and_enforced() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.3-8, v4:MQTT-3.1.3-9, v5:MQTT-3.2.2-6.
 #[test]
 fn clients_can_be_made_to_name_themselves() {
+    cites!("v5:MQTT-3.1.3-8 v4:MQTT-3.1.3-9 v5:MQTT-3.2.2-6");
     let b = Broker::with("allow_zero_length_clientid: false");
     b.refuses(&Connect::new(V5, ""), 0x85);
     for v in OLD {
@@ -249,18 +261,18 @@ fn clients_can_be_made_to_name_themselves() {
     b.connect(V311, "named").ping();
 }
 
-/// Cites: v5:MQTT-3.1.3-7, v5:MQTT-3.2.2-16.
 #[test]
 fn assigned_identifiers_begin_as_configured() {
+    cites!("v5:MQTT-3.1.3-7");
     let b = Broker::with("assigned_clientid_prefix: \"site-7/\"");
     let (_, connack) = b.join(&Connect::new(V5, ""));
     let id = string_of(&connack.props, ASSIGNED_CLIENT_ID).expect("Assigned Client Identifier");
     assert!(id.starts_with("site-7/") && id.len() > 7, "{id}");
 }
 
-/// Cites: v5:MQTT-3.3.4-2, v5:MQTT-3.3.4-5, v5:MQTT-3.3.1-13, v4:MQTT-3.3.5-1.
 #[test]
 fn each_subscription_can_have_its_own_copy() {
+    cites!("v5:MQTT-3.3.4-2 v5:MQTT-3.3.4-5 v5:MQTT-3.3.1-13 v4:MQTT-3.3.5-1");
     let b = Broker::with("delivery_mode: overlap");
     let mut s = b.connect(V5, "s");
     s.subscribe_id("a/b", 0, 1);
@@ -283,9 +295,9 @@ fn each_subscription_can_have_its_own_copy() {
     }
 }
 
-/// Cites: v5:MQTT-3.2.2-17, v5:MQTT-3.2.2-18, U5-044, v5:MQTT-3.3.2-9.
 #[test]
 fn topic_aliases_can_be_switched_off() {
+    cites!("v5:MQTT-3.2.2-17 v5:MQTT-3.2.2-18 U5-044 v5:MQTT-3.3.2-9");
     let b = Broker::with("max_topic_alias: 0\nmax_topic_alias_out: 0");
     let (mut c, connack) = b.join(&Connect::new(V5, "c").with(Two(ALIAS_MAXIMUM, 10)));
     assert!(matches!(number(&connack.props, ALIAS_MAXIMUM), None | Some(0)));
@@ -298,9 +310,9 @@ fn topic_aliases_can_be_switched_off() {
     c.expect_refused(0x94);
 }
 
-/// Cites: v5:MQTT-3.2.2-15, U5-031.
 #[test]
 fn the_packet_size_limit_is_announced_and_enforced() {
+    cites!("v5:MQTT-3.2.2-15 U5-031");
     let b = Broker::with("max_packet_size: 2KiB");
     let (_, connack) = b.join(&Connect::new(V5, "c"));
     assert_eq!(number(&connack.props, MAXIMUM_PACKET), Some(2_048));
@@ -313,9 +325,9 @@ fn the_packet_size_limit_is_announced_and_enforced() {
     }
 }
 
-/// Cites: v5:MQTT-3.3.1-5, v4:MQTT-3.3.1-5.
 #[test]
 fn retained_messages_beyond_their_limit_are_delivered_and_not_kept() {
+    cites!("v5:MQTT-3.3.1-5 v4:MQTT-3.3.1-5");
     let b = Broker::with("max_retained: 2");
     for v in ALL {
         let mut s = b.connect(v, &unique("s"));
@@ -344,9 +356,9 @@ fn is_accepted(b: &Broker) -> bool {
     sent.is_ok() && matches!(socket.read(&mut [0]), Ok(1))
 }
 
-/// Cites: v5:MQTT-3.1.4-2.
 #[test]
 fn connections_beyond_the_limit_are_turned_away() {
+    cites!("v5:MQTT-3.1.4-2");
     let b = Broker::with("max_connections: 2");
     let (mut one, two) = (b.connect(V5, "one"), b.connect(V5, "two"));
     b.open(V5).expect_closed();
@@ -361,10 +373,9 @@ fn connections_beyond_the_limit_are_turned_away() {
 }
 
 /// The names of a predecessor's configuration are understood.
-///
-/// Cites: v4:MQTT-3.1.2-5, v5:MQTT-3.3.4-9.
 #[test]
 fn old_names_of_limits_mean_the_same() {
+    cites!("v4:MQTT-3.1.2-5 v5:MQTT-3.3.4-9");
     let b = Broker::with("max_inflight_messages: 1\nmax_msgqueue_messages: 2");
     let mut s = b.connect(V5, "s");
     s.subscribe("t", 1);

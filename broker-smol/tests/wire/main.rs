@@ -1,9 +1,13 @@
 //! What can be seen of the broker from outside, statement by statement.
 //!
-//! Each test names after `Cites:` what it shows: numbered statements of 5.0 (`v5:MQTT-…`) and 3.1.1
-//! (`v4:MQTT-…`), and rules without a number under keys of our own: `U5-…` and `U311-…` for the two
-//! standards, `U31-…` for what is known of 3.1.
+//! Each test begins with `cites!` and what it shows: numbered statements of 5.0 (`v5:MQTT-…`) and
+//! 3.1.1 (`v4:MQTT-…`), and rules without a number under keys of our own: `U5-…` and `U311-…` for
+//! the two standards, `U31-…` for what is known of 3.1. All of them are in the folder `tests/spec`
+//! at the top of the repository.
 
+#[macro_use]
+#[path = "../../../tests/src/cites.rs"]
+pub mod cites;
 mod connect;
 mod cross;
 mod errors;
@@ -33,10 +37,9 @@ fn every_test_names_the_statements_it_shows() {
         include_str!("will.rs"),
     ];
     for source in sources {
-        for (before, test) in source.split("#[test]\n").zip(source.split("#[test]\n").skip(1)) {
-            let comment = before.rsplit("\n\n").next().unwrap_or_default();
+        for test in source.split("#[test]\n").skip(1) {
             let name = test.lines().next().unwrap_or_default();
-            assert!(comment.contains("/// Cites: "), "{name}");
+            assert!(test.starts_with(&format!("{name}\n    cites!(")), "{name}");
         }
     }
 }

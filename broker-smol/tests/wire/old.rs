@@ -2,9 +2,9 @@
 
 use crate::harness::*;
 
-/// Cites: U31-001 (name and level), U31-002 (CONNACK has no Session Present).
 #[test]
 fn a_3_1_client_is_answered_in_3_1() {
+    cites!("U31-001 U31-002");
     let b = shared();
     let connect = Connect::resume(V31, &unique("c"));
     for _ in 0..2 {
@@ -15,17 +15,17 @@ fn a_3_1_client_is_answered_in_3_1() {
     b.forget(V31, &connect.id);
 }
 
-/// Cites: U31-003 (Client Identifiers of more than 23 characters are accepted in practice).
 #[test]
 fn a_3_1_client_may_have_a_long_identifier_but_not_none() {
+    cites!("U31-003");
     let b = shared();
     b.connect(V31, &"x".repeat(64)).ping();
     b.refuses(&Connect::new(V31, ""), 2);
 }
 
-/// Cites: U31-004 (what 3.1 leaves unused is not checked).
 #[test]
 fn flags_that_3_1_does_not_use_are_not_checked() {
+    cites!("U31-004");
     let b = shared();
     b.join(&Connect { flip: 1, ..Connect::new(V31, &unique("c")) });
     let mut c = b.send(V31, &raw(0x14, Connect::new(V31, &unique("c")).body()));
@@ -34,9 +34,9 @@ fn flags_that_3_1_does_not_use_are_not_checked() {
     c.ping();
 }
 
-/// Cites: U31-005 (user name or password announced but missing at the end of CONNECT).
 #[test]
 fn credentials_announced_but_missing_are_tolerated_in_3_1() {
+    cites!("U31-005");
     let b = shared();
     for flip in [0x80, 0xC0] {
         b.join(&Connect { flip, ..Connect::new(V31, &unique("c")) });
@@ -47,9 +47,9 @@ fn credentials_announced_but_missing_are_tolerated_in_3_1() {
     b.join(&Connect { flip: 0x40, username, ..Connect::new(V31, &unique("c")) });
 }
 
-/// Cites: U31-006 (SUBSCRIBE, UNSUBSCRIBE and PUBREL may be repeated with DUP).
 #[test]
 fn repeats_with_dup_are_accepted_in_3_1() {
+    cites!("U31-006");
     let b = shared();
     let topic = unique("t");
     let mut c = b.connect(V31, &unique("c"));
@@ -71,9 +71,9 @@ fn repeats_with_dup_are_accepted_in_3_1() {
     c.expect_nothing();
 }
 
-/// Cites: U31-007 (SUBACK has no failure code: the harness takes 0x80 for an error of the broker).
 #[test]
 fn a_3_1_client_gets_a_granted_qos_for_every_filter_it_may_not_have() {
+    cites!("U31-007");
     let b = Broker::with("max_subscriptions: 1");
     let mut c = b.connect(V31, "c");
     assert_eq!(c.subscribe_all(&[("a", 1), ("b", 2), ("c", 0)], &[]), [1, 2, 0]);
@@ -85,10 +85,9 @@ fn a_3_1_client_gets_a_granted_qos_for_every_filter_it_may_not_have() {
 }
 
 /// The convention of bridges: bit 7 of the level byte.
-///
-/// Cites: U31-008 (No Local and Retain As Published for all subscriptions of a bridge).
 #[test]
 fn a_bridge_gets_no_echo_and_the_retain_flag() {
+    cites!("U31-008");
     let b = shared();
     for v in OLD {
         let topic = unique("t");
@@ -116,9 +115,9 @@ fn a_bridge_gets_no_echo_and_the_retain_flag() {
     }
 }
 
-/// Cites: U31-008.
 #[test]
 fn the_bridge_bit_means_nothing_in_5_0() {
+    cites!("U31-008");
     let b = shared();
     let topic = unique("t");
     let (mut c, _) = b.join(&Connect { level: Some(0x85), ..Connect::new(V5, &unique("c")) });
@@ -128,9 +127,9 @@ fn the_bridge_bit_means_nothing_in_5_0() {
     c.put(Publish::new(&topic, "").retain());
 }
 
-/// Cites: v4:MQTT-3.1.2-2, U31-001.
 #[test]
 fn a_bridge_of_an_unknown_level_is_refused_cleanly() {
+    cites!("v4:MQTT-3.1.2-2 U31-001");
     let b = shared();
     let mut c = b.send(V31, &hex("10 0f 0006 4d5149736470 84 02 0000 0001 63"));
     c.expect_hex("20 02 00 01");

@@ -12,26 +12,35 @@ fn subscriber(b: &Broker, v: Version, options: u8) -> (Client, String) {
     (s, topic)
 }
 
-/// Cites: v5:MQTT-3.3.1-3, v5:MQTT-3.3.1-1, v5:MQTT-4.3.2-2, v5:MQTT-4.3.3-2, v5:MQTT-4.3.1-1,
-/// v4:MQTT-3.3.1-3, v4:MQTT-3.3.1-1, v4:MQTT-4.3.1-1.
 #[test]
 fn the_dup_flag_of_the_publisher_is_not_passed_on() {
+    cites!(
+        "v5:MQTT-3.3.1-3 v5:MQTT-4.3.2-2 v5:MQTT-4.3.3-2 v5:MQTT-4.3.1-1 v4:MQTT-3.3.1-3
+         v4:MQTT-4.3.1-1 v5:MQTT-3.3.1-2 v4:MQTT-3.3.1-2 v4:MQTT-4.3.2-1 v4:MQTT-4.3.3-1"
+    );
     let b = shared();
     for v in ALL {
         let (mut s, topic) = subscriber(&b, v, 2);
+        let mut low = b.connect(v, &unique("low"));
+        low.subscribe(&topic, 0);
         let mut p = b.connect(v, &unique("p"));
         for qos in [1, 2] {
             p.put(Publish::new(&topic, "x").qos(qos, 0).dup());
-            assert!(!s.take().dup);
+            for (subscriber, granted) in [(&mut s, qos), (&mut low, 0)] {
+                let message = subscriber.take();
+                assert_eq!((message.dup, message.qos), (false, granted));
+            }
         }
     }
 }
 
-/// Cites: v5:MQTT-3.3.4-1, v5:MQTT-4.3.2-4, v5:MQTT-4.3.3-8, v5:MQTT-4.3.3-11, v5:MQTT-2.2.1-5,
-/// v5:MQTT-2.2.1-2, v5:MQTT-3.3.2-3, v4:MQTT-3.3.4-1, v4:MQTT-2.3.1-5, v4:MQTT-2.3.1-6,
-/// v4:MQTT-3.3.2-3, v4:MQTT-4.3.2-1, v4:MQTT-4.3.2-2.
 #[test]
 fn each_qos_is_acknowledged_and_delivered_in_its_way() {
+    cites!(
+        "v5:MQTT-3.3.4-1 v5:MQTT-4.3.2-4 v5:MQTT-4.3.3-8 v5:MQTT-4.3.3-11 v5:MQTT-2.2.1-5
+         v5:MQTT-2.2.1-2 v5:MQTT-3.3.2-3 v4:MQTT-3.3.4-1 v4:MQTT-2.3.1-5 v4:MQTT-2.3.1-6
+         v4:MQTT-3.3.2-3 v4:MQTT-4.3.2-1 v4:MQTT-4.3.2-2"
+    );
     let b = shared();
     for v in ALL {
         let (mut s, topic) = subscriber(&b, v, 2);
@@ -46,10 +55,12 @@ fn each_qos_is_acknowledged_and_delivered_in_its_way() {
     }
 }
 
-/// Cites: v5:MQTT-3.3.2-2, v5:MQTT-4.7.0-1, v5:MQTT-4.7.3-1, v5:MQTT-3.3.2-14, U5-039,
-/// v4:MQTT-3.3.2-2, v4:MQTT-4.7.1-1, v4:MQTT-4.7.3-1.
 #[test]
 fn a_topic_name_has_no_wildcards_and_is_not_empty() {
+    cites!(
+        "v5:MQTT-3.3.2-2 v5:MQTT-4.7.0-1 v5:MQTT-4.7.3-1 v5:MQTT-3.3.2-14 U5-039 v4:MQTT-3.3.2-2
+         v4:MQTT-4.7.1-1 v4:MQTT-4.7.3-1"
+    );
     let b = shared();
     for v in ALL {
         for topic in ["a/+", "#", "a/#", "+", "a+b", "a#"] {
@@ -70,10 +81,12 @@ fn a_topic_name_has_no_wildcards_and_is_not_empty() {
     }
 }
 
-/// Cites: v5:MQTT-3.3.1-5, v5:MQTT-3.3.1-8, v5:MQTT-3.3.1-9, U5-037, v4:MQTT-3.3.1-5,
-/// v4:MQTT-3.3.1-6, v4:MQTT-3.3.1-7, v4:MQTT-3.3.1-8, v4:MQTT-3.3.1-12, v4:MQTT-3.1.2-7.
 #[test]
 fn the_last_retained_message_waits_for_new_subscribers() {
+    cites!(
+        "v5:MQTT-3.3.1-5 v5:MQTT-3.3.1-8 v5:MQTT-3.3.1-9 U5-037 v4:MQTT-3.3.1-5 v4:MQTT-3.3.1-6
+         v4:MQTT-3.3.1-7 v4:MQTT-3.3.1-8 v4:MQTT-3.3.1-12 v4:MQTT-3.1.2-7"
+    );
     let b = shared();
     for v in ALL {
         let topic = unique("t");
@@ -93,10 +106,12 @@ fn the_last_retained_message_waits_for_new_subscribers() {
     }
 }
 
-/// Cites: v5:MQTT-3.3.1-6, v5:MQTT-3.3.1-7, v5:MQTT-3.3.1-12, U311-006, v4:MQTT-3.3.1-9,
-/// v4:MQTT-3.3.1-10, v4:MQTT-3.3.1-11.
 #[test]
 fn an_empty_retained_message_is_delivered_and_clears() {
+    cites!(
+        "v5:MQTT-3.3.1-6 v5:MQTT-3.3.1-7 v5:MQTT-3.3.1-12 U311-006 v4:MQTT-3.3.1-9 v4:MQTT-3.3.1-10
+         v4:MQTT-3.3.1-11"
+    );
     let b = shared();
     for v in ALL {
         for qos in 0..=2 {
@@ -114,9 +129,9 @@ fn an_empty_retained_message_is_delivered_and_clears() {
     }
 }
 
-/// Cites: v5:MQTT-3.8.4-8, v5:MQTT-3.3.1-9, v4:MQTT-3.8.4-6, v4:MQTT-3.3.1-6, v4:MQTT-3.3.1-8.
 #[test]
 fn retained_messages_come_with_their_own_topic_and_the_lower_qos() {
+    cites!("v5:MQTT-3.8.4-8 v5:MQTT-3.3.1-9 v4:MQTT-3.8.4-6 v4:MQTT-3.3.1-6 v4:MQTT-3.3.1-8");
     let b = shared();
     for v in ALL {
         let base = unique("r");
@@ -142,9 +157,9 @@ fn retained_messages_come_with_their_own_topic_and_the_lower_qos() {
     }
 }
 
-/// Cites: v5:MQTT-3.3.1-12, v5:MQTT-3.3.1-13, U5-037, v4:MQTT-3.3.1-9.
 #[test]
 fn retain_as_published_keeps_the_flag() {
+    cites!("v5:MQTT-3.3.1-12 v5:MQTT-3.3.1-13 U5-037 v4:MQTT-3.3.1-9");
     let b = shared();
     for v in ALL {
         for options in if v == V5 { vec![0, 8] } else { vec![0] } {
@@ -161,10 +176,9 @@ fn retain_as_published_keeps_the_flag() {
 }
 
 /// Several matching subscriptions give one copy: its flag is set if one of them asks for it.
-///
-/// Cites: v5:MQTT-3.3.1-13, v5:MQTT-3.3.4-2.
 #[test]
 fn retain_as_published_of_one_matching_subscription_is_enough() {
+    cites!("v5:MQTT-3.3.1-13 v5:MQTT-3.3.4-2");
     let b = shared();
     let (mut s, topic) = subscriber(&b, V5, 0);
     s.subscribe(&format!("{topic}/#"), 8);
@@ -174,9 +188,9 @@ fn retain_as_published_of_one_matching_subscription_is_enough() {
     s.put(Publish::new(&topic, "").retain());
 }
 
-/// Cites: v5:MQTT-3.3.1-9, v5:MQTT-3.3.1-10, v5:MQTT-3.3.1-11, v5:MQTT-3.8.4-4, v5:MQTT-4.1.0-1.
 #[test]
 fn retain_handling_decides_when_retained_messages_are_sent() {
+    cites!("v5:MQTT-3.3.1-9 v5:MQTT-3.3.1-10 v5:MQTT-3.3.1-11 v5:MQTT-3.8.4-4");
     let b = shared();
     let topic = unique("t");
     let mut p = b.connect(V5, &unique("p"));
@@ -204,9 +218,9 @@ fn retain_handling_decides_when_retained_messages_are_sent() {
     p.put(Publish::new(&topic, "").retain());
 }
 
-/// Cites: v4:MQTT-3.8.4-3, v4:MQTT-3.3.1-6, v5:MQTT-3.8.4-3, v5:MQTT-3.8.4-4, U311-008.
 #[test]
 fn retained_messages_come_again_with_each_subscribe() {
+    cites!("v4:MQTT-3.8.4-3 v4:MQTT-3.3.1-6 v5:MQTT-3.8.4-3 v5:MQTT-3.8.4-4 U311-008");
     let b = shared();
     for v in ALL {
         let topic = unique("t");
@@ -223,9 +237,9 @@ fn retained_messages_come_again_with_each_subscribe() {
     }
 }
 
-/// Cites: v5:MQTT-3.3.4-3, v5:MQTT-3.3.4-4, v5:MQTT-3.8.4-3.
 #[test]
 fn a_retained_message_carries_the_identifier_of_the_subscription_that_asked() {
+    cites!("v5:MQTT-3.3.4-3 v5:MQTT-3.3.4-4 v5:MQTT-3.8.4-3");
     let b = shared();
     let topic = unique("t");
     let mut p = b.connect(V5, &unique("p"));
@@ -238,9 +252,9 @@ fn a_retained_message_carries_the_identifier_of_the_subscription_that_asked() {
     p.put(Publish::new(&topic, "").retain());
 }
 
-/// Cites: v5:MQTT-3.3.1-13, U5-037.
 #[test]
 fn a_retained_message_queued_for_a_client_that_is_away_keeps_its_flag() {
+    cites!("U5-037");
     let b = shared();
     let topic = unique("t");
     let mut p = b.connect(V5, &unique("p"));
@@ -262,9 +276,9 @@ fn a_retained_message_queued_for_a_client_that_is_away_keeps_its_flag() {
     b.forget(V5, &connect.id);
 }
 
-/// Cites: v5:MQTT-3.3.2-6, v5:MQTT-3.3.2-5.
 #[test]
 fn the_expiry_interval_shrinks_while_a_message_waits() {
+    cites!("v5:MQTT-3.3.2-6 v5:MQTT-3.3.2-5");
     let b = shared();
     let (topic, kept) = (unique("t"), unique("t"));
     let connect = Connect::resume(V5, &unique("s"));
@@ -289,9 +303,9 @@ fn the_expiry_interval_shrinks_while_a_message_waits() {
     b.forget(V5, &connect.id);
 }
 
-/// Cites: v5:MQTT-3.3.2-5, v5:MQTT-4.3.3-7, v5:MQTT-4.3.3-13, U5-038.
 #[test]
 fn an_expired_message_is_dropped_unless_its_delivery_has_begun() {
+    cites!("v5:MQTT-3.3.2-5 v5:MQTT-4.3.3-7 v5:MQTT-4.3.3-13 U5-038");
     let b = shared();
     let (topic, kept) = (unique("t"), unique("t"));
     let connect = Connect::resume(V5, &unique("s")).with(Two(RECEIVE_MAXIMUM, 2));
@@ -323,9 +337,9 @@ fn an_expired_message_is_dropped_unless_its_delivery_has_begun() {
     b.forget(V5, &connect.id);
 }
 
-/// Cites: v5:MQTT-3.3.2-5.
 #[test]
 fn a_message_that_expires_at_once_never_waits() {
+    cites!("v5:MQTT-3.3.2-5");
     let b = shared();
     let topic = unique("t");
     let connect = Connect::resume(V5, &unique("s"));
@@ -340,9 +354,9 @@ fn a_message_that_expires_at_once_never_waits() {
     b.forget(V5, &connect.id);
 }
 
-/// Cites: v5:MQTT-3.3.2-12, v5:MQTT-3.3.2-1, v5:MQTT-3.1.2-27, U5-046.
 #[test]
 fn topic_aliases_of_a_client_stand_for_topics() {
+    cites!("v5:MQTT-3.3.2-12 v5:MQTT-3.3.2-1 v5:MQTT-3.1.2-27 U5-046");
     let b = shared();
     let base = unique("t");
     let mut s = b.connect(V5, &unique("s"));
@@ -366,9 +380,9 @@ fn topic_aliases_of_a_client_stand_for_topics() {
     }
 }
 
-/// Cites: v5:MQTT-3.3.2-7, v5:MQTT-3.3.2-8, v5:MQTT-3.3.2-9, v5:MQTT-3.2.2-17, U5-044, U5-045.
 #[test]
 fn topic_aliases_out_of_range_or_unknown_are_refused() {
+    cites!("v5:MQTT-3.3.2-7 v5:MQTT-3.3.2-8 v5:MQTT-3.3.2-9 v5:MQTT-3.2.2-17 U5-044 U5-045");
     let b = shared();
     let connect = Connect::resume(V5, &unique("p"));
     let (mut p, _) = b.join(&connect);
@@ -388,9 +402,9 @@ fn topic_aliases_out_of_range_or_unknown_are_refused() {
     b.forget(V5, &connect.id);
 }
 
-/// Cites: v5:MQTT-3.1.2-26, v5:MQTT-3.3.2-11, v5:MQTT-3.3.2-7, v5:MQTT-3.3.2-8.
 #[test]
 fn the_broker_uses_aliases_within_the_limit_of_the_client() {
+    cites!("v5:MQTT-3.1.2-26 v5:MQTT-3.3.2-11 v5:MQTT-3.3.2-7 v5:MQTT-3.3.2-8");
     let b = shared();
     let base = unique("t");
     let connect = Connect::resume(V5, &unique("s")).with(Two(ALIAS_MAXIMUM, 2));
@@ -425,9 +439,9 @@ fn the_broker_uses_aliases_within_the_limit_of_the_client() {
     b.forget(V5, &connect.id);
 }
 
-/// Cites: v5:MQTT-3.3.2-7, v5:MQTT-4.4.0-1.
 #[test]
 fn a_message_sent_with_an_alias_is_resent_with_its_topic() {
+    cites!("v5:MQTT-3.3.2-7 v5:MQTT-4.4.0-1");
     let b = shared();
     let topic = unique("t");
     let connect = Connect::resume(V5, &unique("s"));
@@ -449,9 +463,9 @@ fn a_message_sent_with_an_alias_is_resent_with_its_topic() {
     b.forget(V5, &connect.id);
 }
 
-/// Cites: v5:MQTT-3.1.2-25, v5:MQTT-3.3.2-11.
 #[test]
 fn a_message_that_is_skipped_sets_no_alias() {
+    cites!("v5:MQTT-3.1.2-25 v5:MQTT-3.3.2-11");
     let b = shared();
     let topic = unique("t");
     let connect = Connect::new(V5, &unique("s"));
@@ -464,9 +478,9 @@ fn a_message_that_is_skipped_sets_no_alias() {
     assert_eq!((message.topic.as_str(), message.text()), (topic.as_str(), "small"));
 }
 
-/// Cites: v5:MQTT-3.1.2-27.
 #[test]
 fn no_aliases_are_used_towards_a_client_that_allows_none() {
+    cites!("v5:MQTT-3.1.2-27");
     let b = shared();
     for connect in
         [Connect::new(V5, &unique("s")), Connect::new(V5, &unique("s")).with(Two(ALIAS_MAXIMUM, 0))]
@@ -482,18 +496,18 @@ fn no_aliases_are_used_towards_a_client_that_allows_none() {
     }
 }
 
-/// Cites: v5:MQTT-3.3.4-6.
 #[test]
 fn a_client_may_not_publish_with_a_subscription_identifier() {
+    cites!("v5:MQTT-3.3.4-6");
     let b = shared();
     let mut c = b.connect(V5, &unique("c"));
     c.send(&Publish::new("t", "x").with(Var(SUBSCRIPTION_ID, 1)).bytes(V5));
     c.expect_refused(0x82);
 }
 
-/// Cites: v5:MQTT-3.1.2-24, v5:MQTT-3.1.2-25, U5-014.
 #[test]
 fn a_message_too_large_for_a_client_is_skipped() {
+    cites!("v5:MQTT-3.1.2-24 v5:MQTT-3.1.2-25 U5-014");
     let b = shared();
     let topic = unique("t");
     for qos in 0..=2 {
@@ -518,9 +532,9 @@ fn a_message_too_large_for_a_client_is_skipped() {
     }
 }
 
-/// Cites: v5:MQTT-3.2.2-15, U5-031, v5:MQTT-4.13.1-1.
 #[test]
 fn a_packet_beyond_the_limit_is_refused_before_it_has_come() {
+    cites!("v5:MQTT-3.2.2-15 U5-031 v5:MQTT-4.13.1-1");
     let b = shared();
     for v in ALL {
         let mut c = b.connect(v, &unique("c"));
@@ -533,10 +547,12 @@ fn a_packet_beyond_the_limit_is_refused_before_it_has_come() {
     }
 }
 
-/// Cites: v5:MQTT-3.3.2-4, v5:MQTT-3.3.2-15, v5:MQTT-3.3.2-16, v5:MQTT-3.3.2-17, v5:MQTT-3.3.2-18,
-/// v5:MQTT-3.3.2-20.
 #[test]
 fn properties_are_forwarded_unaltered_and_in_order() {
+    cites!(
+        "v5:MQTT-3.3.2-4 v5:MQTT-3.3.2-15 v5:MQTT-3.3.2-16 v5:MQTT-3.3.2-17 v5:MQTT-3.3.2-18
+         v5:MQTT-3.3.2-20"
+    );
     let b = shared();
     let (mut s, topic) = subscriber(&b, V5, 1);
     let forwarded = vec![
@@ -565,9 +581,9 @@ fn properties_are_forwarded_unaltered_and_in_order() {
     p.put(Publish::new(&topic, "").retain());
 }
 
-/// Cites: v5:MQTT-3.4.2-1, v5:MQTT-3.5.2-1.
 #[test]
 fn a_publisher_learns_that_nobody_has_subscribed() {
+    cites!("v5:MQTT-3.4.2-1 v5:MQTT-3.5.2-1");
     let b = shared();
     for v in ALL {
         let (mut s, topic) = subscriber(&b, v, 0);
@@ -581,9 +597,9 @@ fn a_publisher_learns_that_nobody_has_subscribed() {
     }
 }
 
-/// Cites: v5:MQTT-3.4.2-1, v5:MQTT-3.5.2-1, U5-070, v4:MQTT-3.3.5-2, v5:MQTT-4.7.2-1.
 #[test]
 fn topics_of_the_broker_cannot_be_published_to() {
+    cites!("v5:MQTT-3.4.2-1 v5:MQTT-3.5.2-1 U5-070 v4:MQTT-3.3.5-2 v5:MQTT-4.7.2-1");
     let b = shared();
     for v in ALL {
         let mut s = b.connect(v, &unique("s"));
@@ -610,9 +626,9 @@ fn topics_of_the_broker_cannot_be_published_to() {
     }
 }
 
-/// Cites: v5:MQTT-3.8.4-8, v5:MQTT-4.3.1-1, v4:MQTT-3.8.4-6, v4:MQTT-4.3.1-1.
 #[test]
 fn messages_are_delivered_at_the_lower_qos() {
+    cites!("v5:MQTT-3.8.4-8 v5:MQTT-4.3.1-1 v4:MQTT-3.8.4-6 v4:MQTT-4.3.1-1");
     let b = shared();
     for v in ALL {
         for granted in 0..=2 {

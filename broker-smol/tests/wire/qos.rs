@@ -17,10 +17,11 @@ fn numbers(from: usize, to: usize) -> Vec<String> {
     (from..to).map(|n| n.to_string()).collect()
 }
 
-/// Cites: v5:MQTT-2.2.1-4, v5:MQTT-4.3.2-1, v5:MQTT-4.3.3-1, U5-006, v4:MQTT-2.3.1-1,
-/// v4:MQTT-2.3.1-4.
 #[test]
 fn identifiers_in_use_are_skipped_when_the_numbers_come_round() {
+    cites!(
+        "v5:MQTT-2.2.1-4 v5:MQTT-4.3.2-1 v5:MQTT-4.3.3-1 U5-006 v4:MQTT-2.3.1-1 v4:MQTT-2.3.1-4"
+    );
     let b = shared();
     let (mut s, connect, topic) = session(&b, V5);
     let mut p = b.connect(V5, &unique("p"));
@@ -61,9 +62,9 @@ fn identifiers_in_use_are_skipped_when_the_numbers_come_round() {
     b.forget(V5, &connect.id);
 }
 
-/// Cites: v5:MQTT-2.2.1-3, v4:MQTT-2.3.1-1, v4:MQTT-4.8.0-1, U5-001.
 #[test]
 fn packet_identifier_0_is_refused() {
+    cites!("v5:MQTT-2.2.1-3 v4:MQTT-2.3.1-1 v4:MQTT-4.8.0-1 U5-001");
     let b = shared();
     for v in ALL {
         for packet in [
@@ -83,9 +84,9 @@ fn packet_identifier_0_is_refused() {
     }
 }
 
-/// Cites: v5:MQTT-2.2.1-5, v5:MQTT-2.2.1-6, U5-005, v4:MQTT-2.3.1-6, v4:MQTT-2.3.1-7.
 #[test]
 fn both_directions_have_their_own_identifiers() {
+    cites!("v5:MQTT-2.2.1-5 v5:MQTT-2.2.1-6 U5-005 v4:MQTT-2.3.1-6 v4:MQTT-2.3.1-7");
     let b = shared();
     for v in ALL {
         for qos in [1, 2] {
@@ -111,9 +112,9 @@ fn both_directions_have_their_own_identifiers() {
     }
 }
 
-/// Cites: v5:MQTT-4.3.3-10, v5:MQTT-4.3.3-12, U5-069, v4:MQTT-4.3.3-2, v4:MQTT-4.1.0-1.
 #[test]
 fn a_repeated_qos_2_message_is_delivered_once() {
+    cites!("v5:MQTT-4.3.3-10 v5:MQTT-4.3.3-12 U5-069 v4:MQTT-4.3.3-2 v4:MQTT-4.1.0-1 U311-010");
     let b = shared();
     for v in ALL {
         let (mut s, _, topic) = session(&b, v);
@@ -142,9 +143,9 @@ fn a_repeated_qos_2_message_is_delivered_once() {
     }
 }
 
-/// Cites: v5:MQTT-4.3.3-10, v5:MQTT-3.3.4-7, U5-073.
 #[test]
 fn a_repeat_does_not_count_against_receive_maximum() {
+    cites!("v5:MQTT-4.3.3-10 v5:MQTT-3.3.4-7 U5-073");
     let b = shared();
     let mut p = b.connect(V5, &unique("p"));
     let nobody = unique("nobody");
@@ -160,9 +161,9 @@ fn a_repeat_does_not_count_against_receive_maximum() {
     p.ping();
 }
 
-/// Cites: v5:MQTT-4.3.2-5, v4:MQTT-4.3.2-2.
 #[test]
 fn an_identifier_is_free_after_puback_whatever_dup_says() {
+    cites!("v5:MQTT-4.3.2-5 v4:MQTT-4.3.2-2");
     let b = shared();
     for v in ALL {
         let (mut s, _, topic) = session(&b, v);
@@ -175,9 +176,9 @@ fn an_identifier_is_free_after_puback_whatever_dup_says() {
     }
 }
 
-/// Cites: v5:MQTT-4.3.3-9, U5-006.
 #[test]
 fn an_identifier_is_free_after_a_pubrec_that_refuses() {
+    cites!("v5:MQTT-4.3.3-9 U5-006");
     let b = shared();
     let (mut s, _, topic) = session(&b, V5);
     let mut p = b.connect(V5, &unique("p"));
@@ -192,9 +193,9 @@ fn an_identifier_is_free_after_a_pubrec_that_refuses() {
     }
 }
 
-/// Cites: v5:MQTT-4.3.3-4, v5:MQTT-4.4.0-2, U5-073, U5-006.
 #[test]
 fn a_receiver_that_refuses_a_message_is_done_with_it() {
+    cites!("v5:MQTT-4.3.3-4 v5:MQTT-4.4.0-2 U5-073 U5-006");
     let b = shared();
     for (qos, first) in [(1, PUBACK), (2, PUBREC)] {
         let topic = unique("t");
@@ -218,9 +219,9 @@ fn a_receiver_that_refuses_a_message_is_done_with_it() {
     }
 }
 
-/// Cites: v5:MQTT-4.3.3-11, v5:MQTT-3.7.2-1, U5-052, v4:MQTT-4.3.3-2.
 #[test]
 fn pubrel_is_always_answered() {
+    cites!("v5:MQTT-4.3.3-11 v5:MQTT-3.7.2-1 U5-052 v4:MQTT-4.3.3-2");
     let b = shared();
     for v in ALL {
         let connect = Connect::resume(v, &unique("p"));
@@ -240,9 +241,9 @@ fn pubrel_is_always_answered() {
     }
 }
 
-/// Cites: v5:MQTT-4.3.3-4, v5:MQTT-4.3.3-5, v5:MQTT-3.6.2-1, v4:MQTT-4.3.3-1.
 #[test]
 fn pubrec_is_always_answered() {
+    cites!("v5:MQTT-4.3.3-4 v5:MQTT-4.3.3-5 v5:MQTT-3.6.2-1 v4:MQTT-4.3.3-1");
     let b = shared();
     for v in ALL {
         let (mut s, _, topic) = session(&b, v);
@@ -259,9 +260,9 @@ fn pubrec_is_always_answered() {
     }
 }
 
-/// Cites: U5-052, v4:MQTT-4.8.0-1.
 #[test]
 fn acknowledgements_of_unknown_identifiers_are_ignored() {
+    cites!("U5-052 v4:MQTT-4.8.0-1");
     let b = shared();
     for v in ALL {
         let mut c = b.connect(v, &unique("c"));
@@ -271,9 +272,9 @@ fn acknowledgements_of_unknown_identifiers_are_ignored() {
     }
 }
 
-/// Cites: v5:MQTT-4.3.2-3, v5:MQTT-4.3.3-3, v5:MQTT-4.3.3-5, U5-001, v4:MQTT-4.8.0-1.
 #[test]
 fn an_acknowledgement_of_the_wrong_kind_is_a_protocol_error() {
+    cites!("v5:MQTT-4.3.2-3 v5:MQTT-4.3.3-3 v5:MQTT-4.3.3-5 U5-001 v4:MQTT-4.8.0-1");
     let b = shared();
     for v in ALL {
         for (qos, received, wrong) in [
@@ -304,10 +305,12 @@ fn an_acknowledgement_of_the_wrong_kind_is_a_protocol_error() {
     }
 }
 
-/// Cites: v5:MQTT-4.4.0-1, v5:MQTT-4.3.3-6, v5:MQTT-3.3.1-1, v5:MQTT-4.6.0-1, v4:MQTT-4.4.0-1,
-/// v4:MQTT-3.3.1-1, v4:MQTT-4.3.3-1, v4:MQTT-4.6.0-1, v4:MQTT-4.6.0-6.
 #[test]
 fn what_was_not_acknowledged_is_resent_in_its_order_before_anything_new() {
+    cites!(
+        "v5:MQTT-4.4.0-1 v5:MQTT-4.3.3-6 v5:MQTT-3.3.1-1 v4:MQTT-4.4.0-1 v4:MQTT-3.3.1-1
+         v4:MQTT-4.3.3-1 v4:MQTT-4.6.0-6"
+    );
     let b = shared();
     for v in ALL {
         let (mut s, connect, topic) = session(&b, v);
@@ -348,9 +351,9 @@ fn what_was_not_acknowledged_is_resent_in_its_order_before_anything_new() {
     }
 }
 
-/// Cites: v5:MQTT-3.3.4-9, v5:MQTT-4.4.0-1, v5:MQTT-4.9.0-2, U5-073, U5-013.
 #[test]
 fn a_smaller_receive_maximum_limits_what_is_resent() {
+    cites!("v5:MQTT-3.3.4-9 v5:MQTT-4.4.0-1 v5:MQTT-4.9.0-2 U5-073 U5-013");
     let b = shared();
     let (mut s, connect, topic) = session(&b, V5);
     let mut p = b.connect(V5, &unique("p"));
@@ -376,9 +379,9 @@ fn a_smaller_receive_maximum_limits_what_is_resent() {
     b.forget(V5, &connect.id);
 }
 
-/// Cites: v5:MQTT-4.6.0-5, v5:MQTT-4.6.0-6, v4:MQTT-4.6.0-5, v4:MQTT-4.6.0-6.
 #[test]
 fn messages_keep_their_order_through_queue_resume_and_live_traffic() {
+    cites!("v5:MQTT-4.6.0-5 v5:MQTT-4.6.0-6 v4:MQTT-4.6.0-5 v4:MQTT-4.6.0-6");
     let b = shared();
     for v in ALL {
         for qos in 0..=2 {
@@ -400,10 +403,9 @@ fn messages_keep_their_order_through_queue_resume_and_live_traffic() {
     }
 }
 
-/// Cites: v5:MQTT-4.6.0-2, v5:MQTT-4.6.0-3, v5:MQTT-4.6.0-4, v4:MQTT-4.6.0-2, v4:MQTT-4.6.0-3,
-/// v4:MQTT-4.6.0-4, v4:MQTT-4.6.0-6.
 #[test]
 fn the_broker_acknowledges_in_the_order_of_arrival() {
+    cites!("v4:MQTT-4.6.0-6");
     let b = shared();
     for v in ALL {
         let mut p = b.connect(v, &unique("p"));
@@ -432,9 +434,9 @@ fn the_broker_acknowledges_in_the_order_of_arrival() {
     }
 }
 
-/// Cites: v5:MQTT-3.3.4-7, U5-047, v5:MQTT-4.13.1-1.
 #[test]
 fn more_than_receive_maximum_ends_the_connection() {
+    cites!("v5:MQTT-3.3.4-7 U5-047 v5:MQTT-4.13.1-1");
     let b = shared();
     let mut p = b.connect(V5, &unique("p"));
     let topic = unique("t");
@@ -453,9 +455,9 @@ fn more_than_receive_maximum_ends_the_connection() {
     p.expect_refused(0x93);
 }
 
-/// Cites: v5:MQTT-3.3.4-7, U5-073.
 #[test]
 fn a_burst_of_qos_1_within_receive_maximum_is_fine_again_and_again() {
+    cites!("v5:MQTT-3.3.4-7 U5-073");
     let b = shared();
     let mut p = b.connect(V5, &unique("p"));
     let topic = unique("t");
@@ -470,10 +472,9 @@ fn a_burst_of_qos_1_within_receive_maximum_is_fine_again_and_again() {
 }
 
 /// Clients before 5.0 know no Receive Maximum.
-///
-/// Cites: v4:MQTT-4.3.3-2, v4:MQTT-2.3.1-2.
 #[test]
 fn older_clients_may_hold_as_many_qos_2_messages_as_there_are_identifiers() {
+    cites!("v4:MQTT-4.3.3-2");
     let b = shared();
     for v in OLD {
         let (mut s, _, topic) = session(&b, v);
@@ -491,9 +492,9 @@ fn older_clients_may_hold_as_many_qos_2_messages_as_there_are_identifiers() {
     }
 }
 
-/// Cites: v5:MQTT-3.3.4-9, v5:MQTT-4.9.0-1, v5:MQTT-4.9.0-2, U5-073.
 #[test]
 fn the_broker_keeps_to_the_receive_maximum_of_the_client() {
+    cites!("v5:MQTT-3.3.4-9 v5:MQTT-4.9.0-1 v5:MQTT-4.9.0-2 U5-073");
     let b = shared();
     let topic = unique("t");
     let (mut s, _) = b.join(&Connect::new(V5, &unique("s")).with(Two(RECEIVE_MAXIMUM, 2)));
@@ -523,9 +524,9 @@ fn the_broker_keeps_to_the_receive_maximum_of_the_client() {
     assert_eq!(s.message().text(), "5");
 }
 
-/// Cites: v5:MQTT-3.3.4-10, v5:MQTT-4.9.0-3.
 #[test]
 fn a_full_window_holds_up_nothing_else() {
+    cites!("v5:MQTT-3.3.4-10 v5:MQTT-4.9.0-3");
     let b = shared();
     for v in STRICT {
         let topic = unique("t");
@@ -553,9 +554,9 @@ fn a_full_window_holds_up_nothing_else() {
     }
 }
 
-/// Cites: v4:MQTT-2.3.1-4, v5:MQTT-4.9.0-1.
 #[test]
 fn the_window_of_the_broker_bounds_messages_in_flight() {
+    cites!("v4:MQTT-2.3.1-4 v5:MQTT-4.9.0-1");
     let b = shared();
     for v in ALL {
         let topic = unique("t");
@@ -574,9 +575,9 @@ fn the_window_of_the_broker_bounds_messages_in_flight() {
     }
 }
 
-/// Cites: v5:MQTT-4.3.2-4, v5:MQTT-4.3.3-8, v5:MQTT-4.5.0-1, v4:MQTT-4.5.0-1, v4:MQTT-3.1.2-5.
 #[test]
 fn an_acknowledged_message_is_in_the_queue_of_every_session() {
+    cites!("v5:MQTT-4.3.2-4 v5:MQTT-4.3.3-8 v5:MQTT-4.5.0-1 v4:MQTT-4.5.0-1 v4:MQTT-3.1.2-5");
     let b = shared();
     for v in ALL {
         let topic = unique("t");
@@ -601,9 +602,9 @@ fn an_acknowledged_message_is_in_the_queue_of_every_session() {
     }
 }
 
-/// Cites: v5:MQTT-4.3.2-3, v5:MQTT-4.4.0-1, v4:MQTT-4.4.0-1.
 #[test]
 fn what_was_acknowledged_is_not_sent_again() {
+    cites!("v5:MQTT-4.3.2-3 v5:MQTT-4.4.0-1 v4:MQTT-4.4.0-1");
     let b = shared();
     for v in ALL {
         let (mut s, connect, topic) = session(&b, v);

@@ -2,11 +2,13 @@
 
 use crate::harness::*;
 
-/// Cites: v5:MQTT-3.8.4-1, v5:MQTT-3.8.4-2, v5:MQTT-3.8.4-5, v5:MQTT-3.8.4-6, v5:MQTT-3.8.4-7, v5:MQTT-3.9.3-1, v5:MQTT-3.9.3-2,
-/// v5:MQTT-2.2.1-6, v4:MQTT-3.8.4-1, v4:MQTT-3.8.4-2, v4:MQTT-3.8.4-4, v4:MQTT-3.8.4-5,
-/// v4:MQTT-3.9.3-1, v4:MQTT-3.9.3-2, v4:MQTT-2.3.1-7.
 #[test]
 fn suback_answers_each_filter_in_order() {
+    cites!(
+        "v5:MQTT-3.8.4-1 v5:MQTT-3.8.4-2 v5:MQTT-3.8.4-5 v5:MQTT-3.8.4-6 v5:MQTT-3.8.4-7
+         v5:MQTT-3.9.3-1 v5:MQTT-3.9.3-2 v5:MQTT-2.2.1-6 v4:MQTT-3.8.4-1 v4:MQTT-3.8.4-2
+         v4:MQTT-3.8.4-4 v4:MQTT-3.8.4-5 v4:MQTT-3.9.3-1 v4:MQTT-3.9.3-2 v4:MQTT-2.3.1-7"
+    );
     let b = shared();
     for v in ALL {
         let mut c = b.connect(v, &unique("c"));
@@ -19,9 +21,9 @@ fn suback_answers_each_filter_in_order() {
     }
 }
 
-/// Cites: v5:MQTT-3.8.3-5, v5:MQTT-4.13.1-1, U5-055, U5-056, v4:MQTT-3.8.3-4.
 #[test]
 fn subscription_options_out_of_range_are_refused() {
+    cites!("v5:MQTT-3.8.3-5 v5:MQTT-4.13.1-1 U5-055 U5-056 v4:MQTT-3.8.3-4");
     let b = shared();
     for (options, code) in [(0x40, 0x81), (0x80, 0x81), (0xC0, 0x81), (3, 0x82), (0x30, 0x82)] {
         let mut c = b.connect(V5, &unique("c"));
@@ -35,9 +37,9 @@ fn subscription_options_out_of_range_are_refused() {
     }
 }
 
-/// Cites: v5:MQTT-3.8.3-2, v5:MQTT-3.10.3-2, U5-054, U5-061, v4:MQTT-3.8.3-3, v4:MQTT-3.10.3-2.
 #[test]
 fn a_subscribe_or_unsubscribe_without_filters_is_refused() {
+    cites!("v5:MQTT-3.8.3-2 v5:MQTT-3.10.3-2 U5-054 U5-061 v4:MQTT-3.8.3-3 v4:MQTT-3.10.3-2");
     let b = shared();
     for v in ALL {
         for packet in [subscribe(v, 1, &[], &[]), unsubscribe(v, 1, &[])] {
@@ -48,9 +50,9 @@ fn a_subscribe_or_unsubscribe_without_filters_is_refused() {
     }
 }
 
-/// Cites: v5:MQTT-3.3.4-2, v5:MQTT-3.3.4-3, v5:MQTT-3.3.4-4, U5-049, v4:MQTT-3.3.5-1.
 #[test]
 fn overlapping_subscriptions_give_one_copy_at_the_highest_qos() {
+    cites!("v5:MQTT-3.3.4-2 v5:MQTT-3.3.4-3 v5:MQTT-3.3.4-4 U5-049 v4:MQTT-3.3.5-1");
     let b = shared();
     for v in ALL {
         let base = unique("t");
@@ -81,9 +83,9 @@ fn overlapping_subscriptions_give_one_copy_at_the_highest_qos() {
     assert_eq!(subscription_ids(&other.take().props), [77], "only its own");
 }
 
-/// Cites: v5:MQTT-3.8.4-3, U5-059, U5-043.
 #[test]
 fn a_subscription_identifier_is_replaced_cleared_and_kept_with_its_subscription() {
+    cites!("v5:MQTT-3.8.4-3 U5-059 U5-043");
     let b = shared();
     let topic = unique("t");
     let connect = Connect::resume(V5, &unique("s"));
@@ -110,9 +112,9 @@ fn a_subscription_identifier_is_replaced_cleared_and_kept_with_its_subscription(
     b.forget(V5, &connect.id);
 }
 
-/// Cites: v5:MQTT-3.8.4-3, v5:MQTT-3.8.4-4, v5:MQTT-3.8.4-5, v4:MQTT-3.8.4-3, v4:MQTT-3.8.4-4.
 #[test]
 fn subscribing_again_replaces_the_subscription_without_a_gap() {
+    cites!("v5:MQTT-3.8.4-3 v5:MQTT-3.8.4-4 v5:MQTT-3.8.4-5 v4:MQTT-3.8.4-3 v4:MQTT-3.8.4-4");
     let b = shared();
     for v in ALL {
         let topic = unique("t");
@@ -134,9 +136,9 @@ fn subscribing_again_replaces_the_subscription_without_a_gap() {
     }
 }
 
-/// Cites: v5:MQTT-3.8.4-5, v5:MQTT-3.3.1-10, v5:MQTT-3.3.1-9.
 #[test]
 fn the_same_filter_twice_in_one_subscribe_exists_the_second_time() {
+    cites!("v5:MQTT-3.8.4-5 v5:MQTT-3.3.1-10 v5:MQTT-3.3.1-9");
     let b = shared();
     let topic = unique("t");
     let mut p = b.connect(V5, &unique("p"));
@@ -150,10 +152,12 @@ fn the_same_filter_twice_in_one_subscribe_exists_the_second_time() {
 const INVALID_FILTERS: [&str; 12] =
     ["", "a#", "#a", "a/#/b", "a/b#", "#/", "a+", "+a", "a/+b/c", "++", "+#", "a/##"];
 
-/// Cites: v5:MQTT-4.7.1-1, v5:MQTT-4.7.1-2, v5:MQTT-4.7.3-1, v5:MQTT-3.9.3-2, v5:MQTT-3.11.3-2,
-/// v5:MQTT-3.9.3-1, v5:MQTT-3.11.3-1.
 #[test]
 fn an_invalid_filter_is_refused_alone_in_5_0() {
+    cites!(
+        "v5:MQTT-4.7.1-1 v5:MQTT-4.7.1-2 v5:MQTT-4.7.3-1 v5:MQTT-3.9.3-2 v5:MQTT-3.11.3-2
+         v5:MQTT-3.9.3-1 v5:MQTT-3.11.3-1"
+    );
     let b = shared();
     let mut c = b.connect(V5, &unique("c"));
     let topic = unique("t");
@@ -163,9 +167,9 @@ fn an_invalid_filter_is_refused_alone_in_5_0() {
     }
 }
 
-/// Cites: v4:MQTT-4.7.1-2, v4:MQTT-4.7.1-3, v4:MQTT-4.7.3-1, v4:MQTT-4.8.0-1.
 #[test]
 fn an_invalid_filter_ends_the_connection_before_5_0() {
+    cites!("v4:MQTT-4.7.1-2 v4:MQTT-4.7.1-3 v4:MQTT-4.7.3-1 v4:MQTT-4.8.0-1");
     let b = shared();
     for v in OLD {
         for filter in INVALID_FILTERS {
@@ -180,9 +184,9 @@ fn an_invalid_filter_ends_the_connection_before_5_0() {
     }
 }
 
-/// Cites: U5-057, U311-008, v5:MQTT-3.8.4-4.
 #[test]
 fn suback_comes_before_retained_messages_and_everything_after_it_matches() {
+    cites!("U5-057 U311-008");
     let b = shared();
     for v in ALL {
         let topic = unique("t");
@@ -199,9 +203,9 @@ fn suback_comes_before_retained_messages_and_everything_after_it_matches() {
     }
 }
 
-/// Cites: v5:MQTT-3.8.3-3.
 #[test]
 fn no_local_spares_a_client_its_own_messages() {
+    cites!("v5:MQTT-3.8.3-3");
     let b = shared();
     let base = unique("t");
     let (topic, wild) = (format!("{base}/a"), format!("{base}/+"));
@@ -233,20 +237,22 @@ fn no_local_spares_a_client_its_own_messages() {
     b.forget(V5, &connect.id);
 }
 
-/// Cites: v5:MQTT-3.8.3-4.
 #[test]
 fn no_local_on_a_shared_subscription_is_a_protocol_error() {
+    cites!("v5:MQTT-3.8.3-4");
     let b = shared();
     let mut c = b.connect(V5, &unique("c"));
     c.send(&subscribe(V5, 1, &[], &[("$share/g/t", 4)]));
     c.expect_refused(0x82);
 }
 
-/// Cites: v5:MQTT-3.10.4-1, v5:MQTT-3.10.4-2, v5:MQTT-3.10.4-4, v5:MQTT-3.10.4-5,
-/// v5:MQTT-3.10.4-6, v5:MQTT-3.11.3-1, v5:MQTT-2.2.1-6, v4:MQTT-3.10.4-1, v4:MQTT-3.10.4-2,
-/// v4:MQTT-3.10.4-4, v4:MQTT-3.10.4-5, v4:MQTT-3.10.4-6, v4:MQTT-2.3.1-7.
 #[test]
 fn unsubscribe_removes_exactly_the_filters_given() {
+    cites!(
+        "v5:MQTT-3.10.4-1 v5:MQTT-3.10.4-2 v5:MQTT-3.10.4-4 v5:MQTT-3.10.4-5 v5:MQTT-3.10.4-6
+         v5:MQTT-3.11.3-1 v5:MQTT-2.2.1-6 v4:MQTT-3.10.4-1 v4:MQTT-3.10.4-2 v4:MQTT-3.10.4-4
+         v4:MQTT-3.10.4-5 v4:MQTT-3.10.4-6 v4:MQTT-2.3.1-7"
+    );
     let b = shared();
     for v in ALL {
         let base = unique("t");
@@ -269,9 +275,9 @@ fn unsubscribe_removes_exactly_the_filters_given() {
     }
 }
 
-/// Cites: v5:MQTT-3.10.4-3, U5-062, v4:MQTT-3.10.4-3.
 #[test]
 fn deliveries_begun_are_completed_after_unsubscribe() {
+    cites!("v5:MQTT-3.10.4-3 U5-062 v4:MQTT-3.10.4-3");
     let b = shared();
     for v in ALL {
         let topic = unique("t");
@@ -293,9 +299,9 @@ fn deliveries_begun_are_completed_after_unsubscribe() {
     }
 }
 
-/// Cites: v5:MQTT-4.7.3-3, v4:MQTT-4.7.3-3.
 #[test]
 fn topics_of_the_greatest_length_work() {
+    cites!("v5:MQTT-4.7.3-3 v4:MQTT-4.7.3-3");
     let b = shared();
     for v in ALL {
         let topic = format!("{}{}", unique("t"), "x".repeat(65_535))[..65_535].to_owned();

@@ -21,10 +21,12 @@ const MATCHES: &[(&str, &[&str], &[&str])] = &[
     ("@/\u{e9}", &["@/\u{e9}"], &["@/e\u{301}", "@/\u{c9}"]),
 ];
 
-/// Cites: v5:MQTT-4.7.1-1, v5:MQTT-4.7.1-2, v5:MQTT-4.7.2-1, v5:MQTT-4.7.3-4, v5:MQTT-3.3.2-3,
-/// v4:MQTT-4.7.1-2, v4:MQTT-4.7.1-3, v4:MQTT-4.7.2-1, v4:MQTT-4.7.3-4, v4:MQTT-3.3.2-3.
 #[test]
 fn filters_match_live_messages_by_the_rules() {
+    cites!(
+        "v5:MQTT-4.7.1-1 v5:MQTT-4.7.1-2 v5:MQTT-4.7.2-1 v5:MQTT-4.7.3-4 v5:MQTT-3.3.2-3
+         v4:MQTT-4.7.1-2 v4:MQTT-4.7.1-3 v4:MQTT-4.7.2-1 v4:MQTT-4.7.3-4 v4:MQTT-3.3.2-3"
+    );
     let b = shared();
     for v in ALL {
         for (filter, yes, no) in MATCHES {
@@ -46,10 +48,12 @@ fn filters_match_live_messages_by_the_rules() {
     }
 }
 
-/// Cites: v5:MQTT-4.7.1-1, v5:MQTT-4.7.1-2, v5:MQTT-4.7.2-1, v5:MQTT-4.7.3-4, v4:MQTT-4.7.1-2,
-/// v4:MQTT-4.7.1-3, v4:MQTT-4.7.2-1, v4:MQTT-4.7.3-4, v4:MQTT-3.3.1-6.
 #[test]
 fn filters_match_retained_messages_by_the_rules() {
+    cites!(
+        "v5:MQTT-4.7.1-1 v5:MQTT-4.7.1-2 v5:MQTT-4.7.2-1 v5:MQTT-4.7.3-4 v4:MQTT-4.7.1-2
+         v4:MQTT-4.7.1-3 v4:MQTT-4.7.2-1 v4:MQTT-4.7.3-4 v4:MQTT-3.3.1-6"
+    );
     let b = Broker::with("");
     for (filter, yes, no) in MATCHES {
         let own = unique("m");
@@ -73,9 +77,9 @@ fn filters_match_retained_messages_by_the_rules() {
     }
 }
 
-/// Cites: v5:MQTT-4.7.2-1, v4:MQTT-4.7.2-1.
 #[test]
 fn wildcards_at_the_start_do_not_see_dollar_topics() {
+    cites!("v5:MQTT-4.7.2-1 v4:MQTT-4.7.2-1");
     let b = Broker::with("");
     for v in ALL {
         let mut p = b.connect(v, &unique("p"));
@@ -99,9 +103,9 @@ fn wildcards_at_the_start_do_not_see_dollar_topics() {
     }
 }
 
-/// Cites: v5:MQTT-4.8.2-1, v5:MQTT-4.8.2-2.
 #[test]
 fn malformed_shared_filters_are_refused() {
+    cites!("v5:MQTT-4.8.2-1 v5:MQTT-4.8.2-2");
     let b = shared();
     let mut c = b.connect(V5, &unique("c"));
     for filter in [
@@ -127,9 +131,9 @@ fn malformed_shared_filters_are_refused() {
     c.expect_closed();
 }
 
-/// Cites: v5:MQTT-4.8.2-3, v5:MQTT-4.8.2-1, U5-048.
 #[test]
 fn each_message_goes_to_one_member_of_a_group() {
+    cites!("v5:MQTT-4.8.2-3 v5:MQTT-4.8.2-1 U5-048");
     let b = shared();
     for v in ALL {
         let topic = unique("t");
@@ -168,9 +172,9 @@ fn each_message_goes_to_one_member_of_a_group() {
     }
 }
 
-/// Cites: v5:MQTT-3.3.4-5, v5:MQTT-3.3.4-4, U5-048.
 #[test]
 fn shared_and_plain_subscriptions_of_one_client_give_separate_copies() {
+    cites!("v5:MQTT-3.3.4-5 v5:MQTT-3.3.4-4 U5-048");
     let b = shared();
     let topic = unique("t");
     let mut s = b.connect(V5, &unique("s"));
@@ -183,9 +187,9 @@ fn shared_and_plain_subscriptions_of_one_client_give_separate_copies() {
     s.expect_nothing();
 }
 
-/// Cites: U5-058, U5-037.
 #[test]
 fn a_shared_subscription_gets_no_retained_messages() {
+    cites!("U5-058 U5-037");
     let b = shared();
     for v in ALL {
         let topic = unique("t");
@@ -201,9 +205,9 @@ fn a_shared_subscription_gets_no_retained_messages() {
     }
 }
 
-/// Cites: U5-071, v5:MQTT-3.8.4-3, v5:MQTT-3.10.4-1, v5:MQTT-3.10.4-2.
 #[test]
 fn membership_is_single_and_ends_with_unsubscribe() {
+    cites!("U5-071 v5:MQTT-3.8.4-3 v5:MQTT-3.10.4-1 v5:MQTT-3.10.4-2");
     let b = shared();
     for v in ALL {
         let topic = unique("t");
@@ -233,9 +237,9 @@ fn membership_is_single_and_ends_with_unsubscribe() {
     }
 }
 
-/// Cites: v5:MQTT-4.8.2-3, U5-071, v5:MQTT-4.5.0-1.
 #[test]
 fn members_that_are_connected_are_preferred_and_the_others_stay() {
+    cites!("v5:MQTT-4.8.2-3 U5-071 v5:MQTT-4.5.0-1");
     let b = shared();
     let topic = unique("t");
     let filter = format!("$share/g/{topic}");
@@ -260,9 +264,9 @@ fn members_that_are_connected_are_preferred_and_the_others_stay() {
     b.forget(V5, &connect.id);
 }
 
-/// Cites: v5:MQTT-4.8.2-4, v5:MQTT-4.8.2-5.
 #[test]
 fn a_qos_2_message_in_flight_stays_with_its_member() {
+    cites!("v5:MQTT-4.8.2-4 v5:MQTT-4.8.2-5");
     let b = shared();
     let topic = unique("t");
     let filter = format!("$share/g/{topic}");
@@ -284,9 +288,9 @@ fn a_qos_2_message_in_flight_stays_with_its_member() {
     two.expect_nothing();
 }
 
-/// Cites: U5-072.
 #[test]
 fn a_qos_1_message_of_a_member_whose_session_ends_goes_to_another() {
+    cites!("U5-072");
     let b = shared();
     let topic = unique("t");
     let filter = format!("$share/g/{topic}");
@@ -302,9 +306,9 @@ fn a_qos_1_message_of_a_member_whose_session_ends_goes_to_another() {
     two.expect_nothing();
 }
 
-/// Cites: v5:MQTT-4.8.2-6, v5:MQTT-4.4.0-2.
 #[test]
 fn a_message_refused_by_a_member_is_offered_to_no_other() {
+    cites!("v5:MQTT-4.8.2-6 v5:MQTT-4.4.0-2");
     let b = shared();
     for (qos, first) in [(1, PUBACK), (2, PUBREC)] {
         let topic = unique("t");
@@ -328,4 +332,32 @@ fn a_message_refused_by_a_member_is_offered_to_no_other() {
             member.expect_nothing();
         }
     }
+}
+
+#[test]
+fn a_message_too_large_for_one_member_reaches_at_most_one_other() {
+    cites!("U5-015 v5:MQTT-3.1.2-24 v5:MQTT-3.1.2-25");
+    let b = shared();
+    let topic = unique("t");
+    let filter = format!("$share/g/{topic}");
+    let small = Connect::new(V5, &unique("small")).with(Four(MAXIMUM_PACKET, 100));
+    let (mut small, _) = b.join(&small);
+    let mut large = b.connect(V5, &unique("large"));
+    for member in [&mut small, &mut large] {
+        member.subscribe(&filter, 0);
+    }
+    let mut p = b.connect(V5, &unique("p"));
+    let text = |n: usize| format!("{n}{}", "x".repeat(200));
+    for n in 0..8 {
+        p.publish(&topic, text(n), 0);
+    }
+    small.expect_nothing();
+    let mut got = large.drain_texts();
+    assert!(!got.is_empty() && got.iter().all(|got| (0..8).any(|n| *got == text(n))), "{got:?}");
+    let count = got.len();
+    got.dedup();
+    assert_eq!(got.len(), count, "one message twice");
+    p.publish(&topic, "small", 0);
+    p.publish(&topic, "small", 0);
+    assert_eq!([small.drain_texts(), large.drain_texts()].concat(), ["small"; 2]);
 }

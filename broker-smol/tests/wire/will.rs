@@ -16,9 +16,9 @@ fn delayed(topic: &str, text: &str, delay: u32) -> Will {
     Will { props: vec![Four(WILL_DELAY, delay)], ..Will::new(topic, text) }
 }
 
-/// Cites: v5:MQTT-3.1.2-7, v5:MQTT-3.1.2-8, v5:MQTT-3.1.2-10, v4:MQTT-3.1.2-8, v4:MQTT-3.1.2-10.
 #[test]
 fn the_will_is_published_once_when_the_connection_breaks() {
+    cites!("v5:MQTT-3.1.2-7 v5:MQTT-3.1.2-8 v5:MQTT-3.1.2-10 v4:MQTT-3.1.2-8 v4:MQTT-3.1.2-10");
     let b = shared();
     for v in ALL {
         let (mut watcher, topic) = watcher(&b, v);
@@ -34,10 +34,11 @@ fn the_will_is_published_once_when_the_connection_breaks() {
     }
 }
 
-/// Cites: v5:MQTT-3.14.4-3, v5:MQTT-3.1.2-10, v5:MQTT-3.1.2-8, U5-064, v4:MQTT-3.14.4-3,
-/// v4:MQTT-3.1.2-10.
 #[test]
 fn only_disconnect_with_normal_disconnection_removes_the_will() {
+    cites!(
+        "v5:MQTT-3.14.4-3 v5:MQTT-3.1.2-10 v5:MQTT-3.1.2-8 U5-064 v4:MQTT-3.14.4-3 v4:MQTT-3.1.2-10"
+    );
     let b = shared();
     for v in OLD {
         let (mut watcher, topic) = watcher(&b, v);
@@ -68,10 +69,12 @@ fn only_disconnect_with_normal_disconnection_removes_the_will() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.2-8, v5:MQTT-4.13.1-1, v5:MQTT-3.14.1-1, v4:MQTT-3.1.2-8, v4:MQTT-3.14.1-1,
-/// v4:MQTT-4.8.0-1.
 #[test]
 fn a_protocol_error_publishes_the_will() {
+    cites!(
+        "v5:MQTT-3.1.2-8 v5:MQTT-4.13.1-1 v5:MQTT-3.14.1-1 v4:MQTT-3.1.2-8 v4:MQTT-3.14.1-1
+         v4:MQTT-4.8.0-1"
+    );
     let b = shared();
     for v in ALL {
         let (mut watcher, topic) = watcher(&b, v);
@@ -87,9 +90,9 @@ fn a_protocol_error_publishes_the_will() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.2-22, v5:MQTT-3.1.2-8, v4:MQTT-3.1.2-24, v4:MQTT-3.1.2-8.
 #[test]
 fn a_keep_alive_timeout_publishes_the_will() {
+    cites!("v5:MQTT-3.1.2-22 v5:MQTT-3.1.2-8 v4:MQTT-3.1.2-24 v4:MQTT-3.1.2-8");
     let b = shared();
     let mut open = Vec::new();
     for v in ALL {
@@ -103,9 +106,9 @@ fn a_keep_alive_timeout_publishes_the_will() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.2-14, v5:MQTT-3.1.2-15, v4:MQTT-3.1.2-16, v4:MQTT-3.1.2-17.
 #[test]
 fn the_will_is_retained_if_it_says_so() {
+    cites!("v5:MQTT-3.1.2-14 v5:MQTT-3.1.2-15 v4:MQTT-3.1.2-16 v4:MQTT-3.1.2-17");
     let b = shared();
     for v in ALL {
         for retain in [false, true] {
@@ -126,9 +129,9 @@ fn the_will_is_retained_if_it_says_so() {
     }
 }
 
-/// Cites: v4:MQTT-3.1.2-12, v5:MQTT-3.1.2-10.
 #[test]
 fn a_new_connection_without_will_has_none() {
+    cites!("v4:MQTT-3.1.2-12 v5:MQTT-3.1.2-10");
     let b = shared();
     for v in ALL {
         let (mut watcher, topic) = watcher(&b, v);
@@ -145,9 +148,9 @@ fn a_new_connection_without_will_has_none() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.2-8, v5:MQTT-3.1.3-9.
 #[test]
 fn the_will_waits_for_its_delay() {
+    cites!("v5:MQTT-3.1.2-8 v5:MQTT-3.1.3-9");
     let b = shared();
     let (mut watcher, topic) = watcher(&b, V5);
     let connect = Connect::resume(V5, &unique("c")).will(delayed(&topic, "late", 1));
@@ -161,9 +164,9 @@ fn the_will_waits_for_its_delay() {
     b.forget(V5, &connect.id);
 }
 
-/// Cites: v5:MQTT-3.1.3-9, v5:MQTT-3.1.2-8.
 #[test]
 fn coming_back_within_the_delay_cancels_the_will() {
+    cites!("v5:MQTT-3.1.3-9 v5:MQTT-3.1.2-8");
     let b = shared();
     let (mut watcher, topic) = watcher(&b, V5);
     let back = Connect::resume(V5, &unique("c")).will(delayed(&topic, "came back", 2));
@@ -179,9 +182,9 @@ fn coming_back_within_the_delay_cancels_the_will() {
     b.forget(V5, &away.id);
 }
 
-/// Cites: v5:MQTT-3.1.2-8, U5-023.
 #[test]
 fn the_end_of_the_session_cuts_the_delay_short() {
+    cites!("v5:MQTT-3.1.2-8 U5-023");
     let b = shared();
     let (mut watcher, topic) = watcher(&b, V5);
     let long = delayed(&topic, "gone", 600);
@@ -203,9 +206,9 @@ fn the_end_of_the_session_cuts_the_delay_short() {
     watcher.expect_nothing();
 }
 
-/// Cites: U5-022, U5-023, v5:MQTT-3.1.4-3, v5:MQTT-3.1.3-9, v4:MQTT-3.1.4-2, v4:MQTT-3.1.2-8.
 #[test]
 fn a_takeover_publishes_the_will_unless_the_session_goes_on_within_the_delay() {
+    cites!("U5-022 U5-023 v5:MQTT-3.1.4-3 v5:MQTT-3.1.3-9 v4:MQTT-3.1.4-2 v4:MQTT-3.1.2-8");
     let b = shared();
     for (expiry, delay, clean, published) in [
         (60, 600, false, false),
@@ -241,10 +244,12 @@ fn a_takeover_publishes_the_will_unless_the_session_goes_on_within_the_delay() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.3-11, v5:MQTT-4.7.0-1, v5:MQTT-4.7.3-1, v4:MQTT-4.7.1-1, v4:MQTT-4.7.3-1,
-/// v4:MQTT-3.1.4-1.
 #[test]
 fn a_will_topic_must_be_a_topic_name() {
+    cites!(
+        "v5:MQTT-3.1.3-11 v5:MQTT-4.7.0-1 v5:MQTT-4.7.3-1 v4:MQTT-4.7.1-1 v4:MQTT-4.7.3-1
+         v4:MQTT-3.1.4-1"
+    );
     let b = shared();
     for v in ALL {
         for topic in ["a/+", "#", "+", "a#", "a+/b"] {
@@ -256,10 +261,12 @@ fn a_will_topic_must_be_a_topic_name() {
     }
 }
 
-/// Cites: v5:MQTT-3.1.3-10, v5:MQTT-3.3.2-4, v5:MQTT-3.3.2-15, v5:MQTT-3.3.2-16, v5:MQTT-3.3.2-17,
-/// v5:MQTT-3.3.2-18, v5:MQTT-3.3.2-20, v5:MQTT-3.3.2-6.
 #[test]
 fn the_will_carries_its_properties_but_not_its_delay() {
+    cites!(
+        "v5:MQTT-3.1.3-10 v5:MQTT-3.3.2-4 v5:MQTT-3.3.2-15 v5:MQTT-3.3.2-16 v5:MQTT-3.3.2-17
+         v5:MQTT-3.3.2-18 v5:MQTT-3.3.2-20 v5:MQTT-3.3.2-6"
+    );
     let b = shared();
     let (mut watcher, topic) = watcher(&b, V5);
     let forwarded = vec![
@@ -285,9 +292,9 @@ fn the_will_carries_its_properties_but_not_its_delay() {
     b.forget(V5, &connect.id);
 }
 
-/// Cites: v5:MQTT-3.1.2-8, v5:MQTT-3.8.3-3, v5:MQTT-4.5.0-1, v4:MQTT-4.5.0-1.
 #[test]
 fn a_session_that_outlives_its_connection_gets_its_own_will() {
+    cites!("v5:MQTT-3.1.2-8 v5:MQTT-3.8.3-3 v5:MQTT-4.5.0-1 v4:MQTT-4.5.0-1");
     let b = shared();
     for v in ALL {
         let topic = unique("t");
@@ -309,9 +316,9 @@ fn a_session_that_outlives_its_connection_gets_its_own_will() {
     }
 }
 
-/// Cites: v5:MQTT-3.3.1-6, v5:MQTT-3.3.1-7, v4:MQTT-3.3.1-10, v4:MQTT-3.3.1-11.
 #[test]
 fn an_empty_will_is_published_and_clears_the_retained_message() {
+    cites!("v5:MQTT-3.3.1-6 v5:MQTT-3.3.1-7 v4:MQTT-3.3.1-10 v4:MQTT-3.3.1-11");
     let b = shared();
     for v in ALL {
         let (mut watcher, topic) = watcher(&b, v);

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::receive::{Step, step};
+use super::session::HELD;
 use super::slots::Key;
 use super::{Broker, DisconnectReason};
 use crate::codec::{Ack, Packet, Properties, ProtocolError, ReasonCode, Version};
@@ -79,12 +80,14 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(key) else { return Step::Next };
         let id = received.packet_id;
         // [MQTT-4.3.3-11]: always answered; an unknown one is no error.
+        let before = session.inbound.awaiting();
         let reason = if session.inbound.pubrel(id) {
             ReasonCode::Success
         } else {
             ReasonCode::PacketIdentifierNotFound
         };
         session.inbound.pubcomp_sent(id);
+        self.held -= (before - session.inbound.awaiting()) as u64 * HELD;
         debug_assert!(negotiated.version <= Version::V5);
         step(self.send(negotiated, &Packet::Pubcomp(ack(id, reason)), out))
     }

@@ -11,6 +11,7 @@ use super::message::Body;
 use super::publish::Draft;
 use super::session::Attached;
 use super::slots::Key;
+use super::subscribe::FIRST_STEPS;
 use super::{Broker, DisconnectReason, Effect, SessionEnd, SubscriberId};
 use crate::codec::{Properties, Property, Qos, ReasonCode};
 use crate::time::Instant;
@@ -35,7 +36,15 @@ impl Broker {
             Command::Stats => Reply::Stats(Box::new(self.stats())),
             Command::Shutdown => self.shutdown(now),
         };
+        let subscribed = match &reply {
+            Reply::Subscribed(subscriber) => Some(subscriber.key()),
+            _ => None,
+        };
         self.effects.push_back(Effect::Reply { token, reply: Box::new(reply) });
+        // Messages are told of once their subscriber is known.
+        if let Some(key) = subscribed {
+            self.walk(now, key, FIRST_STEPS);
+        }
     }
 
     fn publish_local(&mut self, now: Instant, publication: &Publication) -> Reply {
@@ -81,7 +90,7 @@ impl Broker {
 
     /// A session without a client, whose messages the program takes.
     fn add_subscriber(&mut self, now: Instant, filters: &[(String, Qos)], queue: u32) -> Reply {
-        if self.sessions.len() >= self.config.max_sessions as usize || self.is_full() {
+        if !self.has_room_for_session() {
             return Reply::Refused(ReasonCode::QuotaExceeded);
         }
         let name = format!("$local/{}", self.next_serial);
@@ -96,7 +105,6 @@ impl Broker {
                 return Reply::Refused(reason);
             }
         }
-        self.walk(now, key);
         Reply::Subscribed(SubscriberId::of(key))
     }
 
@@ -139,8 +147,8 @@ impl Broker {
             queued_bytes: session.queue.bytes(),
             in_flight: session.outbound.in_flight() as u32,
             await_rel: session.inbound.awaiting() as u32,
-            delivered: session.delivered.map(u64::from),
-            dropped: session.dropped.map(u64::from),
+            delivered: session.delivered,
+            dropped: session.dropped,
         })
     }
 

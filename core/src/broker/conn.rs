@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::input::ConnInfo;
+use super::message::Message;
 use super::session::Will;
 use super::slots::Key;
 use crate::connection::server::Connection;
@@ -39,6 +40,11 @@ pub(super) struct Conn {
     /// The CONNECT to be decided about.
     pub(super) pending: Option<Box<Pending>>,
     pub(super) aliases: AliasesOut,
+    /// Messages of QoS 0 whose payload was pulled and may not be written yet: they are charged for
+    /// as long as they are held here. Those of QoS 1 and 2 are in flight.
+    pub(super) lent: Vec<Arc<Message>>,
+    /// Copied bytes of the same pull.
+    pub(super) lent_bytes: usize,
     /// `Transmit` was said and not answered with "nothing more".
     pub(super) said: bool,
     /// What the driver was told last.
@@ -76,6 +82,8 @@ impl Conn {
             waiting: Waiting::Nothing,
             pending: None,
             aliases: AliasesOut::default(),
+            lent: Vec::new(),
+            lent_bytes: 0,
             said: false,
             reading: true,
             paced: false,
@@ -88,6 +96,16 @@ impl Conn {
 
     /// Bytes it holds for the moment.
     pub(super) fn footprint(&self) -> u64 {
-        (self.machine.footprint() + self.unread.capacity() + self.out.capacity()) as u64
+        let pending = self.pending.as_ref().map_or(0, |pending| pending.footprint());
+        let held = self.machine.footprint() + self.aliases.footprint() + pending;
+        let lent = self.lent_bytes + self.lent.capacity() * size_of::<Arc<Message>>();
+        (held + lent + self.unread.capacity() + self.out.capacity()) as u64
+    }
+}
+
+impl Pending {
+    fn footprint(&self) -> usize {
+        let will = self.will.as_ref().map_or(0, |will| will.body.len());
+        self.client_id.len() + self.username.as_deref().map_or(0, str::len) + will
     }
 }

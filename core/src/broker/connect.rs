@@ -118,10 +118,10 @@ impl Broker {
                 }
             }
             Verdict::Accept { data } => {
-                self.send_auth(now, &mut conn, ReasonCode::Success, data);
+                self.send_auth(now, key, &mut conn, ReasonCode::Success, data);
             }
             Verdict::Continue { data } => {
-                self.send_auth(now, &mut conn, ReasonCode::ContinueAuthentication, data);
+                self.send_auth(now, key, &mut conn, ReasonCode::ContinueAuthentication, data);
             }
             Verdict::Refuse(reason) if conn.session.is_none() => {
                 self.refuse(now, key, &mut conn, reason);
@@ -142,6 +142,7 @@ impl Broker {
     fn send_auth(
         &mut self,
         now: Instant,
+        key: Key,
         conn: &mut Conn,
         reason: ReasonCode,
         data: Option<Bytes>,
@@ -158,6 +159,12 @@ impl Broker {
         let auth = Packet::Auth(Auth { reason, properties: Properties::list(&list) });
         if conn.machine.send(now, &auth, &mut conn.out).is_ok() {
             self.stats.packets_sent[15] += 1;
+        } else if conn.session.is_none() {
+            // Without a method there is no AUTH; or the client does not take one of this size.
+            self.refuse(now, key, conn, ReasonCode::BadAuthenticationMethod);
+        } else {
+            let why = DisconnectReason::Refused(ReasonCode::NotAuthorized);
+            self.shut(now, key, conn, why, Some(ReasonCode::NotAuthorized));
         }
     }
 
@@ -186,10 +193,14 @@ impl Broker {
         if assigned {
             pending.client_id = self.assign_client_id();
         }
+        // Before anything is changed; a session that is replaced takes no more than it gives.
+        if self.clients.get(&*pending.client_id).is_none() && !self.has_room_for_session() {
+            return Err(ReasonCode::QuotaExceeded);
+        }
         let resumed = self.take_over(now, &pending.client_id, pending.clean_start);
         let session_key = match resumed {
             Some(key) => key,
-            None => self.create_session(now, &pending.client_id)?,
+            None => self.create_session(now, &pending.client_id),
         };
         let keep_alive = self.keep_alive(negotiated.version, pending.keep_alive);
         let requested = negotiated.session_expiry.unwrap_or(0);
@@ -212,7 +223,8 @@ impl Broker {
         };
         self.attach(now, key, conn, session_key, terms);
         if !self.send_connack(now, conn, &negotiated, &connack) {
-            // A client that accepts no packet of this size can be told nothing.
+            // A client that takes no packet of this size can be told nothing, and is not accepted.
+            self.forget_will(session_key);
             self.shut(now, key, conn, DisconnectReason::Refused(ReasonCode::PacketTooLarge), None);
             return Ok(());
         }
@@ -257,14 +269,15 @@ impl Broker {
         Some(key)
     }
 
-    fn create_session(&mut self, now: Instant, client_id: &str) -> Result<Key, ReasonCode> {
-        if self.sessions.len() >= self.config.max_sessions as usize || self.is_full() {
-            return Err(ReasonCode::QuotaExceeded);
-        }
+    fn create_session(&mut self, now: Instant, client_id: &str) -> Key {
         let client_id: Arc<str> = Arc::from(client_id);
         let key = self.new_session(now, client_id.clone());
         self.clients.insert(client_id, key.index);
-        Ok(key)
+        key
+    }
+
+    pub(super) fn has_room_for_session(&self) -> bool {
+        self.sessions.len() < self.config.max_sessions as usize && !self.is_full()
     }
 
     /// A session without a name in the table of clients.
@@ -288,7 +301,6 @@ impl Broker {
         session.bridge = terms.bridge;
         session.clean_start = terms.clean_start;
         session.keep_alive = terms.keep_alive;
-        session.username = terms.username;
         session.expiry = terms.expiry;
         session.connected_at = now;
         session.disconnected_at = None;
@@ -306,6 +318,9 @@ impl Broker {
         session.inbound.reconnect();
         self.held += terms.will.as_ref().map_or(0, |will| will.body.len() as u64);
         session.will = terms.will;
+        self.held += len_of(terms.username.as_deref());
+        let before = core::mem::replace(&mut session.username, terms.username);
+        self.held -= len_of(before.as_deref());
         self.arm_session(session_key);
         self.mark_shared(session_key, true);
     }
@@ -326,7 +341,7 @@ impl Broker {
         if negotiated.version == Version::V5 {
             self.connack_properties(accepted, &mut list);
             let method = method.as_deref().map(Property::AuthenticationMethod);
-            let data = accepted.data.map(Property::AuthenticationData);
+            let data = accepted.data.filter(|_| method.is_some()).map(Property::AuthenticationData);
             let response = response.as_deref().map(Property::ResponseInformation);
             for property in [method, data, response].into_iter().flatten() {
                 let _ = list.push(property);
@@ -424,6 +439,11 @@ struct Accepted<'p> {
     expiry: Option<u32>,
     keep_alive: Option<u16>,
     data: Option<&'p [u8]>,
+}
+
+/// Bytes of a text that may be there.
+pub(super) fn len_of(text: Option<&str>) -> u64 {
+    text.map_or(0, str::len) as u64
 }
 
 fn authentication<'p>(properties: Properties<'p>) -> (Option<&'p str>, Option<&'p [u8]>) {

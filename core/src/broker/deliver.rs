@@ -18,10 +18,7 @@ impl Broker {
             self.drop_copy(key, &copy, DropReason::Offline);
             return;
         }
-        let max = match session.attached {
-            Attached::Local(max) => max,
-            _ => self.config.max_msg_queue,
-        };
+        let max = session.queue_limit(self.config.max_msg_queue);
         let bytes = session.queue.bytes() + copy.message.footprint();
         if (session.queue.len() >= max as usize || bytes > self.config.max_msg_queue_bytes)
             && !self.make_room(now, key, &copy, max)
@@ -40,6 +37,11 @@ impl Broker {
     fn make_room(&mut self, now: Instant, key: Key, copy: &Copy, max: u32) -> bool {
         let max_bytes = self.config.max_msg_queue_bytes;
         let footprint = copy.message.footprint();
+        // Nothing that gives way could make room for it.
+        if footprint > max_bytes {
+            self.drop_copy(key, copy, DropReason::QueueFull);
+            return false;
+        }
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let mut expired = alloc::vec::Vec::new();
         session.queue.expire(now, &mut |copy| expired.push(copy));
@@ -83,9 +85,23 @@ impl Broker {
     /// Counts a loss and tells of it.
     pub(super) fn drop_copy(&mut self, key: Key, copy: &Copy, why: DropReason) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        session.dropped[copy.qos as usize] += 1;
+        let qos = copy.qos;
+        session.dropped[qos as usize] += 1;
+        // A session is told of once, however many it loses before the driver looks: otherwise one
+        // call could make as many effects as messages times sessions.
+        let at = session.told[qos as usize].wrapping_sub(self.taken);
+        let waiting = usize::try_from(at).ok().and_then(|at| self.effects.get_mut(at));
+        if let Some(Effect::Event(Event::Dropped { why: last, count, .. })) = waiting
+            && *last == why
+        {
+            *count = count.saturating_add(1);
+            self.count_dropped(qos, why, 1);
+            return;
+        }
         let client_id = session.client_id.clone();
-        self.dropped_event(client_id, copy.qos, why, 1);
+        session.told[qos as usize] = self.taken + self.effects.len() as u64;
+        self.count_dropped(qos, why, 1);
+        self.event(Event::Dropped { client_id, qos, why, count: 1 });
     }
 
     pub(super) fn dropped_event(
@@ -105,7 +121,7 @@ impl Broker {
         })) = self.effects.back_mut()
             && (&*last, *last_qos, *last_why) == (&client_id, qos, why)
         {
-            *total += count;
+            *total = total.saturating_add(count);
             return;
         }
         self.event(Event::Dropped { client_id, qos, why, count });

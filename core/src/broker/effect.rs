@@ -246,11 +246,13 @@ pub enum DropReason {
     OutOfBudget,
     /// The retained store was full: delivered, but not retained.
     RetainedFull,
+    /// Nobody may publish to its topic.
+    Refused,
 }
 
 impl DropReason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::QueueFull,
         Self::Expired,
         Self::TooLarge,
@@ -258,5 +260,6 @@ impl DropReason {
         Self::Offline,
         Self::OutOfBudget,
         Self::RetainedFull,
+        Self::Refused,
     ];
 }

@@ -16,7 +16,7 @@ use crate::codec::{Qos, ReasonCode, Version};
 use crate::time::Instant;
 
 /// Something that happened. Exhaustive.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Input<'a> {
     /// Bytes arrived, in order. The driver may hand over any number at a time.
     Received {

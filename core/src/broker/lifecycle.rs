@@ -2,8 +2,10 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::time::Duration;
 
 use super::conn::Conn;
+use super::connect::len_of;
 use super::publish::Draft;
 use super::queue::NO_GROUP;
 use super::session::{self, Attached, Will};
@@ -56,6 +58,7 @@ impl Broker {
             self.stats.packets_sent[kind] += u64::from(conn.out.len() > before);
         }
         conn.unread = alloc::vec::Vec::new();
+        conn.machine.discard();
         conn.pending = None;
         self.rearm_conn(key, conn, Instant::NEVER);
         self.settle_address(conn);
@@ -123,6 +126,8 @@ impl Broker {
         }
         self.serials.remove(&session.serial);
         self.held -= session::FOOTPRINT + session.client_id.len() as u64;
+        self.held -= len_of(session.username.as_deref());
+        self.held -= session.inbound.awaiting() as u64 * session::HELD;
         for subscription in core::mem::take(&mut session.subscriptions) {
             self.forget_subscription(key, &subscription);
         }
@@ -245,9 +250,13 @@ impl Broker {
         self.timers.arm(Timer::Session(key), &mut session.armed, at);
     }
 
-    pub(super) fn arm_retained(&mut self) {
-        if let Some(at) = self.retained.next_expiry() {
-            self.timers.once(Timer::Retained, at);
+    /// One deadline for the whole store, only ever moved forward: a message that is replaced
+    /// leaves it early, which is harmless.
+    pub(super) fn arm_retained(&mut self, earliest: Instant) {
+        if let Some(at) = self.retained.next_expiry()
+            && at < self.retained_armed
+        {
+            self.timers.arm(Timer::Retained, &mut self.retained_armed, at.max(earliest));
         }
     }
 
@@ -258,8 +267,10 @@ impl Broker {
                 Timer::Conn(key) => self.conn_timeout(now, key),
                 Timer::Session(key) => self.session_timeout(now, key),
                 Timer::Retained => {
+                    self.retained_armed = Instant::NEVER;
                     self.retained.expire(now, TIMERS);
-                    self.arm_retained();
+                    // What is left goes with the next call.
+                    self.arm_retained(now + Duration::from_micros(1));
                 }
                 Timer::Pace => self.unpace(now),
                 Timer::Shed => self.shed(now),

@@ -32,6 +32,7 @@
 //! ```
 
 mod acks;
+mod calls;
 mod command;
 mod config;
 mod conn;
@@ -41,12 +42,16 @@ mod effect;
 mod fanout;
 mod input;
 mod lifecycle;
+mod mask;
 mod message;
 mod outbox;
 mod pressure;
 mod publish;
 mod queue;
 mod receive;
+mod recording;
+#[cfg(feature = "fuzzing")]
+mod recount;
 mod session;
 mod slots;
 mod stats;
@@ -67,6 +72,7 @@ pub use effect::{
 pub use input::{ClientInfo, Command, ConnInfo, Delivery, Input, OpenError, Publication, Reply};
 pub use message::MessageId;
 pub use outbox::Outbox;
+pub use recording::{Outcome, Recording, Replay, ReplayError, Step};
 pub use stats::Stats;
 
 use crate::codec::ReasonCode;
@@ -74,6 +80,7 @@ use crate::connection::Settings;
 use crate::map::Map;
 use crate::time::Instant;
 use crate::topic::{Groups, Index, Retained};
+use calls::Call;
 use conn::Conn;
 use fanout::{Job, Target};
 use message::{Ledger, Message};
@@ -175,11 +182,18 @@ pub struct Broker {
     places: u64,
     next_message: u64,
     timers: Timers,
+    /// When retained messages are looked at for expiry.
+    retained_armed: Instant,
     effects: VecDeque<Effect>,
+    /// Effects taken so far: with its number one that waits is found.
+    taken: u64,
     jobs: VecDeque<Job>,
+    /// How many of the jobs are deliveries.
+    deliveries: usize,
     pool: Pool,
     /// Spare memory: control bytes of connections, targets and reasons of one call.
     buffers: Vec<Vec<u8>>,
+    lent: Vec<Vec<Arc<Message>>>,
     targets: Vec<Target>,
     reasons: Vec<ReasonCode>,
     /// Number of the present fan-out, to see a session twice.
@@ -194,6 +208,7 @@ pub struct Broker {
     wake_current: bool,
     stopping: bool,
     stats: Stats,
+    recorder: Option<alloc::boxed::Box<recording::Recorder>>,
 }
 
 impl Broker {
@@ -218,19 +233,23 @@ impl Broker {
             next_serial: 1,
             unauthenticated: 0,
             addresses: Map::new(boot.seed),
+            held: 0,
             index: Index::new(boot.seed),
             groups: Groups::new(boot.seed),
             group_births: Vec::new(),
             retained: Retained::new(config.max_retained, config.max_retained_bytes),
             ledger: Ledger::default(),
-            held: 0,
             places: 0,
             next_message: 0,
             timers: Timers::default(),
+            retained_armed: Instant::NEVER,
             effects: VecDeque::new(),
+            taken: 0,
             jobs: VecDeque::new(),
+            deliveries: 0,
             pool: Pool::default(),
             buffers: Vec::new(),
+            lent: Vec::new(),
             targets: Vec::new(),
             reasons: Vec::new(),
             fanout: 0,
@@ -240,6 +259,7 @@ impl Broker {
             wake_current: false,
             stopping: false,
             stats: Stats::default(),
+            recorder: None,
             config,
             boot,
         }
@@ -250,6 +270,9 @@ impl Broker {
     /// # Errors
     /// Over a limit, or stopping: close the socket, nothing else is to be done.
     pub fn open(&mut self, now: Instant, info: ConnInfo) -> Result<ConnId, OpenError> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.call(now, &Call::Open(info));
+        }
         let result = self.try_open(now, info);
         if result.is_err() {
             self.stats.refused_total += 1;
@@ -283,6 +306,9 @@ impl Broker {
 
     /// Something happened. Any number of inputs may come before effects are taken.
     pub fn handle(&mut self, now: Instant, input: Input<'_>) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.call(now, &Call::Handle(input.clone()));
+        }
         match input {
             Input::Received { conn, bytes } => self.receive(now, conn.key(), bytes),
             Input::Closed { conn } => self.closed(now, conn.key()),
@@ -300,8 +326,12 @@ impl Broker {
     /// The next thing to do or to tell, until `None`. May change with every other call.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         let effect = self.effects.pop_front();
+        self.taken += u64::from(effect.is_some());
         if effect.is_none() && self.effects.capacity() > 4096 {
             self.effects = VecDeque::new();
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.effect(effect.as_ref());
         }
         effect
     }

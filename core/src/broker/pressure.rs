@@ -13,6 +13,8 @@ use crate::time::Instant;
 const SLOW: u64 = 80;
 /// Per cent from which nothing new is taken that would stay.
 const FULL: u64 = 95;
+/// Bytes of a packet a connection may hold even then.
+const PARTIAL: usize = 4 * 1024;
 /// A slowed connection is read once in this time: slow, but never shut, since it may owe
 /// acknowledgements that set memory free.
 const BEAT: Duration = Duration::from_millis(100);
@@ -22,7 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl Broker {
     /// Bytes charged to the budget.
     pub(super) fn used(&self) -> u64 {
-        self.ledger.bytes() + self.held + self.places * PLACE
+        // One filter may cost much more than its text.
+        let topics = (self.index.footprint() + self.groups.footprint()) as u64;
+        let kept = self.ledger.bytes() + self.retained.footprint();
+        kept + topics + self.held + self.places * PLACE
     }
 
     fn above(&self, percent: u64) -> bool {
@@ -32,6 +37,12 @@ impl Broker {
     /// Whether nothing new can be taken.
     pub(super) fn is_full(&self) -> bool {
         self.above(FULL)
+    }
+
+    /// Whether a connection has to go: the budget is used up, and it holds a part of a packet.
+    pub(super) fn is_too_much(&self, conn: &Conn) -> bool {
+        conn.machine.buffered() > PARTIAL
+            && self.used() + conn.footprint() - conn.charged > self.config.shard_budget
     }
 
     /// After input: stops reading until the next beat while memory is short.

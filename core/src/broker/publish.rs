@@ -7,6 +7,7 @@ use super::acks::ack;
 use super::fanout::Job;
 use super::message::{Body, Head, Message, MessageId};
 use super::receive::{Step, step};
+use super::session::HELD;
 use super::slots::Key;
 use super::{Broker, DisconnectReason, DropReason};
 use crate::codec::{
@@ -55,6 +56,7 @@ impl Broker {
         let mut refused = None;
         if let Some(id) = publish.packet_id {
             match session.inbound.publish(id, publish.qos) {
+                Verdict::New if publish.qos == Qos::ExactlyOnce => self.held += HELD,
                 Verdict::New => {}
                 Verdict::Repeat => {
                     // [MQTT-4.3.3-10]: answered again, not delivered again.
@@ -78,34 +80,15 @@ impl Broker {
                     self.refused_publish(&client_id, reason, publish, negotiated.version)
                 {
                     // Not taken: a repeat on the next connection is not a repeat of it.
-                    if let Some(id) = publish.packet_id
-                        && let Some(session) = self.sessions.get_mut(session_key)
-                    {
-                        session.inbound.refuse(id);
+                    if let Some(id) = publish.packet_id {
+                        self.forget_inbound(session_key, id);
                     }
                     return close;
                 }
                 (reason, false)
             }
             None => {
-                let expiry = match publish.properties.is_empty() {
-                    true => None,
-                    false => publish.properties.find(PropertyId::MessageExpiryInterval),
-                };
-                let draft = Draft {
-                    topic: publish.topic,
-                    qos: publish.qos,
-                    retain: publish.retain,
-                    empty: publish.payload.is_empty(),
-                    expiry: expiry.and_then(|property| match property {
-                        Property::MessageExpiryInterval(secs) => Some(secs),
-                        _ => None,
-                    }),
-                    publisher: Some(&client_id),
-                    source: Some(key),
-                };
-                let body = || Body::new(publish.topic, publish.properties, publish.payload);
-                let published = self.publish(now, &draft, body);
+                let published = self.take_message(now, key, &client_id, publish);
                 let reason = match published.receivers {
                     0 => ReasonCode::NoMatchingSubscribers,
                     _ => ReasonCode::Success,
@@ -119,6 +102,26 @@ impl Broker {
         }
     }
 
+    /// Publishes a client's message.
+    fn take_message(
+        &mut self,
+        now: Instant,
+        key: Key,
+        client_id: &Arc<str>,
+        publish: &Publish<'_>,
+    ) -> Published {
+        let draft = Draft {
+            topic: publish.topic,
+            qos: publish.qos,
+            retain: publish.retain,
+            empty: publish.payload.is_empty(),
+            expiry: message_expiry(publish),
+            publisher: Some(client_id),
+            source: Some(key),
+        };
+        self.publish(now, &draft, || Body::new(publish.topic, publish.properties, publish.payload))
+    }
+
     /// Takes ownership, or says why not. `[MQTT-4.3.2-4]`
     fn answer_publish(
         &mut self,
@@ -129,13 +132,14 @@ impl Broker {
         out: &mut Vec<u8>,
     ) -> Step {
         let Some(id) = publish.packet_id else { return Step::Next };
-        if let Some(session) = self.sessions.get_mut(session) {
-            match publish.qos {
-                Qos::ExactlyOnce if reason.is_error() && negotiated.version == Version::V5 => {
-                    session.inbound.refuse(id);
+        let refused = reason.is_error() && negotiated.version == Version::V5;
+        match publish.qos {
+            Qos::ExactlyOnce if refused => self.forget_inbound(session, id),
+            Qos::ExactlyOnce => {}
+            _ => {
+                if let Some(session) = self.sessions.get_mut(session) {
+                    session.inbound.puback_sent();
                 }
-                Qos::ExactlyOnce => {}
-                _ => session.inbound.puback_sent(),
             }
         }
         let packet = match publish.qos {
@@ -143,6 +147,14 @@ impl Broker {
             _ => Packet::Puback(ack(id, reason)),
         };
         step(self.send(negotiated, &packet, out))
+    }
+
+    /// A QoS 2 message was refused: its identifier is new when it comes again. `[MQTT-4.3.3-9]`
+    fn forget_inbound(&mut self, session: Key, id: crate::PacketId) {
+        let Some(session) = self.sessions.get_mut(session) else { return };
+        let before = session.inbound.awaiting();
+        session.inbound.refuse(id);
+        self.held -= (before - session.inbound.awaiting()) as u64 * HELD;
     }
 
     /// Whether a client's message may be published; the reason if not.
@@ -176,6 +188,10 @@ impl Broker {
         if version < Version::V5 && !is_reserved(publish.topic) {
             let error = ProtocolError::new(reason, "MQTT-4.7.3-3");
             return Some(Step::Close(DisconnectReason::Protocol(error), None));
+        }
+        if version < Version::V5 || publish.qos == Qos::AtMostOnce {
+            // No answer tells the client.
+            self.dropped_event(client_id.clone(), publish.qos, DropReason::Refused, 1);
         }
         None
     }
@@ -245,7 +261,7 @@ impl Broker {
             let publisher = head.publisher.clone().unwrap_or_else(|| Arc::from(""));
             self.dropped_event(publisher, head.qos, DropReason::RetainedFull, 1);
         }
-        self.arm_retained();
+        self.arm_retained(Instant::ZERO);
     }
 
     /// Delivers to the first slice of targets; the rest waits as a job. True if it does.
@@ -256,7 +272,10 @@ impl Broker {
         message: Arc<Message>,
         targets: &mut Vec<super::fanout::Target>,
     ) -> bool {
-        let rest = targets.split_off(targets.len().min(super::fanout::SLICE));
+        // What a publisher sends arrives in its order, also while a long delivery is under way.
+        let behind = self.deliveries > 0 && self.jobs.iter().any(|job| job.is_of(&message));
+        let first = if behind { 0 } else { targets.len().min(super::fanout::SLICE) };
+        let rest = targets.split_off(first);
         for target in targets.drain(..) {
             self.deliver(now, &message, target);
         }
@@ -264,6 +283,7 @@ impl Broker {
             return false;
         }
         self.held += Job::footprint(&rest);
+        self.deliveries += 1;
         self.jobs.push_back(Job::Deliver { source, message, targets: rest, next: 0 });
         true
     }
@@ -274,4 +294,15 @@ pub(super) fn is_reserved(topic: &str) -> bool {
     ["$SYS", "$share"].iter().any(|reserved| {
         topic.strip_prefix(reserved).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })
+}
+
+/// Message Expiry Interval in seconds.
+fn message_expiry(publish: &Publish<'_>) -> Option<u32> {
+    if publish.properties.is_empty() {
+        return None;
+    }
+    match publish.properties.find(PropertyId::MessageExpiryInterval) {
+        Some(Property::MessageExpiryInterval(secs)) => Some(secs),
+        _ => None,
+    }
 }

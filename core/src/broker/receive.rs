@@ -32,13 +32,23 @@ impl Broker {
     pub(super) fn receive(&mut self, now: Instant, key: Key, bytes: &[u8]) {
         let Some(mut conn) = self.conns.take(key) else { return };
         self.stats.bytes_received_total += bytes.len() as u64;
-        if conn.waiting != Waiting::Nothing {
+        if conn.closing {
+            // Too late.
+        } else if conn.waiting != Waiting::Nothing {
             // The driver had read before it was told not to.
             conn.unread.extend_from_slice(bytes);
-        } else if !conn.closing {
+            self.charge(&mut conn);
+        } else {
             self.process(now, key, &mut conn, bytes);
         }
         self.conns.put(key, conn);
+    }
+
+    /// Brings what a connection is charged with up to date.
+    pub(super) fn charge(&mut self, conn: &mut Conn) {
+        let charged = conn.footprint();
+        self.held = self.held + charged - conn.charged;
+        conn.charged = charged;
     }
 
     /// Goes on with what waited.
@@ -69,7 +79,8 @@ impl Broker {
                     break;
                 }
                 Step::Decide(pending, request) => {
-                    conn.pending = pending;
+                    // AUTH brings none: that of CONNECT stays.
+                    conn.pending = pending.or(conn.pending.take());
                     conn.waiting = Waiting::Verdict;
                     let conn = ConnId::of(key);
                     self.effects.push_back(Effect::Authenticate { conn, request });
@@ -97,6 +108,10 @@ impl Broker {
             let reason = Some(ReasonCode::QuotaExceeded);
             self.shut(now, key, conn, DisconnectReason::SlowConsumer, reason);
         }
+        if !conn.closing && self.is_too_much(conn) {
+            let reason = Some(ReasonCode::QuotaExceeded);
+            self.shut(now, key, conn, DisconnectReason::OutOfBudget, reason);
+        }
         if conn.out.is_empty() {
             self.spare(core::mem::take(&mut conn.out));
         }
@@ -105,9 +120,7 @@ impl Broker {
             self.effects.push_back(Effect::Transmit(ConnId::of(key)));
         }
         self.wake_current = false;
-        let charged = conn.footprint();
-        self.held = self.held + charged - conn.charged;
-        conn.charged = charged;
+        self.charge(conn);
         if !conn.closing {
             self.pace(now, key, conn);
             self.set_reading(now, key, conn);

@@ -16,8 +16,10 @@ use crate::topic::Cursor;
 
 /// Bytes charged for a session, without its queue and subscriptions.
 pub(super) const FOOTPRINT: u64 = 640;
-/// Bytes charged for a subscription beside its filter.
-pub(super) const SUBSCRIPTION: u64 = 160;
+/// Bytes charged for a subscription beside its filter and its share of the index.
+pub(super) const SUBSCRIPTION: u64 = 64;
+/// Bytes charged for a QoS 2 identifier that waits for PUBREL.
+pub(super) const HELD: u64 = 8;
 
 /// Where the messages of a session go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +65,10 @@ pub(super) struct Session {
     pub(super) woken: bool,
     /// Number of the fan-out that met it last, and its place among the targets.
     pub(super) met: (u32, u32),
-    pub(super) delivered: [u32; 3],
-    pub(super) dropped: [u32; 3],
+    pub(super) delivered: [u64; 3],
+    pub(super) dropped: [u64; 3],
+    /// Numbers of the effects that told of its losses last, by QoS.
+    pub(super) told: [u64; 3],
 }
 
 /// A subscription, by the full text of its filter, `$share/..` included.
@@ -154,11 +158,20 @@ impl Session {
             met: (0, 0),
             delivered: [0; 3],
             dropped: [0; 3],
+            told: [u64::MAX; 3],
         }
     }
 
     pub(super) fn is_attached(&self) -> bool {
         self.attached != Attached::Nothing
+    }
+
+    /// Messages that may wait, where `max` is the limit for clients.
+    pub(super) fn queue_limit(&self, max: u32) -> u32 {
+        match self.attached {
+            Attached::Local(max) => max,
+            _ => max,
+        }
     }
 
     pub(super) fn find(&self, filter: &str) -> Result<usize, usize> {

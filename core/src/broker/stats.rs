@@ -41,7 +41,7 @@ pub struct Stats {
     /// PUBLISH packets sent to clients, by QoS.
     pub messages_sent: [u64; 3],
     /// Copies lost, by [`DropReason`](super::DropReason).
-    pub messages_dropped: [u64; 7],
+    pub messages_dropped: [u64; 8],
     /// Copies lost, by QoS.
     pub dropped_by_qos: [u64; 3],
     /// Messages waiting in all session queues.

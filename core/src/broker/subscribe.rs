@@ -20,7 +20,11 @@ use crate::time::Instant;
 use crate::topic::{Cursor, Member, TopicFilter, split_share};
 
 /// Entries of the retained store looked at in one go.
-const WALK_STEPS: usize = 2048;
+pub(super) const WALK_STEPS: usize = if cfg!(fuzzing) { 2 } else { 2048 };
+/// The same for a SUBSCRIBE, of which one call may bring many.
+pub(super) const FIRST_STEPS: usize = if cfg!(fuzzing) { 1 } else { 256 };
+/// Bytes of a message beside those of its packet, at most.
+const BESIDE: u64 = 1024;
 
 impl Broker {
     pub(super) fn subscribe(
@@ -58,7 +62,10 @@ impl Broker {
         });
         let sent = self.send(negotiated, &suback, out);
         self.reasons = reasons;
-        self.walk(now, key);
+        // A walk that waits for its turn is not to be had twice.
+        if self.sessions.get(key).is_some_and(|session| !session.walking) {
+            self.walk(now, key, FIRST_STEPS);
+        }
         step(sent)
     }
 
@@ -121,9 +128,11 @@ impl Broker {
             RetainHandling::DoNotSend => false,
         };
         if retained && shared.is_none() && !self.retained.is_empty() {
-            let cursor = Cursor::new(&filter, self.retained.sequence());
+            let cursor = Cursor::new(filter.clone(), self.retained.sequence());
             if let Some(session) = self.sessions.get_mut(key) {
-                session.walks.retain(|walk| walk.filter != filter);
+                if exists {
+                    session.walks.retain(|walk| walk.filter != filter);
+                }
                 session.walks.push_back(Walk { filter, options: packed, cursor });
             }
         }
@@ -230,16 +239,22 @@ impl Broker {
         self.stats.subscriptions -= 1;
     }
 
-    /// Moves retained messages into the queue of a session while it has room.
-    pub(super) fn walk(&mut self, now: Instant, key: Key) {
+    /// Moves retained messages into the queue of a session while it has room, so that none of
+    /// them has to give way to another.
+    pub(super) fn walk(&mut self, now: Instant, key: Key, mut steps: usize) {
+        // A job that waits does it.
+        if self.sessions.get(key).is_none_or(|session| session.walking) {
+            return;
+        }
         let mut found: Vec<Arc<Message>> = Vec::new();
-        let mut steps = WALK_STEPS;
-        let most = WALK_BELOW.min(self.config.max_msg_queue as usize);
+        let largest = u64::from(self.config.max_packet_size) + BESIDE;
+        let most_bytes = self.config.max_msg_queue_bytes.saturating_sub(largest);
         loop {
             let Some(session) = self.sessions.get_mut(key) else { return };
-            session.walking = false;
+            let most = WALK_BELOW.min(session.queue_limit(self.config.max_msg_queue) as usize);
             let room = most.saturating_sub(session.queue.len());
-            if !session.is_attached() || room == 0 {
+            let mut bytes = session.queue.bytes();
+            if !session.is_attached() || room == 0 || bytes > 0 && bytes >= most_bytes {
                 return;
             }
             let Some(walk) = session.walks.front_mut() else { return };
@@ -255,9 +270,10 @@ impl Broker {
             let done = self.retained.walk(now, &mut walk.cursor, slice, &mut |_, message| {
                 // [MQTT-3.8.3-3]
                 if own.is_none() || own != message.head.publisher {
+                    bytes += message.footprint();
                     found.push(message.clone());
                 }
-                found.len() < room
+                found.is_empty() || found.len() < room && bytes < most_bytes
             });
             if done {
                 session.walks.pop_front();

@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::acks::ack;
+use super::calls::Call;
 use super::conn::Conn;
 use super::fanout::Job;
 use super::outbox::Outbox;
@@ -19,6 +20,13 @@ use crate::time::Instant;
 /// about as much as counting one more reference.
 const SHARE_FROM: usize = 2048;
 
+/// Copied bytes of one pull that are not charged until they are written: few enough for every
+/// connection to hold them.
+const UNCHARGED: usize = 8 * 1024;
+
+/// Empty lists of lent messages that are kept.
+const SPARE_LISTS: usize = 256;
+
 /// A session with fewer copies waiting has room for retained messages.
 pub(super) const WALK_BELOW: usize = 32;
 
@@ -29,7 +37,8 @@ impl Broker {
     /// Appends bytes for the socket to `out`, about `budget` bytes at most; one large packet may
     /// exceed it. Call when the socket can take them.
     ///
-    /// True: more waits, call again when these are written. False: nothing more, and a new
+    /// True: call again when these are written, since more waits, or since so much was given that
+    /// it is charged to the budget until then. False: nothing more, and a new
     /// [`Effect::Transmit`](super::Effect::Transmit) will tell. Harmless at any time.
     pub fn transmit(
         &mut self,
@@ -38,27 +47,47 @@ impl Broker {
         out: &mut Outbox,
         budget: usize,
     ) -> bool {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.call(now, &Call::Transmit { conn, budget });
+        }
         let key = conn.key();
         let Some(mut conn) = self.conns.take(key) else { return false };
-        let start = out.len();
+        self.take_back(&mut conn);
+        let (start, copied) = (out.len(), out.bytes().len());
         if !conn.out.is_empty() {
             out.bytes().extend_from_slice(&conn.out);
-            self.held -= conn.charged;
             let sent = core::mem::take(&mut conn.out);
             self.spare(sent);
-            conn.charged = conn.footprint();
-            self.held += conn.charged;
         }
         let more = match conn.session {
             Some(session) if !conn.closing => {
-                self.transmit_session(now, &mut conn, session, out, start + budget)
+                self.transmit_session(now, &mut conn, session, out, start.saturating_add(budget))
             }
             _ => false,
         };
         self.stats.bytes_sent_total += (out.len() - start) as u64;
+        let copied = out.bytes().len() - copied;
+        if copied > UNCHARGED {
+            conn.lent_bytes = copied;
+        }
+        let more = more || conn.lent_bytes > 0 || !conn.lent.is_empty();
         conn.said = more;
+        self.charge(&mut conn);
         self.conns.put(key, conn);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.sent(out, start);
+        }
         more
+    }
+
+    /// What was pulled from a connection before is written: it holds no memory any more.
+    fn take_back(&mut self, conn: &mut Conn) {
+        conn.lent_bytes = 0;
+        let mut lent = core::mem::take(&mut conn.lent);
+        if lent.capacity() > 0 && self.lent.len() < SPARE_LISTS {
+            lent.clear();
+            self.lent.push(lent);
+        }
     }
 
     fn transmit_session(
@@ -82,28 +111,35 @@ impl Broker {
             if out.len() >= limit {
                 return true;
             }
-            let refused = if copy.message.is_expired(now) {
-                Some(DropReason::Expired)
+            let layout = if copy.message.is_expired(now) {
+                Err(DropReason::Expired)
             } else {
-                let layout = Layout::of(copy, &negotiated, &conn.aliases, now);
-                (!layout.fits(&negotiated)).then_some(DropReason::TooLarge)
+                Layout::fitting(copy, &negotiated, &conn.aliases, now)
             };
             let Some(copy) = session.queue.pop(window, &mut self.pool) else { break };
-            if let Some(why) = refused {
-                self.unqueue(key, &copy, why);
-                continue;
-            }
+            let layout = match layout {
+                Ok(layout) => layout,
+                Err(why) => {
+                    self.unqueue(key, &copy, why);
+                    continue;
+                }
+            };
             self.stats.queued -= 1;
             session.delivered[copy.qos as usize] += 1;
             self.stats.messages_sent[copy.qos as usize] += 1;
             self.stats.packets_sent[3] += 1;
-            let layout = Layout::of(&copy, &negotiated, &conn.aliases, now);
             if let Alias::New(_) = layout.alias {
                 conn.aliases.set(copy.message.topic());
             }
             if copy.qos == Qos::AtMostOnce {
                 self.places -= 1;
                 layout.write(&copy, None, false, out);
+                if copy.message.payload().len() >= SHARE_FROM {
+                    if conn.lent.capacity() == 0 {
+                        conn.lent = self.lent.pop().unwrap_or_default();
+                    }
+                    conn.lent.push(copy.message);
+                }
                 continue;
             }
             let begun = session.outbound.begin(copy.qos, copy);
@@ -128,20 +164,19 @@ impl Broker {
         out: &mut Outbox,
         limit: usize,
     ) -> bool {
-        let Some(session) = self.sessions.get_mut(key) else { return true };
-        if !session.resending {
-            return true;
-        }
         // Aliases belong to one connection; a repeat is sent in full.
-        let (none, plain) =
-            (AliasesOut::default(), Negotiated { max_topic_alias: 0, ..*negotiated });
+        let plain = Negotiated { max_topic_alias: 0, ..*negotiated };
         loop {
+            let Some(session) = self.sessions.get_mut(key) else { return true };
+            if !session.resending {
+                return true;
+            }
             if out.len() >= limit {
                 return false;
             }
             match session.outbound.next_resend() {
                 Some(Resend::Publish { id, what, .. }) => {
-                    let layout = Layout::of(what, &plain, &none, now);
+                    let layout = Layout::of(what, &plain, &AliasesOut::default(), now);
                     if layout.fits(negotiated) {
                         layout.write(what, Some(id), true, out);
                         self.stats.messages_sent[what.qos as usize] += 1;
@@ -149,12 +184,10 @@ impl Broker {
                         continue;
                     }
                     // Sent before, to a client that accepts less today. [MQTT-3.1.2-25]
-                    let cancelled = session.outbound.cancel(id);
-                    self.places -= 1;
-                    if let Some(copy) = cancelled {
+                    if let Some(copy) = session.outbound.cancel(id) {
+                        self.places -= 1;
                         self.drop_copy(key, &copy, DropReason::TooLarge);
                     }
-                    return self.resend(now, negotiated, key, out, limit);
                 }
                 Some(Resend::Pubrel { id }) => {
                     let pubrel = Packet::Pubrel(ack(id, ReasonCode::Success));
@@ -183,6 +216,9 @@ impl Broker {
     /// Takes a message that waits for a local subscriber. `None`: nothing more, and a new
     /// [`Effect::Available`](super::Effect::Available) will tell; harmless at any time.
     pub fn take(&mut self, now: Instant, subscriber: SubscriberId) -> Option<Delivery> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.call(now, &Call::Take(subscriber));
+        }
         let key = subscriber.key();
         loop {
             let session = self.sessions.get_mut(key)?;
@@ -204,8 +240,7 @@ impl Broker {
     /// Copies lost for a local subscriber since it was made, because it was slow.
     #[must_use]
     pub fn overflow(&self, subscriber: SubscriberId) -> u64 {
-        let dropped = self.sessions.get(subscriber.key()).map_or([0; 3], |s| s.dropped);
-        dropped.iter().map(|count| u64::from(*count)).sum()
+        self.sessions.get(subscriber.key()).map_or(0, |s| s.dropped.iter().sum())
     }
 }
 
@@ -282,6 +317,23 @@ impl Layout {
         };
         let remaining = 2 + topic + id + vbi_len(properties) + properties + payload;
         Self { version: negotiated.version, alias, expiry, properties, remaining }
+    }
+
+    /// The same, without a new alias where that makes the packet too large.
+    #[inline]
+    fn fitting(
+        copy: &Copy,
+        negotiated: &Negotiated,
+        aliases: &AliasesOut,
+        now: Instant,
+    ) -> Result<Self, DropReason> {
+        let layout = Self::of(copy, negotiated, aliases, now);
+        if layout.fits(negotiated) {
+            return Ok(layout);
+        }
+        let plain = Negotiated { max_topic_alias: 0, ..*negotiated };
+        let layout = Self::of(copy, &plain, aliases, now);
+        if layout.fits(negotiated) { Ok(layout) } else { Err(DropReason::TooLarge) }
     }
 
     /// [MQTT-3.1.2-24]: the whole packet counts.

@@ -52,6 +52,7 @@ impl AliasesIn {
 #[derive(Debug, Default)]
 pub(crate) struct AliasesOut {
     topics: Vec<Box<str>>,
+    bytes: usize,
 }
 
 /// How a topic is to be sent.
@@ -81,5 +82,11 @@ impl AliasesOut {
     /// The alias found as new for `topic` is on its way.
     pub(crate) fn set(&mut self, topic: &str) {
         self.topics.push(Box::from(topic));
+        self.bytes += size_of::<Box<str>>() + topic.len();
+    }
+
+    /// Bytes held.
+    pub(crate) fn footprint(&self) -> usize {
+        self.bytes
     }
 }

@@ -2,10 +2,12 @@
 
 use alloc::vec::Vec;
 
-use crate::codec::{Frame, ProtocolError, ReasonCode, header, split};
+use crate::codec::{Frame, Level, ProtocolError, ReasonCode, Version, header, level, split};
 
 /// Memory reserved at most on the word of a header alone, in bytes.
 const TRUST: usize = 16 * 1024;
+/// A frame of which this part is there may have all its memory at once.
+const TRUST_FACTOR: usize = 4;
 
 /// The beginning of a frame whose rest has not arrived. Owns memory only while there is one.
 #[derive(Debug, Default)]
@@ -32,6 +34,11 @@ impl Tail {
             if let Some((frame, used)) = split(input, limit)? {
                 *input = &input[used..];
                 return Ok(Some(frame));
+            }
+            if let Some(header) = header(input)?
+                && header.total() as usize <= input.len() * TRUST_FACTOR
+            {
+                self.bytes.reserve_exact(header.total() as usize);
             }
             self.bytes.extend_from_slice(input);
             *input = &[];
@@ -68,6 +75,12 @@ impl Tail {
         }))
     }
 
+    /// Keeps the input without judging it.
+    pub(super) fn keep(&mut self, input: &mut &[u8]) {
+        self.bytes.extend_from_slice(input);
+        *input = &[];
+    }
+
     /// Forgets a frame that was lent.
     pub(super) fn release(&mut self) {
         if self.whole {
@@ -79,4 +92,30 @@ impl Tail {
     pub(super) fn partial(&self) -> &[u8] {
         &self.bytes
     }
+}
+
+/// What the beginning of a CONNECT tells of its size.
+pub(super) enum Size {
+    Fits,
+    /// And the version to say so in, where it is one spoken here.
+    TooLarge(Option<Version>, ProtocolError),
+    /// Too large, and too little there to know the version.
+    Unclear,
+}
+
+/// Judges a CONNECT by its first bytes, so that one that is too large need not be received.
+pub(super) fn connect_size(partial: &[u8], input: &[u8], limit: u32) -> Size {
+    // Fixed header, protocol name and level have 14 at most.
+    let start: heapless::Vec<u8, 16> = partial.iter().chain(input).take(16).copied().collect();
+    let header = match header(&start) {
+        Ok(Some(header)) if header.total() > limit => header,
+        _ => return Size::Fits,
+    };
+    let enough = start.is_full() || start.len() >= header.total() as usize;
+    let version = match start.get(usize::from(header.header_len)..).map(level) {
+        Some(Ok(Level::Supported { version, .. })) => Some(version),
+        _ if !enough => return Size::Unclear,
+        _ => None,
+    };
+    Size::TooLarge(version, ProtocolError::new(ReasonCode::PacketTooLarge, "MQTT-3.2.2-15"))
 }

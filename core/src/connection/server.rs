@@ -5,12 +5,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::alias::AliasesIn;
-use super::input::Tail;
+use super::input::{Size, Tail, connect_size};
 use super::{Negotiated, SendError, Settings};
 use crate::codec::{
     Ack, Auth, Connack, Connect, Disconnect, Frame, Level, Packet, Properties, Property,
-    PropertyId, ProtocolError, Publish, ReasonCode, Subscribe, Unsubscribe, Version, decode,
-    header, level,
+    PropertyId, ProtocolError, Publish, ReasonCode, Subscribe, Unsubscribe, Version, decode, level,
 };
 use crate::time::Instant;
 
@@ -90,6 +89,8 @@ struct State {
     keep_alive: u16,
     /// Reading is stopped by us, and so the keep alive.
     suspended: bool,
+    /// A re-authentication is under way.
+    reauthenticating: bool,
     /// The last packet, or the opening before CONNECT.
     heard: Instant,
 }
@@ -106,6 +107,7 @@ impl Connection {
             method: None,
             keep_alive: 0,
             suspended: false,
+            reauthenticating: false,
             heard: now,
         };
         Self { tail: Tail::default(), state }
@@ -138,7 +140,14 @@ impl Connection {
     /// Memory held for input and aliases, in bytes.
     #[must_use]
     pub fn footprint(&self) -> usize {
-        self.tail.len() + self.state.aliases.footprint()
+        let method = self.state.method.as_deref().map_or(0, str::len);
+        self.tail.len() + self.state.aliases.footprint() + method
+    }
+
+    /// Bytes held of a packet that has not arrived in full.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.tail.len()
     }
 
     /// Takes one packet off `input`, or keeps the beginning of one and answers `None`.
@@ -166,17 +175,23 @@ impl Connection {
             return Some(state.fail(error, out));
         }
         let limit = state.limit();
-        // What there is of a CONNECT that is too large still tells the version to answer in.
-        let version = (state.phase == Phase::AwaitConnect)
-            .then(|| early_version(tail.partial(), input))
-            .flatten();
+        if state.phase == Phase::AwaitConnect {
+            match connect_size(tail.partial(), input, limit) {
+                Size::Fits => {}
+                Size::Unclear => {
+                    tail.keep(input);
+                    return None;
+                }
+                Size::TooLarge(version, error) => {
+                    state.negotiated.version = version.unwrap_or(state.negotiated.version);
+                    return Some(state.fail(error, out));
+                }
+            }
+        }
         match tail.frame(input, limit) {
             Ok(Some(frame)) => Some(state.judge(frame, out)),
             Ok(None) => None,
-            Err(error) => {
-                state.negotiated.version = version.unwrap_or(state.negotiated.version);
-                Some(state.fail(error, out))
-            }
+            Err(error) => Some(state.fail(error, out)),
         }
     }
 
@@ -214,6 +229,9 @@ impl Connection {
                 state.keep_alive = secs;
             }
         }
+        if matches!(packet, Packet::Auth(auth) if auth.reason == ReasonCode::Success) {
+            state.reauthenticating = false;
+        }
         state.phase = phase;
         Ok(())
     }
@@ -224,10 +242,18 @@ impl Connection {
         self.state.close(reason, None, out);
     }
 
-    /// The driver stops or resumes reading; the keep alive stands still meanwhile.
+    /// Throws away what arrived of a packet, since the rest is not wanted any more.
+    pub fn discard(&mut self) {
+        self.tail = Tail::default();
+    }
+
+    /// The driver stops or resumes reading; the keep alive stands still meanwhile. The time for
+    /// CONNECT does not.
     pub fn suspend(&mut self, now: Instant, on: bool) {
         self.state.suspended = on;
-        self.state.heard = now;
+        if self.state.phase == Phase::Connected {
+            self.state.heard = now;
+        }
     }
 
     /// When to call [`Connection::handle_timeout`]; changes with every other call.
@@ -385,8 +411,9 @@ impl State {
         };
         let expected = match self.phase {
             Phase::Authenticating => ReasonCode::ContinueAuthentication,
-            // A client may also continue a re-authentication under way.
-            _ if auth.reason == ReasonCode::ContinueAuthentication => auth.reason,
+            _ if self.reauthenticating && auth.reason == ReasonCode::ContinueAuthentication => {
+                auth.reason
+            }
             _ => ReasonCode::Reauthenticate,
         };
         let rule = if self.method.is_none() {
@@ -398,8 +425,9 @@ impl State {
         } else if auth.reason != expected {
             "MQTT-3.15.2-1"
         } else {
-            if self.phase == Phase::Authenticating {
-                self.phase = Phase::Deciding;
+            match self.phase {
+                Phase::Authenticating => self.phase = Phase::Deciding,
+                _ => self.reauthenticating = true,
             }
             return Received::Auth(auth);
         };
@@ -452,15 +480,5 @@ fn close(
     if negotiated.version == Version::V5 && sayable {
         // A packet that cannot be sent is no reason not to close.
         let _ = negotiated.send(&last, out);
-    }
-}
-
-/// The version of a CONNECT of which only a part may be there.
-fn early_version(partial: &[u8], input: &[u8]) -> Option<Version> {
-    let bytes: heapless::Vec<u8, 16> = partial.iter().chain(input).take(16).copied().collect();
-    let header = header(&bytes).ok()??;
-    match level(bytes.get(usize::from(header.header_len)..)?) {
-        Ok(Level::Supported { version, .. }) => Some(version),
-        _ => None,
     }
 }

@@ -1,6 +1,5 @@
 //! Retained messages by topic.
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::fmt;
@@ -20,9 +19,14 @@ pub struct Retained<M> {
     expiries: BTreeMap<(Instant, u64), Arc<str>>,
     sequence: u64,
     bytes: u64,
+    /// Bytes of the topics, and of the places in the maps.
+    owned: u64,
     max: u32,
     max_bytes: u64,
 }
+
+/// Bytes reckoned for the places of a message in both maps, beside its topic.
+const ENTRY: u64 = 160;
 
 struct Stored<M> {
     message: M,
@@ -67,6 +71,7 @@ impl<M> Retained<M> {
             expiries: BTreeMap::new(),
             sequence: 0,
             bytes: 0,
+            owned: 0,
             max,
             max_bytes,
         }
@@ -99,6 +104,7 @@ impl<M> Retained<M> {
         let text = text.unwrap_or_else(|| Arc::from(topic));
         self.sequence += 1;
         self.bytes += bytes;
+        self.owned += ENTRY + topic.len() as u64;
         if let Some(expires) = expires {
             self.expiries.insert((expires, self.sequence), text.clone());
         }
@@ -230,12 +236,19 @@ impl<M> Retained<M> {
         self.bytes
     }
 
+    /// Memory held, in bytes, without what the messages own. Takes constant time.
+    #[must_use]
+    pub const fn footprint(&self) -> u64 {
+        self.owned
+    }
+
     fn take(&mut self, topic: &str) -> Option<(Arc<str>, M)> {
         let (text, stored) = self.topics.remove_entry(topic)?;
         if let Some(expires) = stored.expires {
             self.expiries.remove(&(expires, stored.sequence));
         }
         self.bytes -= stored.bytes;
+        self.owned -= ENTRY + topic.len() as u64;
         Some((text, stored.message))
     }
 }
@@ -243,7 +256,7 @@ impl<M> Retained<M> {
 /// Where a walk over retained messages is; for one [`Retained`] only.
 #[derive(Clone, Debug)]
 pub struct Cursor {
-    filter: Box<str>,
+    filter: Arc<str>,
     upto: u64,
     place: Place,
 }
@@ -264,13 +277,14 @@ impl Cursor {
     /// A walk that has not begun, over the messages stored until [`Retained::sequence`] was `upto`
     /// whose topics match `filter`, without `$share/{name}/`.
     #[must_use]
-    pub fn new(filter: &str, upto: u64) -> Self {
-        let place = match wildcard_at(filter) {
+    pub fn new(filter: impl Into<Arc<str>>, upto: u64) -> Self {
+        let filter = filter.into();
+        let place = match wildcard_at(&filter) {
             None => Place::Single,
             Some(at) if at > 0 && &filter[at..] == "#" => Place::Single,
             Some(_) => Place::Front,
         };
-        Self { filter: Box::from(filter), upto, place }
+        Self { filter, upto, place }
     }
 }
 

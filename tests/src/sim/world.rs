@@ -67,8 +67,7 @@ impl World {
         plan.config.max_connections = plan.config.max_connections.max(plan.clients as u32 + 1);
         let now = Instant::from_micros(rng.below(1_000_000));
         let boot = Boot { now, unix_millis: 0, seed: rng.next(), epoch: 1 };
-        let mut peer =
-            |number| Peer::new(number, number < plan.rude, *rng.pick(&plan.versions));
+        let mut peer = |number| Peer::new(number, number < plan.rude, *rng.pick(&plan.versions));
         let peers = (0..plan.clients).map(&mut peer).collect();
         Self {
             broker: Broker::new(plan.config.clone(), boot),
@@ -162,9 +161,8 @@ impl World {
 
     /// A client opens a connection and sends CONNECT. False if the broker has no room.
     pub(super) fn connect(&mut self, peer: usize) -> bool {
-        let remote = (!peer.is_multiple_of(3)).then(|| {
-            SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, peer as u8 & 1)), 1883)
-        });
+        let remote = (!peer.is_multiple_of(3))
+            .then(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, peer as u8 & 1)), 1883));
         let address = remote.map(|remote| remote.ip());
         self.begin(Call::Command);
         let opened = self.broker.open(self.now, ConnInfo { remote, local: None });

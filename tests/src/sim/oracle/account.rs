@@ -21,7 +21,7 @@ pub(super) struct Counts {
     pub(super) answers_lost: [u64; 16],
     pub(super) messages_in: [u64; 3],
     pub(super) messages_out: [u64; 3],
-    pub(super) dropped: [u64; 7],
+    pub(super) dropped: [u64; fulmar_core::broker::DropReason::ALL.len()],
     pub(super) dropped_by_qos: [u64; 3],
 }
 
@@ -47,7 +47,8 @@ impl Oracle {
             ("bytes received", stats.bytes_received_total, counts.bytes_in),
             ("bytes sent", stats.bytes_sent_total, counts.bytes_out),
         ];
-        let mut wrong = pairs.iter().find(|(_, told, known)| told != known).map(|p| format!("{p:?}"));
+        let mut wrong =
+            pairs.iter().find(|(_, told, known)| told != known).map(|p| format!("{p:?}"));
         let lists = [
             ("packets received", &stats.packets_received[..], &counts.packets_in[..]),
             ("messages received", &stats.messages_received[..], &counts.messages_in[..]),
@@ -85,9 +86,10 @@ impl Oracle {
             let shared = self.shared_with(client);
             let Some(session) = self.sessions.get(client) else { continue };
             let lost: u64 = session.lost.iter().sum();
-            let must = session.due.iter().filter(|due| {
-                due.must && !matches!(due.cause, super::Cause::Retained(_))
-            });
+            let must = session
+                .due
+                .iter()
+                .filter(|due| due.must && !matches!(due.cause, super::Cause::Retained(_)));
             let least = (must.count() as u64).saturating_sub(lost);
             let most = (session.due.len() as u64 + shared).saturating_sub(lost);
             let queued = u64::from(info.queued);
@@ -190,8 +192,11 @@ impl Oracle {
         self.check_stats(stats);
         let left = stats.connections + stats.sessions + stats.subscriptions + stats.queued;
         self.ensure(left == 0, "rest", || format!("{stats:?}"));
+        // Beside the messages themselves: their topics, and tables that are empty by now. What is
+        // exact is the recount of the broker, which runs at the same moment.
         let (used, retained) = (stats.used_bytes, stats.retained_bytes);
-        self.ensure(used == retained, "memory", || format!("{used} used, {retained} retained"));
+        let most = retained + stats.retained * 512 + 4096;
+        self.ensure(used <= most, "memory", || format!("{used} used, {retained} retained"));
         let known = stats.retained == self.retained.len() as u64;
         self.ensure(known, "figures", || format!("{} retained", stats.retained));
     }

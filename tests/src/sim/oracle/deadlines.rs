@@ -26,7 +26,8 @@ impl Oracle {
             if session.conn.is_some() {
                 continue;
             }
-            if late(session.will_at()) || session.will.is_some() && session.will_at() == session.left
+            if late(session.will_at())
+                || session.will.is_some() && session.will_at() == session.left
             {
                 found = Some(("wills", format!("{client}: its will is due")));
             }

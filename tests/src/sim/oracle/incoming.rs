@@ -171,18 +171,9 @@ impl Oracle {
             self.counts.packets_in[3] -= 1;
             return Err("publish not allowed");
         }
-        let topic = match publish.properties.find(PropertyId::TopicAlias) {
-            Some(Property::TopicAlias(alias)) => {
-                let known = wire.aliases_in.get(&alias).cloned();
-                let topic = if publish.topic.is_empty() { known } else { Some(publish.topic.into()) };
-                let Some(topic) = topic.filter(|_| alias <= max_alias) else {
-                    self.counts.packets_in[3] -= 1;
-                    return Err("topic alias");
-                };
-                wire.aliases_in.insert(alias, topic.clone());
-                topic
-            }
-            _ => publish.topic.to_string(),
+        let Some(topic) = wire.topic(publish, max_alias) else {
+            self.counts.packets_in[3] -= 1;
+            return Err("topic alias");
         };
         self.counts.messages_in[publish.qos as usize] += 1;
         let Some(client) = wire.client.clone() else { return Ok(()) };
@@ -374,7 +365,8 @@ impl Oracle {
                 }
             };
             // 3.1 has no code for a failure.
-            let said = if version == Version::V31 && reason >= 0x80 { options.qos as u8 } else { reason };
+            let said =
+                if version == Version::V31 && reason >= 0x80 { options.qos as u8 } else { reason };
             reasons.push(if version == Version::V311 && said >= 0x80 { 0x80 } else { said });
         }
         self.owe(conn, 9, subscribe.packet_id.get(), &reasons);
@@ -504,4 +496,19 @@ pub(super) fn common(properties: Properties<'_>) -> (Option<u32>, Option<String>
         }
     }
     (expiry, user)
+}
+
+impl Wire {
+    /// The topic of a PUBLISH, which may have an alias; `None` where the alias is wrong.
+    fn topic(&mut self, publish: &Publish<'_>, max_alias: u16) -> Option<String> {
+        let Some(Property::TopicAlias(alias)) = publish.properties.find(PropertyId::TopicAlias)
+        else {
+            return Some(publish.topic.to_string());
+        };
+        let known = self.aliases_in.get(&alias).cloned();
+        let topic = if publish.topic.is_empty() { known } else { Some(publish.topic.into()) };
+        let topic = topic.filter(|_| alias <= max_alias)?;
+        self.aliases_in.insert(alias, topic.clone());
+        Some(topic)
+    }
 }

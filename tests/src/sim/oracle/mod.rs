@@ -90,8 +90,9 @@ struct Shared {
     candidates: Vec<(String, Due)>,
     /// Those whose session has ended since.
     former: Vec<(String, Due)>,
-    /// Who has it, and whether with the properties of 5.0. Where one client is to have several copies of a message that look alike, it
-    /// cannot be told by which group one came: then this may change.
+    /// Who has it, and whether with the properties of 5.0. Where one client is to have several
+    /// copies of a message that look alike, it cannot be told by which group one came: then this
+    /// may change.
     given: Option<(String, Due, bool)>,
     must: bool,
 }
@@ -128,6 +129,9 @@ struct Testament {
     user: Option<String>,
 }
 
+/// Messages whose order can be told: publisher, topic, QoS as published and as sent.
+type Lane = (Option<String>, String, Qos, Qos);
+
 #[derive(Debug, Default)]
 struct Session {
     conn: Option<ConnId>,
@@ -144,7 +148,7 @@ struct Session {
     /// Losses counted by the broker and not yet set against a copy, by QoS.
     lost: [u64; 3],
     /// Order and key of the last message sent, by publisher, topic and both QoS.
-    last: BTreeMap<(Option<String>, String, Qos, Qos), (u64, u64)>,
+    last: BTreeMap<Lane, (u64, u64)>,
     /// Messages that came, or may come, as retained ones or by way of a group too.
     mixed: BTreeSet<u64>,
     /// Messages sent for the first time with QoS 1 and 2, by number in the payload.

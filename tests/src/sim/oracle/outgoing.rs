@@ -1,9 +1,7 @@
 //! Packets of the broker: whether each may be sent, and whether it says the truth.
 
 use fulmar_core::broker::ConnId;
-use fulmar_core::codec::{
-    Ack, Connack, Packet, Property, PropertyId, Publish, decode, split,
-};
+use fulmar_core::codec::{Ack, Connack, Packet, Property, PropertyId, Publish, decode, split};
 use fulmar_core::{Instant, Qos, Version};
 
 use super::incoming::common;
@@ -340,4 +338,3 @@ impl Due {
         }
     }
 }
-

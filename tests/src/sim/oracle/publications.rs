@@ -112,12 +112,7 @@ impl Oracle {
     }
 
     /// A copy for one member of a group: a connected one, if there is any.
-    fn share(
-        &mut self,
-        filter: String,
-        note: &Rc<Note>,
-        members: BTreeMap<String, (bool, Due)>,
-    ) {
+    fn share(&mut self, filter: String, note: &Rc<Note>, members: BTreeMap<String, (bool, Due)>) {
         let any = members.values().any(|(connected, _)| *connected);
         let candidates = members
             .into_iter()
@@ -273,7 +268,8 @@ impl Oracle {
                 let what = format!("{client}: {lost} copies of {qos:?} lost, but {open} due");
                 self.fail("losses", what);
             }
-            let told = all.iter().filter(|drop| drop.0 == client).map(|drop| u64::from(drop.3)).sum();
+            let told =
+                all.iter().filter(|drop| drop.0 == client).map(|drop| u64::from(drop.3)).sum();
             if let Some(doubt) = self.doubt(&client, qos, why, told) {
                 self.fail("losses", format!("{client}: {count} of {qos:?} dropped, {doubt}"));
             }
@@ -410,7 +406,6 @@ impl Oracle {
         for shared in self.shared.iter_mut().filter(|shared| keys.contains(&shared.note.key)) {
             shared.must = false;
         }
-        
     }
 }
 
@@ -448,7 +443,9 @@ impl Due {
     pub(super) fn size(&self, version: Version, now: Instant, alias: bool) -> u32 {
         let mut list = Vec::new();
         if version == Version::V5 {
-            list.extend(self.note.expires.map(|at| Property::MessageExpiryInterval(seconds(at, now))));
+            list.extend(
+                self.note.expires.map(|at| Property::MessageExpiryInterval(seconds(at, now))),
+            );
             list.extend(self.ids.iter().map(|id| Property::SubscriptionIdentifier(*id)));
             list.extend(self.note.user.as_deref().map(|user| Property::UserProperty("n", user)));
             list.extend(alias.then_some(Property::TopicAlias(1)));

@@ -1,0 +1,265 @@
+//! A client on two connections, one after the other.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::version;
+use crate::Storage as Values;
+use crate::client::{Client, Event, Options, SendError, Storage, Ticket};
+use crate::codec::{
+    self, Auth, Connect, Packet, Properties, Property, PropertyId, Publish, Qos, ReasonCode,
+    SubscriptionOptions, Version,
+};
+use crate::session::{Held, Slot};
+use crate::time::Instant;
+
+/// Byte streams of a server: 4 bytes choose version, memory, pieces and the length of the first
+/// stream, the rest are the streams of two connections. The client publishes in all QoS and
+/// subscribes when it is connected.
+///
+/// # Panics
+/// If a stream has another effect byte by byte than packet by packet, the client sends what it
+/// must not send, or something under way is completed twice or not at all.
+pub fn client_connection(data: &[u8]) {
+    let Some((head, streams)) = data.split_first_chunk::<4>() else { return };
+    let first = streams.len().min(usize::from(head[3]) * 2);
+    let streams = streams.split_at(first);
+    let packets = Run::drive(*head, streams, Pieces::Packets);
+    let bytes = Run::drive(*head, streams, Pieces::Of(1));
+    assert_eq!(packets.log, bytes.log, "byte by byte");
+    assert_eq!(packets.sent, bytes.sent, "byte by byte");
+    // Several packets at once may be answers to what is not sent yet: other effects are right.
+    Run::drive(*head, streams, Pieces::Of(2 + usize::from(head[2] >> 3) * 8));
+}
+
+/// How a stream comes.
+#[derive(Clone, Copy)]
+enum Pieces {
+    Packets,
+    Of(usize),
+}
+
+impl Pieces {
+    /// Bytes of the next piece.
+    fn next(self, rest: &[u8]) -> usize {
+        match self {
+            Self::Of(len) => len.min(rest.len()),
+            Self::Packets => match codec::split(rest, u32::MAX) {
+                Ok(Some((_, used))) => used,
+                _ => rest.len(),
+            },
+        }
+    }
+}
+
+struct Run<'s> {
+    client: Client<'s>,
+    version: Version,
+    manual: bool,
+    log: Vec<String>,
+    /// Bytes to the server, for each connection.
+    sent: Vec<Vec<u8>>,
+    /// What is under way.
+    tickets: BTreeSet<Ticket>,
+}
+
+/// What a program does because of an event.
+enum Next {
+    Nothing,
+    Begin,
+    Auth,
+    Ack(Ticket),
+    Done(Ticket),
+}
+
+const NOW: Instant = Instant::from_micros(1_000_000);
+const METHOD: Property<'static> = Property::AuthenticationMethod("m");
+
+/// What a run leaves behind.
+struct Seen {
+    log: Vec<String>,
+    sent: Vec<Vec<u8>>,
+}
+
+impl Run<'_> {
+    fn drive(head: [u8; 4], streams: (&[u8], &[u8]), pieces: Pieces) -> Seen {
+        let [choice, memory, flags, _] = head;
+        let mut rx = alloc::vec![0; 32 + usize::from(memory & 15) * 32];
+        let mut tx = alloc::vec![0; 192 + usize::from(memory >> 4) * 32];
+        let mut slots: [_; 4] = [Slot::EMPTY; 4];
+        let mut held = [Held::default(); 3];
+        let mut aliases = [0; 40];
+        let mut storage = Storage::borrowed(&mut rx, &mut tx, &mut slots, &mut held, &mut aliases);
+        if choice & 0x80 != 0 {
+            storage.slots = Values::Heap(Vec::new());
+        }
+        let manual = flags & 1 != 0;
+        let options = Options { manual_ack: manual, receive_maximum: 3, ..Options::default() };
+        let mut run = Run {
+            client: Client::new(storage, options),
+            version: version(choice & 0x7f),
+            manual,
+            log: Vec::new(),
+            sent: Vec::new(),
+            tickets: BTreeSet::new(),
+        };
+        run.connect(flags & 2 != 0);
+        run.stream(streams.0, pieces);
+        run.connect(flags & 4 != 0);
+        run.stream(streams.1, pieces);
+        // A clean start ends what is still under way.
+        run.connect(true);
+        run.pump();
+        assert!(run.tickets.is_empty(), "{:?} never ended", run.tickets);
+        run.sent.iter().for_each(|bytes| check_sent(run.version, bytes));
+        Seen { log: run.log, sent: run.sent }
+    }
+
+    /// Ends the connection there is and begins another.
+    fn connect(&mut self, clean_start: bool) {
+        self.client.closed();
+        self.pump();
+        let connect = Connect {
+            version: self.version,
+            bridge: false,
+            clean_start,
+            keep_alive: 10,
+            client_id: "c",
+            will: None,
+            username: None,
+            password: None,
+            properties: match self.version {
+                Version::V5 => Properties::list(&[METHOD]),
+                _ => Properties::EMPTY,
+            },
+        };
+        self.sent.push(Vec::new());
+        self.client.connect(NOW, &connect).expect("room for CONNECT, always");
+        self.pump();
+    }
+
+    fn stream(&mut self, mut rest: &[u8], pieces: Pieces) {
+        while !rest.is_empty() {
+            let (mut piece, later) = rest.split_at(pieces.next(rest));
+            rest = later;
+            while !piece.is_empty() {
+                let memory = self.client.recv_buf();
+                let len = memory.len().min(piece.len());
+                memory[..len].copy_from_slice(&piece[..len]);
+                self.client.received(len);
+                piece = &piece[len..];
+                self.pump();
+                // The rest is not read, for whatever reason the client has.
+                if len == 0 {
+                    break;
+                }
+            }
+        }
+        let deadline = self.client.poll_timeout();
+        assert!(deadline.is_none_or(|deadline| deadline > NOW));
+    }
+
+    /// Lets events and bytes out until nothing moves.
+    fn pump(&mut self) {
+        loop {
+            let mut moved = false;
+            while let Some(event) = self.client.poll_event(NOW) {
+                moved = true;
+                // QoS 0 is complete when it is sent, which has no place among what comes.
+                if !matches!(event, Event::Published { ticket, .. } if ticket.packet_id().is_none())
+                {
+                    self.log.push(format!("{event:?}"));
+                }
+                let next = next(&event);
+                self.act(next);
+            }
+            let bytes = self.client.transmit();
+            if !bytes.is_empty() {
+                let len = bytes.len();
+                self.sent.last_mut().expect("a connection").extend_from_slice(bytes);
+                self.client.transmitted(NOW, len);
+                moved = true;
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn act(&mut self, next: Next) {
+        match next {
+            Next::Nothing => {}
+            Next::Begin => self.begin(),
+            Next::Auth => {
+                let reason = ReasonCode::ContinueAuthentication;
+                let properties = Properties::list(&[METHOD]);
+                let _ = self.client.auth(&Auth { reason, properties });
+            }
+            Next::Ack(ticket) if self.manual => self.client.ack(ticket),
+            Next::Ack(_) => {}
+            Next::Done(ticket) => {
+                assert!(self.tickets.remove(&ticket), "{ticket:?} ended and was not under way");
+            }
+        }
+    }
+
+    fn begin(&mut self) {
+        for qos in [Qos::ExactlyOnce, Qos::AtLeastOnce, Qos::AtMostOnce, Qos::AtLeastOnce] {
+            let publish = Publish { qos, topic: "t", payload: b"payload", ..Publish::default() };
+            let result = self.client.publish(&publish);
+            self.asked(result);
+        }
+        let filters = [("t", SubscriptionOptions::default())];
+        let result = self.client.subscribe(&filters, Properties::EMPTY);
+        self.asked(result);
+        let result = self.client.unsubscribe(&["u"], Properties::EMPTY);
+        self.asked(result);
+    }
+
+    fn asked(&mut self, result: Result<Ticket, SendError>) {
+        self.log.push(format!("{result:?}"));
+        if let Ok(ticket) = result {
+            assert!(self.tickets.insert(ticket), "{ticket:?} is under way already");
+        }
+    }
+}
+
+fn next(event: &Event<'_>) -> Next {
+    match event {
+        Event::Connected { reason, .. } if !reason.is_error() => Next::Begin,
+        Event::Auth { reason: ReasonCode::ContinueAuthentication, .. } => Next::Auth,
+        Event::Message(message) => message.ticket.map_or(Next::Nothing, Next::Ack),
+        Event::Published { ticket, .. }
+        | Event::Subscribed { ticket, .. }
+        | Event::Unsubscribed { ticket, .. }
+        | Event::Lost { ticket } => Next::Done(*ticket),
+        _ => Next::Nothing,
+    }
+}
+
+/// Looks at all that a client sent on one connection.
+fn check_sent(version: Version, bytes: &[u8]) {
+    let mut rest = bytes;
+    let mut number = 0;
+    let mut last = false;
+    while let Some((frame, used)) = codec::split(rest, u32::MAX).expect("frames") {
+        rest = &rest[used..];
+        assert!(!last, "more after DISCONNECT");
+        let packet = codec::decode(version, frame).expect("what is sent can be read");
+        assert_eq!(matches!(packet, Packet::Connect(_)), number == 0, "{packet:?}");
+        number += 1;
+        match packet {
+            Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
+                panic!("a client must not send {packet:?}")
+            }
+            Packet::Publish(publish) => {
+                assert!(publish.properties.find(PropertyId::TopicAlias).is_none());
+            }
+            Packet::Disconnect(_) => last = true,
+            _ => {}
+        }
+    }
+    assert!(rest.is_empty(), "half a packet");
+}

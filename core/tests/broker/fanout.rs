@@ -1,0 +1,114 @@
+//! Deliveries to more sessions than one call serves.
+
+use fulmar_core::broker::{Command, Config, Input, Publication};
+use fulmar_core::codec::{Packet, Properties, Qos, TopicFilters, Unsubscribe};
+use fulmar_core::{ConnId, Instant};
+
+use crate::harness::*;
+
+/// Above two slices of 4,096.
+const MANY: usize = 10_000;
+
+fn subscribers(rig: &mut Rig) -> Vec<ConnId> {
+    let list = filter("t", Q1);
+    let subscribe = bytes(V311, &[subscribe(&list)]);
+    let mut conns = Vec::with_capacity(MANY);
+    for number in 0..MANY {
+        let conn = rig.connect(V311, &number.to_string(), true);
+        rig.receive(conn, &subscribe);
+        rig.take(conn);
+        conns.push(conn);
+    }
+    conns
+}
+
+fn local(payload: &'static [u8]) -> Input<'static> {
+    let command = Command::Publish(Box::new(Publication {
+        topic: "t".into(),
+        payload: bytes::Bytes::from_static(payload),
+        qos: Qos::AtLeastOnce,
+        ..Publication::default()
+    }));
+    Input::Command { token: 1, command }
+}
+
+#[test]
+fn a_long_delivery_goes_on_in_slices_while_its_source_waits() {
+    let mut rig = Rig::new(Config::default());
+    let conns = subscribers(&mut rig);
+    let a = rig.connect(V311, "a", true);
+    let burst = bytes(V311, &[publish("t", b"1", Q1, 1), publish("t", b"2", Q1, 2)]);
+    let before = rig.used();
+    rig.handle(Input::Received { conn: a, bytes: &burst });
+    assert_eq!(rig.take(a), [0x40, 2, 0, 1], "taken, and the next one waits");
+    assert_eq!(rig.paused, [a]);
+    assert_eq!(rig.broker.poll_timeout(), Some(Instant::ZERO));
+    assert!(rig.used() > before + 5_000 * 16, "what waits is charged");
+    let served = rig.sent.len();
+    assert_eq!(served, 4_096);
+    // Others are served meanwhile.
+    rig.handle(Input::Received { conn: conns[MANY - 1], bytes: &[0xc0, 0] });
+    assert_eq!(rig.take(conns[MANY - 1]), [0xd0, 0]);
+    rig.settle();
+    assert_eq!(rig.take(a), [0x40, 2, 0, 2]);
+    assert_eq!((rig.paused.len(), rig.broker.poll_timeout()), (0, None));
+    for conn in conns {
+        assert_eq!(rig.messages(conn, V311), [b"1", b"2"]);
+    }
+    assert_eq!(rig.used(), before);
+}
+
+#[test]
+fn messages_of_one_publisher_stay_in_order_while_subscribers_come_and_go() {
+    let mut rig = Rig::new(Config::default());
+    let conns = subscribers(&mut rig);
+    rig.handle(local(b"1"));
+    // The last in the index takes the place of the first, and so is met early by what follows.
+    let list = ["t"];
+    for conn in &conns[..10] {
+        let unsubscribe = Packet::Unsubscribe(Unsubscribe {
+            packet_id: id(2),
+            properties: Properties::EMPTY,
+            filters: TopicFilters::list(&list),
+        });
+        rig.handle(Input::Received { conn: *conn, bytes: &bytes(V311, &[unsubscribe]) });
+    }
+    rig.handle(local(b"2"));
+    rig.handle(local(b"3"));
+    rig.settle();
+    for conn in &conns[10..] {
+        assert_eq!(rig.messages(*conn, V311), [b"1", b"2", b"3"]);
+    }
+}
+
+#[test]
+fn a_source_that_goes_does_not_take_its_message_back() {
+    let mut rig = Rig::new(Config::default());
+    let conns = subscribers(&mut rig);
+    let a = rig.connect(V311, "a", true);
+    let burst = bytes(V311, &[publish("t", b"1", Q1, 1)]);
+    rig.handle(Input::Received { conn: a, bytes: &burst });
+    rig.handle(Input::Closed { conn: a });
+    // Half of those that wait go as well; their numbers are used again.
+    for conn in &conns[6_000..8_000] {
+        rig.handle(Input::Closed { conn: *conn });
+    }
+    let strangers: Vec<ConnId> = (0..2_000)
+        .map(|_| {
+            let conn = rig.open();
+            let connect = Packet::Connect(hello(V311, ""));
+            rig.handle(Input::Received { conn, bytes: &bytes(V311, &[connect]) });
+            rig.take(conn);
+            conn
+        })
+        .collect();
+    rig.settle();
+    for (at, conn) in conns.into_iter().enumerate() {
+        if !(6_000..8_000).contains(&at) {
+            assert_eq!(rig.messages(conn, V311), [b"1"]);
+        }
+    }
+    for conn in strangers {
+        assert!(rig.take(conn).is_empty());
+    }
+}

@@ -1,0 +1,507 @@
+//! The driver of a trace.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use fulmar_core::broker::{
+    AuthRequest, Boot, Broker, Command, Config, ConnInfo, Effect, Input, Outbox, Publication,
+    Reply, SubscriberId, Verdict,
+};
+use fulmar_core::codec::{Packet, decode, split};
+use fulmar_core::{ConnId, Instant, Qos, ReasonCode, Version};
+
+use super::words::{Word, number, words};
+use super::{config, packet, show};
+
+/// How many bytes are pulled at once, as a driver begins.
+const BUDGET: usize = 8 * 1024;
+
+/// Runs a trace file and answers its listing.
+///
+/// # Errors
+/// The number of the line that is not understood, or that cannot be done, and why.
+pub fn run(file: &str) -> Result<String, String> {
+    let mut config = Config::default();
+    let mut runner: Option<Runner> = None;
+    for (at, line) in file.lines().enumerate() {
+        if line.starts_with('#') || line.trim().is_empty() {
+            continue;
+        }
+        let result = line.split_once(':').ok_or_else(|| "name: what".into()).and_then(
+            |(name, rest)| match (name, &mut runner) {
+                ("config", None) => config::apply(&mut config, &words(rest)?),
+                ("config", Some(_)) => Err("too late for a configuration".into()),
+                (_, running) => running
+                    .get_or_insert_with(|| Runner::new(config.clone()))
+                    .line(line, name, rest),
+            },
+        );
+        result.map_err(|error: String| format!("line {}: {error}: {line}", at + 1))?;
+    }
+    let configured = file.lines().filter(|line| line.starts_with("config:"));
+    let mut listing: String = configured.flat_map(|line| [line, "\n"]).collect();
+    listing += &runner.map_or(String::new(), |runner| runner.listing);
+    Ok(listing)
+}
+
+/// A client's end of a connection.
+struct Wire {
+    conn: ConnId,
+    /// Of its CONNECT; `None` before, or if that is not understood.
+    version: Option<Version>,
+    /// Bytes from the broker that make no whole packet yet.
+    received: Vec<u8>,
+    /// Bytes for the broker while it does not read.
+    unsent: Vec<u8>,
+    reading: bool,
+    /// It takes nothing from the broker.
+    stalled: bool,
+    /// The broker has something to send.
+    pending: bool,
+    /// The broker is done; aborted at this time.
+    closing: Option<Instant>,
+    /// What it sends next comes in pieces of so many bytes.
+    piece: Option<usize>,
+}
+
+/// A decision about a client, or none yet.
+enum Decision {
+    Verdict(Verdict),
+    Wait,
+}
+
+struct Runner {
+    broker: Broker,
+    now: Instant,
+    outbox: Outbox,
+    wires: BTreeMap<String, Wire>,
+    decisions: BTreeMap<String, VecDeque<Decision>>,
+    subscribers: BTreeMap<String, SubscriberId>,
+    /// The local subscriber that is being made.
+    subscribing: Option<String>,
+    listing: String,
+}
+
+impl Runner {
+    fn new(config: Config) -> Self {
+        let now = Instant::ZERO;
+        let boot = Boot { now, unix_millis: 0, seed: 1, epoch: 1 };
+        Self {
+            broker: Broker::new(config, boot),
+            now,
+            outbox: Outbox::new(),
+            wires: BTreeMap::new(),
+            decisions: BTreeMap::new(),
+            subscribers: BTreeMap::new(),
+            subscribing: None,
+            listing: String::new(),
+        }
+    }
+
+    fn say(&mut self, line: &str) {
+        let _ = writeln!(self.listing, "{}", shortened(line));
+    }
+
+    fn line(&mut self, line: &str, name: &str, rest: &str) -> Result<(), String> {
+        let words = words(rest)?;
+        match name {
+            "time" => {
+                self.say(line);
+                self.pass(&words)
+            }
+            "auth" => {
+                self.say(line);
+                self.decide(&words)
+            }
+            "api" => {
+                self.say(line);
+                self.command(&words)
+            }
+            _ => self.client(line, name, &words),
+        }
+    }
+
+    fn client(&mut self, line: &str, name: &str, words: &[Word]) -> Result<(), String> {
+        let action = match words.first() {
+            Some(Word::Plain(action)) => action.as_str(),
+            _ => return Err("a packet or an action is missing".into()),
+        };
+        if !matches!(action, "open" | "split" | "drop" | "stall" | "read") {
+            return self.packets(line, name, words);
+        }
+        self.say(line);
+        let opens = matches!(action, "open" | "split") && !self.wires.contains_key(name);
+        if opens && !self.open(name) {
+            return Ok(());
+        }
+        let now = self.now;
+        let wire = self.wires.get_mut(name).ok_or("it has no connection")?;
+        match action {
+            "split" => match words.get(1) {
+                Some(Word::Plain(text)) => wire.piece = Some(number::<u16>(text)?.max(1).into()),
+                _ => return Err("into pieces of how many bytes?".into()),
+            },
+            "drop" => {
+                let conn = wire.conn;
+                self.broker.handle(now, Input::Closed { conn });
+                self.settle();
+                self.wires.remove(name);
+            }
+            "stall" => wire.stalled = true,
+            "read" => {
+                wire.stalled = false;
+                if core::mem::take(&mut wire.pending) {
+                    self.pull(name);
+                }
+                if self.wires.get(name).is_some_and(|wire| wire.closing.is_some()) {
+                    self.finish(name, "closed");
+                }
+            }
+            _ => {}
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// False if the broker takes no more connections.
+    fn open(&mut self, name: &str) -> bool {
+        let conn = match self.broker.open(self.now, ConnInfo::default()) {
+            Ok(conn) => conn,
+            Err(error) => {
+                self.say(&format!("{name}< refused: {error:?}"));
+                return false;
+            }
+        };
+        let wire = Wire {
+            conn,
+            version: None,
+            received: Vec::new(),
+            unsent: Vec::new(),
+            reading: true,
+            stalled: false,
+            pending: false,
+            closing: None,
+            piece: None,
+        };
+        self.wires.insert(name.into(), wire);
+        true
+    }
+
+    /// Sends packets, those of one line together.
+    fn packets(&mut self, line: &str, name: &str, words: &[Word]) -> Result<(), String> {
+        let mut bytes = Vec::new();
+        let mut told = Vec::new();
+        let known = self.wires.get(name).and_then(|wire| wire.version);
+        let mut version = known.unwrap_or(Version::V5);
+        for words in words.split(|word| *word == Word::And) {
+            if words.first() == Some(&Word::Plain("CONNECT".into())) {
+                version = packet::version(words)?;
+            }
+            let packet = packet::encode(version, words)?;
+            let source = || line.split_once(':').map_or("", |(_, rest)| rest.trim()).into();
+            told.push(told_as(version, &packet).unwrap_or_else(source));
+            bytes.extend(packet);
+        }
+        if !self.wires.contains_key(name) && !self.open(name) {
+            return Ok(());
+        }
+        for packet in told {
+            self.say(&format!("{name}> {packet}"));
+        }
+        let Some(wire) = self.wires.get_mut(name) else { return Ok(()) };
+        if wire.closing.is_some() {
+            return Err("its connection is closing".into());
+        }
+        wire.version = wire.version.or_else(|| version_of(&bytes));
+        wire.unsent.extend(bytes);
+        self.hand_over(name);
+        self.settle();
+        Ok(())
+    }
+
+    /// Gives the broker what a client has sent, as far as it reads.
+    fn hand_over(&mut self, name: &str) {
+        let Some(wire) = self.wires.get_mut(name).filter(|wire| wire.reading) else { return };
+        let bytes = core::mem::take(&mut wire.unsent);
+        let (conn, piece) = (wire.conn, wire.piece.take().unwrap_or(usize::MAX));
+        for bytes in bytes.chunks(piece.min(bytes.len().max(1))) {
+            self.broker.handle(self.now, Input::Received { conn, bytes });
+        }
+    }
+
+    /// Does what the broker asks for until it asks no more.
+    fn settle(&mut self) {
+        loop {
+            while let Some(effect) = self.broker.poll_effect() {
+                self.effect(effect);
+            }
+            if self.broker.poll_timeout().is_none_or(|at| at > self.now) {
+                break;
+            }
+            self.broker.handle(self.now, Input::Timeout);
+        }
+    }
+
+    fn name_of(&self, conn: ConnId) -> Option<String> {
+        self.wires.iter().find(|(_, wire)| wire.conn == conn).map(|(name, _)| name.clone())
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Transmit(conn) => {
+                let Some(name) = self.name_of(conn) else { return };
+                let Some(wire) = self.wires.get_mut(&name) else { return };
+                wire.pending = wire.stalled;
+                if !wire.stalled {
+                    self.pull(&name);
+                }
+            }
+            Effect::Reading { conn, on } => {
+                let Some(name) = self.name_of(conn) else { return };
+                let Some(wire) = self.wires.get_mut(&name) else { return };
+                wire.reading = on;
+                if on && !wire.unsent.is_empty() {
+                    self.hand_over(&name);
+                }
+            }
+            Effect::Close { conn, by } => {
+                let Some(name) = self.name_of(conn) else { return };
+                let Some(wire) = self.wires.get_mut(&name) else { return };
+                if wire.stalled {
+                    wire.closing = Some(by);
+                    return;
+                }
+                self.pull(&name);
+                self.finish(&name, "closed");
+            }
+            Effect::Authenticate { conn, request } => self.authenticate(conn, &request),
+            Effect::Available(subscriber) => {
+                let found = self.subscribers.iter().find(|(_, id)| **id == subscriber);
+                let name = found.map_or(String::new(), |(name, _)| name.clone());
+                while let Some(delivery) = self.broker.take(self.now, subscriber) {
+                    self.say(&format!("* {name} takes {}", show::delivery(&delivery)));
+                }
+            }
+            Effect::Reply { reply, .. } => {
+                self.say(&format!("* {}", show::reply(&reply)));
+                if let (Reply::Subscribed(id), Some(name)) = (&*reply, self.subscribing.take()) {
+                    self.subscribers.insert(name, *id);
+                }
+            }
+            Effect::Event(event) => {
+                let name = |conn| self.name_of(conn).unwrap_or_else(|| String::from("?"));
+                let line = format!("* {}", show::event(&event, name));
+                self.say(&line);
+            }
+        }
+    }
+
+    /// Takes all that the broker has for a client, and lists it.
+    fn pull(&mut self, name: &str) {
+        let Some(wire) = self.wires.get_mut(name) else { return };
+        let mut more = true;
+        while more {
+            more = self.broker.transmit(self.now, wire.conn, &mut self.outbox, BUDGET);
+            wire.received.extend(self.outbox.slices().flatten());
+            self.outbox.clear();
+        }
+        let mut told = Vec::new();
+        while let Ok(Some((frame, used))) = split(&wire.received, u32::MAX) {
+            // Whose CONNECT was not understood may be answered in either form.
+            let versions = wire.version.map_or([Version::V5, Version::V311], |v| [v, v]);
+            let decoded = versions.iter().find_map(|version| {
+                decode(*version, frame).ok().map(|packet| packet.display(*version).to_string())
+            });
+            let hex = || format!("no packet: {:02x?}", &wire.received[..used]);
+            told.push(decoded.unwrap_or_else(hex));
+            wire.received.drain(..used);
+        }
+        for packet in told {
+            self.say(&format!("{name}< {packet}"));
+        }
+    }
+
+    /// The broker has closed, and the client sees it and closes too; or it was aborted.
+    fn finish(&mut self, name: &str, how: &str) {
+        let Some(wire) = self.wires.remove(name) else { return };
+        if !wire.received.is_empty() {
+            self.say(&format!("{name}< part of a packet: {:02x?}", wire.received));
+        }
+        self.say(&format!("{name}< {how}"));
+        self.broker.handle(self.now, Input::Closed { conn: wire.conn });
+    }
+
+    fn authenticate(&mut self, conn: ConnId, request: &AuthRequest) {
+        let Some(name) = self.name_of(conn) else { return };
+        let decision = self.decisions.get_mut(&name).and_then(VecDeque::pop_front);
+        let Some(decision) = decision else {
+            let verdict = Verdict::Accept { data: None };
+            self.broker.handle(self.now, Input::Authenticated { conn, verdict });
+            return;
+        };
+        let asked = format!("* {name} presents {}", show::request(request));
+        match decision {
+            Decision::Wait => self.say(&asked),
+            Decision::Verdict(verdict) => {
+                self.say(&format!("{asked}: {}", show::verdict(&verdict)));
+                self.broker.handle(self.now, Input::Authenticated { conn, verdict });
+            }
+        }
+    }
+
+    /// `auth:` lines: keeps a decision, or applies it if one is waited for.
+    fn decide(&mut self, words: &[Word]) -> Result<(), String> {
+        let [Word::Plain(what), Word::Plain(name), rest @ ..] = words else {
+            return Err("what, and about whom?".into());
+        };
+        let data = match rest.first() {
+            Some(Word::Quoted(data)) => Some(Bytes::copy_from_slice(data)),
+            _ => None,
+        };
+        let verdict = match (&**what, rest.first()) {
+            ("wait", _) => {
+                self.decisions.entry(name.clone()).or_default().push_back(Decision::Wait);
+                return Ok(());
+            }
+            ("accept", _) => Verdict::Accept { data },
+            ("continue", _) => Verdict::Continue { data },
+            ("refuse", Some(Word::Plain(code))) => {
+                Verdict::Refuse(ReasonCode::from_u8(number(code)?).ok_or("no such reason")?)
+            }
+            _ => return Err("accept, continue, refuse or wait".into()),
+        };
+        match self.wires.get(name).filter(|wire| !wire.reading) {
+            Some(wire) => {
+                let conn = wire.conn;
+                self.broker.handle(self.now, Input::Authenticated { conn, verdict });
+                self.settle();
+            }
+            None => {
+                let decisions = self.decisions.entry(name.clone()).or_default();
+                decisions.push_back(Decision::Verdict(verdict));
+            }
+        }
+        Ok(())
+    }
+
+    /// `time:` lines: stops at every moment that the broker or a closing connection has named.
+    fn pass(&mut self, words: &[Word]) -> Result<(), String> {
+        let [Word::Plain(text)] = words else { return Err("how long?".into()) };
+        let text = text.strip_prefix('+').ok_or("time only goes on: +5s")?;
+        let micros = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+            (Some(millis), _) => number::<u64>(millis)? * 1_000,
+            (_, Some(secs)) => number::<u64>(secs)? * 1_000_000,
+            _ => return Err("in s or ms".into()),
+        };
+        let end = Instant::from_micros(self.now.as_micros() + micros);
+        loop {
+            let aborts = self.wires.values().filter_map(|wire| wire.closing);
+            let next = aborts.chain(self.broker.poll_timeout()).min();
+            let Some(at) = next.filter(|at| *at <= end) else { break };
+            self.now = at.max(self.now);
+            let told = self.listing.len();
+            self.broker.handle(self.now, Input::Timeout);
+            self.settle();
+            let due = |(_, wire): &(&String, &Wire)| wire.closing.is_some_and(|by| by <= self.now);
+            let over: Vec<String> =
+                self.wires.iter().filter(due).map(|(name, _)| name.clone()).collect();
+            for name in over {
+                self.finish(&name, "aborted");
+                self.settle();
+            }
+            if self.listing.len() > told && self.now < end {
+                let at = self.now.as_micros() as f64 / 1e6;
+                self.listing.insert_str(told, &format!("at {at}s:\n"));
+            }
+        }
+        self.now = end;
+        Ok(())
+    }
+
+    fn command(&mut self, words: &[Word]) -> Result<(), String> {
+        let Some((Word::Plain(what), rest)) = words.split_first() else {
+            return Err("what?".into());
+        };
+        let names: Vec<&str> = rest
+            .iter()
+            .filter_map(|word| match word {
+                Word::Plain(text) => Some(text.as_str()),
+                _ => None,
+            })
+            .collect();
+        let value = |name: &str| {
+            rest.iter().find_map(|word| match word {
+                Word::Pair(key, value) if key == name => core::str::from_utf8(value).ok(),
+                _ => None,
+            })
+        };
+        let qos = match value("qos") {
+            Some(text) => Qos::from_bits(number(text)?).ok_or("no such QoS")?,
+            None => Qos::AtMostOnce,
+        };
+        let command = match (&**what, &names[..]) {
+            ("PUBLISH", [topic]) => {
+                let payload = rest.iter().find_map(|word| match word {
+                    Word::Quoted(text) => Some(Bytes::copy_from_slice(text)),
+                    _ => None,
+                });
+                Command::Publish(Box::new(Publication {
+                    topic: String::from(*topic),
+                    payload: payload.unwrap_or_default(),
+                    qos,
+                    retain: value("retain") == Some("1"),
+                    expiry: value("message_expiry").map(number).transpose()?,
+                    content_type: value("content_type").map(String::from),
+                    ..Publication::default()
+                }))
+            }
+            ("SUBSCRIBE", [name, filter]) => {
+                self.subscribing = Some(String::from(*name));
+                let filters = vec![(String::from(*filter), qos)];
+                let queue = value("queue").map(number).transpose()?.unwrap_or(100);
+                Command::Subscribe { filters, queue }
+            }
+            ("UNSUBSCRIBE", [name]) => {
+                let id = self.subscribers.remove(*name).ok_or("no such subscriber")?;
+                Command::Unsubscribe(id)
+            }
+            ("DISCONNECT", [client_id, reason]) => Command::Disconnect {
+                client_id: String::from(*client_id),
+                reason: ReasonCode::from_u8(number(reason)?).ok_or("no such reason")?,
+                end_session: value("end") == Some("1"),
+            },
+            ("CLIENTS", []) => Command::Clients { after: 0, limit: 1_000 },
+            ("STATS", []) => Command::Stats,
+            ("SHUTDOWN", []) => Command::Shutdown,
+            _ => return Err("unknown command".into()),
+        };
+        self.broker.handle(self.now, Input::Command { token: 0, command });
+        self.settle();
+        Ok(())
+    }
+}
+
+/// A line without the long payloads that `size=` makes: how long they are instead.
+fn shortened(line: &str) -> String {
+    let Some(start) = line.find(&"78".repeat(33)) else { return line.into() };
+    let rest = line[start..].trim_start_matches("78");
+    let count = (line.len() - start - rest.len()) / 2;
+    format!("{}78*{count}{rest}", &line[..start])
+}
+
+/// A packet as it is listed; `None` if it is none.
+fn told_as(version: Version, bytes: &[u8]) -> Option<String> {
+    let (frame, used) = split(bytes, u32::MAX).ok()??;
+    let packet = decode(version, frame).ok().filter(|_| used == bytes.len())?;
+    Some(packet.display(version).to_string())
+}
+
+/// The version of a CONNECT, if these bytes begin with one.
+fn version_of(bytes: &[u8]) -> Option<Version> {
+    let (frame, _) = split(bytes, u32::MAX).ok()??;
+    match decode(Version::V5, frame) {
+        Ok(Packet::Connect(connect)) => Some(connect.version),
+        _ => None,
+    }
+}
