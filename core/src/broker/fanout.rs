@@ -190,12 +190,9 @@ impl Broker {
 
     /// A copy of a session that is gone goes to another member of its group. `[U5-072]`
     pub(super) fn pass_on(&mut self, now: Instant, copy: &Copy) -> bool {
-        // The number may belong to another group by now.
-        let fits = self.groups.name(copy.group).is_some_and(|full| {
-            matches!(crate::topic::split_share(full),
-                Ok(Some((_, filter))) if crate::topic::matches(filter, copy.message.topic()))
-        });
-        if !fits {
+        // The number may belong to another group by now, made after the message.
+        let made = self.group_births.get(copy.group as usize);
+        if made.is_none_or(|last| *last >= copy.message.head.id.sequence) {
             return false;
         }
         let mut targets = Vec::new();

@@ -172,6 +172,8 @@ pub struct Broker {
     addresses: Map<IpAddr, u32>,
     index: Index,
     groups: Groups,
+    /// Number of the last message when each group was made, by the number of the group.
+    group_births: Vec<u64>,
     retained: Retained<Arc<Message>>,
     ledger: Ledger,
     /// Bytes charged to the budget beside messages and places in queues.
@@ -234,6 +236,7 @@ impl Broker {
             held: 0,
             index: Index::new(boot.seed),
             groups: Groups::new(boot.seed),
+            group_births: Vec::new(),
             retained: Retained::new(config.max_retained, config.max_retained_bytes),
             ledger: Ledger::default(),
             places: 0,

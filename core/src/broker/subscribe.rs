@@ -155,6 +155,9 @@ impl Broker {
                 let joined = self.groups.join(filter, member, attached);
                 if joined.new {
                     self.index.insert(inner, joined.group | GROUP, 0);
+                    let at = joined.group as usize;
+                    self.group_births.resize(self.group_births.len().max(at + 1), 0);
+                    self.group_births[at] = self.next_message;
                 }
                 Arc::from(filter)
             }

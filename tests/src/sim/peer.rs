@@ -52,7 +52,8 @@ pub(super) struct Peer {
     pub(super) version: Version,
     /// Its session was lost: what it knows of it is void with the next CONNACK. A client that
     /// missed the CONNACK that said so cannot know; so it is told, here, by the simulation.
-    pub(super) reborn: bool,
+    /// Here: when, as numbers of calls.
+    pub(super) reborn: Vec<u64>,
     pub(super) flights: Vec<Flight>,
     pub(super) held: BTreeSet<u16>,
     pub(super) acks: VecDeque<Vec<u8>>,
@@ -102,7 +103,7 @@ impl Peer {
             link: None,
             stage: Stage::Away,
             version,
-            reborn: false,
+            reborn: Vec::new(),
             flights: Vec::new(),
             held: BTreeSet::new(),
             acks: VecDeque::new(),
@@ -286,7 +287,9 @@ impl Peer {
         let five = self.version == Version::V5;
         let uses = &plan.uses;
         let mut filters = Vec::new();
-        for _ in 0..rng.range(1, 3) {
+        // The first of several may take the last room.
+        let most = if plan.tight { 1 } else { 3 };
+        for _ in 0..rng.range(1, most) {
             let filter = *rng.pick(&plan.filters);
             let handling = rng.pick(&[
                 RetainHandling::Send,
@@ -418,17 +421,19 @@ impl Peer {
     fn odd_subscribe(&mut self, rng: &mut Rng) -> Vec<u8> {
         let filter = *rng.pick(&["a/#/b", "a+", "$share/g", "", "$share//a", "room/#"]);
         let options = SubscriptionOptions::default();
-        let filters = [(filter, options), ("room/1", options)];
+        let filters = [(filter, options)];
         let packet_id = PacketId::new(self.take_id()).unwrap_or(PacketId::MIN);
         let (properties, filters) = (Properties::EMPTY, Filters::list(&filters));
         bytes(self.version, &Packet::Subscribe(Subscribe { packet_id, properties, filters }))
     }
 
     /// Bytes came: handles the packets that are whole. `send` takes what is to be sent at once.
+    /// `accepted` is the number of the call that accepted this connection.
     pub(super) fn read(
         &mut self,
         rng: &mut Rng,
         plan: &Plan,
+        accepted: u64,
         bytes: &[u8],
         send: &mut Vec<Vec<u8>>,
     ) -> Vec<Took> {
@@ -439,7 +444,7 @@ impl Peer {
             at += used;
             // What cannot be decoded is the oracle's business.
             if let Ok(packet) = decode(self.version, frame) {
-                took.push(self.take(rng, plan, &packet, send));
+                took.push(self.take(rng, plan, accepted, &packet, send));
             }
         }
         self.inbox = inbox[at..].to_vec();
@@ -450,6 +455,7 @@ impl Peer {
         &mut self,
         rng: &mut Rng,
         plan: &Plan,
+        accepted: u64,
         packet: &Packet<'_>,
         send: &mut Vec<Vec<u8>>,
     ) -> Took {
@@ -458,7 +464,9 @@ impl Peer {
             Packet::Connack(connack) => {
                 self.stage = Stage::On;
                 self.limits(connack.properties);
-                if std::mem::take(&mut self.reborn) {
+                let before = self.reborn.len();
+                self.reborn.retain(|call| *call > accepted);
+                if self.reborn.len() < before {
                     self.flights.clear();
                     self.held.clear();
                 }

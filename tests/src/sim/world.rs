@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use fulmar_core::broker::{
-    Boot, Broker, ClientInfo, Command, ConnId, ConnInfo, Effect, Input, Outbox, Reply, Verdict,
+    Boot, Broker, ClientInfo, Command, ConnId, ConnInfo, Connected, Effect, Event, Input, Outbox,
+    Reply, Verdict,
 };
 use fulmar_core::{Instant, ReasonCode, Version};
 
@@ -30,6 +31,8 @@ pub(super) struct Link {
     asks: bool,
     /// The broker closes it; the driver gives up by then.
     closing: Option<Instant>,
+    /// The call that accepted the client.
+    accepted: u64,
     /// The client's sending half is closed.
     half: bool,
     /// The client is gone, with all that was under way.
@@ -125,18 +128,24 @@ impl World {
                 Effect::Close { conn, by } => {
                     self.link(*conn, |link| (link.closing, link.asks) = (Some(*by), false));
                 }
+                Effect::Event(Event::Connected(connected)) => self.accepted(connected),
                 Effect::Reply { token, reply } if *token == self.token => {
                     answer = Some((**reply).clone());
                 }
                 _ => {}
             }
         }
-        for client in std::mem::take(&mut self.oracle.reborn) {
-            if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == client) {
-                peer.reborn = true;
-            }
-        }
         answer
+    }
+
+    fn accepted(&mut self, connected: &Connected) {
+        let call = self.calls;
+        self.link(connected.conn, |link| link.accepted = call);
+        if !connected.session_present
+            && let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == *connected.client_id)
+        {
+            peer.reborn.push(call);
+        }
     }
 
     fn link(&mut self, conn: ConnId, change: impl FnOnce(&mut Link)) {
@@ -226,7 +235,7 @@ impl World {
             && !link.gone
         {
             let rest: Vec<u8> = link.to_client.into_iter().collect();
-            self.deliver(peer, conn, &rest);
+            self.deliver(peer, conn, link.accepted, &rest);
         }
         self.begin(Call::Closed(conn));
         self.note(|| format!("{} closed", name(conn)));
@@ -330,19 +339,19 @@ impl World {
         if count == 0 || self.peers[link.peer].stalled > self.now {
             return false;
         }
-        let peer = link.peer;
+        let (peer, accepted) = (link.peer, link.accepted);
         let bytes: Vec<u8> = link.to_client.drain(..count).collect();
-        self.deliver(peer, conn, &bytes);
+        self.deliver(peer, conn, accepted, &bytes);
         true
     }
 
-    fn deliver(&mut self, number: usize, conn: ConnId, bytes: &[u8]) {
+    fn deliver(&mut self, number: usize, conn: ConnId, accepted: u64, bytes: &[u8]) {
         let peer = &mut self.peers[number];
         if peer.link != Some(conn) {
             return;
         }
         let mut send = Vec::new();
-        let took = peer.read(&mut self.rng, &self.plan, bytes, &mut send);
+        let took = peer.read(&mut self.rng, &self.plan, accepted, bytes, &mut send);
         for took in took {
             match took {
                 Took::Message(qos, key) => {

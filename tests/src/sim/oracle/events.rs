@@ -114,9 +114,6 @@ impl Oracle {
         };
         let told = event.session_present;
         self.ensure(told == present, "session present", || format!("{client}: {told}"));
-        if !present {
-            self.reborn.push(client.clone());
-        }
         if let Some(wire) = self.wires.get_mut(&event.conn) {
             wire.present = Some(present);
         }

@@ -253,8 +253,6 @@ pub(super) struct Oracle {
     stored: Vec<(String, String)>,
     /// Wills that are published and not retained.
     unstored: BTreeSet<String>,
-    /// Clients whose session must have been made anew by this call.
-    pub(super) reborn: Vec<String>,
     /// What was received by the clients' applications, by client, QoS and number in the payload.
     seen: BTreeMap<(String, Qos, u64), u32>,
     /// First sendings of all sessions a client ever had.
@@ -280,7 +278,6 @@ impl Oracle {
             refusals: Vec::new(),
             stored: Vec::new(),
             unstored: BTreeSet::new(),
-            reborn: Vec::new(),
             seen: BTreeMap::new(),
             total: BTreeMap::new(),
             pressed: false,

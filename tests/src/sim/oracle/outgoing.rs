@@ -2,7 +2,7 @@
 
 use fulmar_core::broker::ConnId;
 use fulmar_core::codec::{Ack, Connack, Packet, Property, PropertyId, Publish, decode, split};
-use fulmar_core::{Instant, Version};
+use fulmar_core::{Instant, Qos, Version};
 
 use super::incoming::common;
 use super::publications::seconds;
@@ -254,7 +254,13 @@ impl Oracle {
         let fits = |due: &Due| {
             !due.note.is_expired(view.now) && due.differs(view, topic, publish).is_none()
         };
-        let live = session.due.iter().position(|d| d.cause == Cause::Live && fits(d));
+        // Of one that was published twice the first may be lost.
+        let next = |due: &Due| {
+            session.last.get(&due.place()).is_none_or(|(last, _)| *last <= due.note.number)
+        };
+        let live = |d: &Due| d.cause == Cause::Live && fits(d);
+        let later = session.due.iter().position(|due| live(due) && next(due));
+        let live = later.or_else(|| session.due.iter().position(live));
         let must = || session.due.iter().position(|d| d.must && fits(d));
         if let Some(at) = live.or_else(must).or_else(|| session.due.iter().position(fits)) {
             return Some(session.due.remove(at));
@@ -283,8 +289,7 @@ impl Oracle {
         if note.key == 0 || due.cause != Cause::Live || session.mixed.contains(&note.key) {
             return;
         }
-        let place = (note.publisher.clone(), note.topic.clone(), note.qos, due.qos);
-        let last = session.last.insert(place, (note.number, note.key)).unwrap_or((0, 0));
+        let last = session.last.insert(due.place(), (note.number, note.key)).unwrap_or((0, 0));
         let what = || format!("{client}: {} {} after {last:?}: {due:?}", note.topic, note.key);
         self.ensure(last.0 <= note.number, "order", what);
     }
@@ -299,6 +304,12 @@ struct View {
 }
 
 impl Due {
+    /// Messages with the same place keep their order.
+    fn place(&self) -> (Option<String>, String, Qos, Qos) {
+        let note = &self.note;
+        (note.publisher.clone(), note.topic.clone(), note.qos, self.qos)
+    }
+
     /// In what a PUBLISH is another than this copy.
     fn differs(&self, view: View, topic: &str, publish: &Publish<'_>) -> Option<&'static str> {
         let mut ids: Vec<u32> = Vec::new();

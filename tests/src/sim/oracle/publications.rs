@@ -1,6 +1,6 @@
 //! Who is entitled to which copy, and which copies are lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use fulmar_core::broker::{DeliveryMode, DropReason};
@@ -238,8 +238,12 @@ impl Oracle {
                 f.due.qos == qos && !f.here && !f.released && large
             });
             let Some(at) = at else { return done };
-            session.flying.remove(at);
+            let flying = session.flying.remove(at);
             session.lost[qos as usize] -= 1;
+            // It may not have arrived the first time.
+            if let Some(sent) = session.sent.get_mut(&(qos, flying.due.note.key)) {
+                *sent -= 1;
+            }
         }
         count
     }
@@ -307,13 +311,10 @@ impl Oracle {
         self.offers(client).count() as u64
     }
 
-    /// These copies; also those that another client seems to have, since it may have had one of
-    /// another group.
+    /// These copies; also those that it or another client seems to have, since that may have been
+    /// one of another group.
     pub(super) fn offers(&self, client: &str) -> impl Iterator<Item = &Due> {
-        let open = self.shared.iter().filter(move |shared| {
-            shared.given.as_ref().is_none_or(|(holder, ..)| holder != client)
-        });
-        open.filter_map(move |shared| shared.for_client(client).next())
+        self.shared.iter().filter_map(move |shared| shared.for_client(client).next())
     }
 
     /// A member of a group was given its copy, in this form. False if there is none to be had.
@@ -355,7 +356,9 @@ impl Oracle {
             tried.push(at);
             let Some((holder, had, five)) = self.shared[at].given.clone() else { continue };
             let alike = |due: &Due| {
-                Rc::ptr_eq(&due.note, &had.note)
+                // A message of QoS 1 may have been published twice.
+                due.note.key == had.note.key
+                    && due.note.topic == had.note.topic
                     && (due.qos, due.retain) == (had.qos, had.retain)
                     && (!five || due.ids == had.ids)
             };
@@ -372,6 +375,7 @@ impl Oracle {
     /// that were sent and not acknowledged. `[U5-072]`
     pub(super) fn pass_on(&mut self, client: &str, again: &[Rc<Note>]) {
         let sessions = &self.sessions;
+        let mut keys = BTreeSet::new();
         for shared in &mut self.shared {
             let gone = shared.candidates.extract_if(.., |(member, _)| member == client);
             let before = shared.former.len();
@@ -391,7 +395,11 @@ impl Oracle {
                     shared.candidates.push((other.clone(), due));
                 }
             }
-            // The loss, if it was one, is told of under the name of the session that ended.
+            keys.insert(shared.note.key);
+        }
+        // The loss, if it was one, is told of under the name of the session that ended; by which
+        // of several groups it had come is not known.
+        for shared in self.shared.iter_mut().filter(|shared| keys.contains(&shared.note.key)) {
             shared.must = false;
         }
     }
