@@ -63,8 +63,10 @@ impl Oracle {
             Event::Disconnected(disconnected) => self.disconnected(disconnected),
             Event::SessionEnded { client_id, why } => self.session_ended(client_id, *why),
             Event::WillPublished { client_id } => {
-                let ends = matches!(next, Some(Effect::Event(Event::SessionEnded { client_id: n, .. }))
-                    if n == client_id);
+                let ends = match next {
+                    Some(Effect::Event(Event::SessionEnded { client_id: n, .. })) => n == client_id,
+                    _ => false,
+                };
                 self.will_published(client_id, ends);
             }
             Event::Dropped { client_id, qos, why, count } => {

@@ -171,19 +171,9 @@ impl Oracle {
             self.counts.packets_in[3] -= 1;
             return Err("publish not allowed");
         }
-        let topic = match publish.properties.find(PropertyId::TopicAlias) {
-            Some(Property::TopicAlias(alias)) => {
-                let known = wire.aliases_in.get(&alias).cloned();
-                let topic =
-                    if publish.topic.is_empty() { known } else { Some(publish.topic.into()) };
-                let Some(topic) = topic.filter(|_| alias <= max_alias) else {
-                    self.counts.packets_in[3] -= 1;
-                    return Err("topic alias");
-                };
-                wire.aliases_in.insert(alias, topic.clone());
-                topic
-            }
-            _ => publish.topic.to_string(),
+        let Some(topic) = wire.resolve(publish, max_alias) else {
+            self.counts.packets_in[3] -= 1;
+            return Err("topic alias");
         };
         self.counts.messages_in[publish.qos as usize] += 1;
         let Some(client) = wire.client.clone() else { return Ok(()) };
@@ -506,4 +496,21 @@ pub(super) fn common(properties: Properties<'_>) -> (Option<u32>, Option<String>
         }
     }
     (expiry, user)
+}
+
+impl Wire {
+    /// The topic a client means; `None` for an alias that it may not use.
+    fn resolve(&mut self, publish: &Publish<'_>, max_alias: u16) -> Option<String> {
+        let Some(Property::TopicAlias(alias)) = publish.properties.find(PropertyId::TopicAlias)
+        else {
+            return Some(publish.topic.to_string());
+        };
+        let topic = match publish.topic {
+            "" => self.aliases_in.get(&alias).cloned(),
+            topic => Some(topic.to_string()),
+        };
+        let topic = topic.filter(|_| alias <= max_alias)?;
+        self.aliases_in.insert(alias, topic.clone());
+        Some(topic)
+    }
 }

@@ -90,8 +90,9 @@ struct Shared {
     candidates: Vec<(String, Due)>,
     /// Those whose session has ended since.
     former: Vec<(String, Due)>,
-    /// Who has it, and whether with the properties of 5.0. Where one client is to have several copies of a message that look alike, it
-    /// cannot be told by which group one came: then this may change.
+    /// Who has it, and whether with the properties of 5.0. Where one client is to have several
+    /// copies of a message that look alike, it cannot be told by which group one came: then this
+    /// may change.
     given: Option<(String, Due, bool)>,
     must: bool,
 }
