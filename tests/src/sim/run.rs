@@ -342,6 +342,7 @@ impl World {
         if !left.is_empty() {
             self.oracle.complain("rest", &format!("{left:?} are open"));
         }
+        self.broker.check();
         let stats = self.broker.stats();
         self.oracle.check_empty(&stats);
         for topic in self.oracle.retained_topics() {
@@ -359,9 +360,10 @@ impl World {
             self.now = self.now.max(at);
             self.fire();
         }
+        self.broker.check();
         let stats = self.broker.stats();
         self.oracle.check_empty(&stats);
-        if stats.used_bytes != 0 || self.broker.poll_timeout().is_some() {
+        if stats.used_bytes > 4096 || self.broker.poll_timeout().is_some() {
             let what = format!("{:?}, {stats:?}", self.broker.poll_timeout());
             self.oracle.complain("memory", &what);
         }

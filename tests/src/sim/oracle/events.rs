@@ -41,7 +41,11 @@ impl Oracle {
             Effect::Reading { conn, on } => {
                 let now = self.now;
                 if let Some(wire) = self.wires.get_mut(conn) {
-                    (wire.suspended, wire.heard) = (!on, now);
+                    wire.suspended = !on;
+                    // The time for CONNECT runs on.
+                    if wire.phase == Phase::Open {
+                        wire.heard = now;
+                    }
                 }
             }
             Effect::Close { conn, .. } => {
@@ -63,10 +67,10 @@ impl Oracle {
             Event::Disconnected(disconnected) => self.disconnected(disconnected),
             Event::SessionEnded { client_id, why } => self.session_ended(client_id, *why),
             Event::WillPublished { client_id } => {
-                let ends = match next {
-                    Some(Effect::Event(Event::SessionEnded { client_id: n, .. })) => n == client_id,
-                    _ => false,
-                };
+                let ends = matches!(
+                    next,
+                    Some(Effect::Event(Event::SessionEnded { client_id: n, .. })) if n == client_id
+                );
                 self.will_published(client_id, ends);
             }
             Event::Dropped { client_id, qos, why, count } => {

@@ -171,7 +171,7 @@ impl Oracle {
             self.counts.packets_in[3] -= 1;
             return Err("publish not allowed");
         }
-        let Some(topic) = wire.resolve(publish, max_alias) else {
+        let Some(topic) = wire.topic(publish, max_alias) else {
             self.counts.packets_in[3] -= 1;
             return Err("topic alias");
         };
@@ -499,16 +499,14 @@ pub(super) fn common(properties: Properties<'_>) -> (Option<u32>, Option<String>
 }
 
 impl Wire {
-    /// The topic a client means; `None` for an alias that it may not use.
-    fn resolve(&mut self, publish: &Publish<'_>, max_alias: u16) -> Option<String> {
+    /// The topic of a PUBLISH, which may have an alias; `None` where the alias is wrong.
+    fn topic(&mut self, publish: &Publish<'_>, max_alias: u16) -> Option<String> {
         let Some(Property::TopicAlias(alias)) = publish.properties.find(PropertyId::TopicAlias)
         else {
             return Some(publish.topic.to_string());
         };
-        let topic = match publish.topic {
-            "" => self.aliases_in.get(&alias).cloned(),
-            topic => Some(topic.to_string()),
-        };
+        let known = self.aliases_in.get(&alias).cloned();
+        let topic = if publish.topic.is_empty() { known } else { Some(publish.topic.into()) };
         let topic = topic.filter(|_| alias <= max_alias)?;
         self.aliases_in.insert(alias, topic.clone());
         Some(topic)
