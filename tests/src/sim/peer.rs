@@ -124,10 +124,10 @@ impl Peer {
     /// A CONNECT for a new connection. `calm`: to stay, and without anything special.
     pub(super) fn connect(&mut self, rng: &mut Rng, plan: &Plan, key: u64, calm: bool) -> Vec<u8> {
         let uses = &plan.uses;
-        // Copies that differ in their identifiers only look alike before 5.0.
+        // Copies that differ in their properties only look alike before 5.0.
         let family = |version: Version| (version == Version::V5) == (self.version == Version::V5);
         let version = *rng.pick(&plan.versions);
-        if !uses.identifiers || family(version) {
+        if !(uses.identifiers || uses.properties || uses.expiry) || family(version) {
             self.version = version;
         }
         let five = self.version == Version::V5;

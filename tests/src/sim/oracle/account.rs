@@ -179,7 +179,8 @@ impl Oracle {
         if let Some(what) = found {
             self.fail("delivery", what);
         } else if excess < least {
-            self.fail("delivery", format!("{least} of groups due, {excess} counted"));
+            let first = self.shared.iter().find(|shared| shared.given.is_none() && shared.must);
+            self.fail("delivery", format!("{least} of groups due, {excess} counted: {first:?}"));
         } else if excess > may + shared {
             self.fail("losses", format!("{excess} counted, at most {may} and {shared}"));
         }

@@ -9,7 +9,7 @@ use fulmar_core::broker::{
 use fulmar_core::{Instant, Qos, ReasonCode, Version};
 
 use super::publications::Draft;
-use super::{Call, Cause, Note, Oracle, Phase, Session};
+use super::{Call, Cause, Due, Note, Oracle, Phase, Session};
 
 impl Oracle {
     /// The broker answered this when asked to open a connection.
@@ -237,8 +237,10 @@ impl Oracle {
             let all = due.clone().count() as u64;
             let must = due.filter(|due| due.must && due.cause == Cause::Live).count() as u64;
             let flying = || session.flying.iter().filter(|f| f.due.qos == qos && !f.released);
-            let own = |cause: &Cause| qos == Qos::ExactlyOnce || *cause != Cause::Shared;
-            let least = must + flying().filter(|f| own(&f.due.cause)).count() as u64;
+            // One that may have come by way of a group may go to another member.
+            let mixed = |due: &Due| session.mixed.contains(&due.note.key);
+            let own = |due: &Due| qos == Qos::ExactlyOnce || !mixed(due);
+            let least = must + flying().filter(|f| own(&f.due)).count() as u64;
             let most = all + flying().count() as u64 + shared;
             let right = (least..=most).contains(&lost);
             self.ensure(right, "losses", || {
@@ -258,8 +260,11 @@ impl Oracle {
             self.fail("wills", format!("{client} has no will, or had it"));
             return;
         };
+        // Due by itself, it comes before the end of the session, and to the session too.
+        let at = session.left.map(|left| left.after_secs(u64::from(will.delay)));
+        let gone = ends && (session.expiry == 0 || at.is_none_or(|at| at > now));
         self.ensure(due, "wills", || format!("{client}: not due"));
-        self.publish(Draft::of_will(client, will), ends.then_some(client));
+        self.publish(Draft::of_will(client, will), gone.then_some(client));
     }
 
     /// The transport of a connection is gone, and the broker was told.

@@ -121,7 +121,9 @@ impl Oracle {
             .collect();
         let note = note.clone();
         let former = Vec::new();
-        self.shared.push(Shared { filter, note, candidates, former, given: None, must: true });
+        // What is retained too may come in the place of it.
+        let must = !note.retain;
+        self.shared.push(Shared { filter, note, candidates, former, given: None, must });
     }
 
     fn store(&mut self, note: &Rc<Note>, publisher: String) {
@@ -350,7 +352,8 @@ impl Oracle {
         };
         let offers: Vec<usize> =
             (0..self.shared.len()).filter(|at| offered(&self.shared[*at])).collect();
-        if let Some(free) = offers.iter().find(|at| self.shared[**at].given.is_none()) {
+        let free = offers.iter().filter(|at| self.shared[**at].given.is_none());
+        if let Some(free) = free.max_by_key(|at| self.shared[**at].must) {
             return Some(*free);
         }
         for at in offers {
@@ -378,7 +381,7 @@ impl Oracle {
     /// A session ended: its copies of shared groups may go to other members, also those of QoS 1
     /// that were sent and not acknowledged. `[U5-072]`
     pub(super) fn pass_on(&mut self, client: &str, again: &[Rc<Note>]) {
-        let sessions = &self.sessions;
+        let sessions = &mut self.sessions;
         let mut keys = BTreeSet::new();
         for shared in &mut self.shared {
             let gone = shared.candidates.extract_if(.., |(member, _)| member == client);
@@ -393,9 +396,10 @@ impl Oracle {
             if held.is_some_and(|(_, due, _)| due.qos == Qos::AtLeastOnce && unsure(&due.note)) {
                 shared.given = None;
             }
-            for (other, session) in sessions {
+            for (other, session) in sessions.iter_mut() {
                 if let Some(subscription) = session.subscriptions.get(&shared.filter) {
                     let due = subscription.due(&shared.note, Cause::Shared);
+                    session.mixed.insert(shared.note.key);
                     shared.candidates.push((other.clone(), due));
                 }
             }
