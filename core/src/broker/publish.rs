@@ -53,11 +53,15 @@ impl Broker {
         self.stats.messages_received[publish.qos as usize] += 1;
         let Some(session) = self.sessions.get_mut(session_key) else { return Step::Next };
         let client_id = session.client_id.clone();
-        let mut refused = None;
-        if let Some(id) = publish.packet_id {
-            match session.inbound.publish(id, publish.qos) {
-                Verdict::New if publish.qos == Qos::ExactlyOnce => self.held += HELD,
-                Verdict::New => {}
+        let refused = match publish.packet_id {
+            None => self.admit(publish),
+            Some(id) => match session.inbound.publish(id, publish.qos) {
+                Verdict::New => {
+                    // Judged before its own identifier is charged.
+                    let refused = self.admit(publish);
+                    self.held += if publish.qos == Qos::ExactlyOnce { HELD } else { 0 };
+                    refused
+                }
                 Verdict::Repeat => {
                     // [MQTT-4.3.3-10]: answered again, not delivered again.
                     let again = Packet::Pubrec(ack(id, ReasonCode::Success));
@@ -68,12 +72,9 @@ impl Broker {
                         ProtocolError::new(ReasonCode::ReceiveMaximumExceeded, "MQTT-3.3.4-7");
                     return Step::Close(DisconnectReason::Protocol(error), Some(error.reason));
                 }
-                Verdict::Full => refused = Some(ReasonCode::QuotaExceeded),
-            }
-        }
-        if refused.is_none() {
-            refused = self.admit(publish);
-        }
+                Verdict::Full => Some(ReasonCode::QuotaExceeded),
+            },
+        };
         let (reason, job) = match refused {
             Some(reason) => {
                 if let Some(close) =

@@ -193,7 +193,11 @@ impl Oracle {
             DisconnectReason::Administrative => self.call == Call::Command,
             DisconnectReason::SlowConsumer => self.config.max_outbound_bytes < 1000,
             DisconnectReason::QueueFull => self.config.queue_full == QueueFull::Disconnect,
-            DisconnectReason::OutOfBudget => wire.must_end == Some("no room"),
+            DisconnectReason::OutOfBudget => {
+                // Or it holds a part of a packet, for which there is no memory.
+                let part = !wire.input.is_empty() && self.config.shard_budget < 1_000_000;
+                wire.must_end == Some("no room") || part
+            }
             _ => false,
         };
         (!right).then_some("for no reason")
