@@ -1,5 +1,7 @@
 //! A recording replays to the same effects and bytes, and holds no secrets.
 
+#![cfg(feature = "alloc")]
+
 use fulmar_core::broker::{
     AuthStep, Boot, Broker, Command, Config, ConnId, ConnInfo, Effect, Input, Outbox, Outcome,
     Publication, Recording, Replay, ReplayError, SubscriberId, Verdict,

@@ -19,7 +19,7 @@ macro_rules! cites {
     };
 }
 
-/// What [`cites`] gives: dropped without a panic, it registers what was cited.
+/// What `cites` gives: dropped without a panic, it registers what was cited.
 #[must_use = "the statements are registered when this is dropped at the end of the test"]
 #[derive(Debug)]
 pub struct Cited {

@@ -8,7 +8,7 @@
 //! limits small enough to be reached; commands of an operator. Not injected: bytes that are lost
 //! or changed within a connection, which TCP excludes.
 //!
-//! The [`oracle`] watches. After each phase with faults comes one without, in which everything
+//! The oracle watches. After each phase with faults comes one without, in which everything
 //! must arrive; in the end everybody leaves, and nothing may be left.
 
 mod oracle;
