@@ -16,6 +16,7 @@
 mod ack;
 mod connect;
 mod control;
+mod display;
 mod error;
 mod frame;
 mod property;
@@ -30,6 +31,7 @@ use core::num::NonZeroU16;
 pub use ack::Ack;
 pub use connect::{Connack, Connect, Level, Will, level};
 pub use control::{Auth, Disconnect};
+pub use display::Display;
 pub use error::{EncodeError, ProtocolError};
 pub use frame::{Frame, Header, header, split};
 pub use property::{Properties, Property, PropertyId, PropertyPacket};
