@@ -4,6 +4,8 @@ use super::storage::Memory;
 
 /// Bytes before each topic: alias and length.
 const HEAD: usize = 4;
+/// Bytes of memory for each alias that the peer may set.
+const SHARE: usize = 256;
 
 /// A list of topics with their aliases: what was set last stands last.
 #[derive(Debug)]
@@ -18,9 +20,9 @@ impl<'s> Aliases<'s> {
         Self { memory, used: 0, count: 0 }
     }
 
-    /// Whether there can be any.
-    pub(super) const fn possible(&self) -> bool {
-        self.memory.limit() > HEAD
+    /// How many the peer may set: there is always room for them unless its topics are very long.
+    pub(super) fn allowed(&self) -> u16 {
+        u16::try_from(self.memory.limit() / SHARE).unwrap_or(u16::MAX)
     }
 
     /// A new connection has none.
@@ -92,7 +94,6 @@ mod tests {
     fn aliases_are_set_replaced_and_forgotten() {
         let mut memory = [0; 20];
         let mut aliases = Aliases::new(Memory::from(&mut memory[..]));
-        assert!(aliases.possible());
         assert!(aliases.set(1, "ab") && aliases.set(2, "cde") && aliases.set(1, "xyz"));
         assert_eq!((aliases.topic(1), aliases.topic(2)), (Some("xyz"), Some("cde")));
         assert_eq!((aliases.alias("cde"), aliases.alias("ab")), (Some(2), None));
@@ -103,6 +104,8 @@ mod tests {
         assert_eq!((aliases.topic(2), aliases.count()), (None, 2));
         aliases.clear();
         assert_eq!((aliases.topic(1), aliases.count()), (None, 0));
-        assert!(!Aliases::new(Memory::from(&mut [0; 4][..])).possible());
+        for (len, allowed) in [(0, 0), (255, 0), (256, 1), (4096, 16)] {
+            assert_eq!(Aliases::new(Memory::from(&mut std::vec![0; len][..])).allowed(), allowed);
+        }
     }
 }

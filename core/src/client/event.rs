@@ -21,7 +21,7 @@ pub struct Options {
     /// Messages of QoS 2 received and not released by the server at most, beside what memory
     /// allows. The connection fails beyond, which a 5.0 server can avoid. 1,024.
     pub max_await_rel: u16,
-    /// Topic aliases that the server may set, given memory for them. 16.
+    /// Topic aliases that the server may set at most, beside what memory allows. 16.
     pub topic_alias_maximum: u16,
     /// Topic aliases set towards the server, at most what it allows, given memory. 16.
     pub topic_alias_out: u16,
@@ -100,7 +100,7 @@ pub enum Event<'a> {
     Published {
         /// What [`Client::publish`](super::Client::publish) answered.
         ticket: Ticket,
-        /// What the server says of it; Success before 5.0.
+        /// What the server says of it; Success before 5.0, and with PUBCOMP.
         reason: ReasonCode,
         /// Of PUBACK, PUBREC or PUBCOMP.
         properties: Properties<'a>,

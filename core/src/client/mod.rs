@@ -307,7 +307,7 @@ impl<'s> Client<'s> {
 
     /// Topic aliases that the server may set.
     fn allowed_aliases(&self) -> u16 {
-        if self.aliases_in.possible() { self.options.topic_alias_maximum } else { 0 }
+        self.options.topic_alias_maximum.min(self.aliases_in.allowed())
     }
 
     fn begin(&mut self, now: Instant, connect: &Connect<'_>) {

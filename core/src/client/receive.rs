@@ -195,8 +195,13 @@ impl Client<'_> {
                 properties: p.properties,
             },
             Some(Packet::Publish(p)) => Event::Message(self.message(&p, ticket)),
-            Some(Packet::Puback(p) | Packet::Pubrec(p) | Packet::Pubcomp(p)) => {
+            Some(Packet::Puback(p) | Packet::Pubrec(p)) => {
                 Event::Published { ticket, reason: p.reason, properties: p.properties }
+            }
+            // The server has it since its PUBREC. That it forgot the identifier since is no error
+            // after an interruption. [U5-052]
+            Some(Packet::Pubcomp(p)) => {
+                Event::Published { ticket, reason: ReasonCode::Success, properties: p.properties }
             }
             Some(Packet::Suback(p)) => {
                 Event::Subscribed { ticket, reasons: p.reasons, properties: p.properties }

@@ -83,8 +83,8 @@ pub struct Storage<'s> {
     pub held: crate::Storage<'s, Held>,
     /// One for each message of QoS 1 or 2 received and not acknowledged.
     pub owed: crate::Storage<'s, Owed>,
-    /// Topics that the server set an alias for. Without memory no alias is allowed to it; where
-    /// they do not fit the connection fails.
+    /// Topics that the server set an alias for. It is allowed one alias for each 256 bytes; the
+    /// connection fails where its topics are longer than that together.
     pub aliases_in: Memory<'s>,
     /// Topics that an alias was set for. Without memory none is set.
     pub aliases_out: Memory<'s>,

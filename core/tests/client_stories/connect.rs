@@ -18,7 +18,7 @@ fn connect_says_what_memory_allows() {
     scene.client.connect(scene.now, &connect).unwrap();
     let sent = scene.sent();
     let expected = "Properties=[SessionExpiryInterval=7, ReceiveMaximum=2, \
-                    MaximumPacketSize=128, TopicAliasMaximum=16]>";
+                    MaximumPacketSize=128, TopicAliasMaximum=0]>";
     assert!(sent[0].ends_with(expected), "{sent:?}");
 }
 

@@ -99,8 +99,8 @@ quickcheck! {
         let version = if five { Version::V5 } else { Version::V311 };
         let bytes: Vec<_> =
             packets.iter().flat_map(|(kind, id)| packet(*kind, *id, version)).collect();
-        let mut memory = Box::new(Fixed::<4096, 1024, 4, 64, 64>::new());
-        let sizes = Sizes { rx: 4096, tx: 1024, aliases: 64 };
+        let mut memory = Box::new(Fixed::<4096, 1024, 4, 64, 512>::new());
+        let sizes = Sizes { rx: 4096, tx: 1024, aliases: 512 };
         // More identifiers than are used fit into both.
         run(memory.storage(), version, &bytes, &[]) == run(Storage::heap(sizes), version, &bytes, &[])
     }

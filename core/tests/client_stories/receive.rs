@@ -1,4 +1,4 @@
-use fulmar_core::client::{Options, Ticket};
+use fulmar_core::client::{Fixed, Options, Ticket};
 use fulmar_core::codec::{
     Disconnect, Packet, PacketId, Properties, Property, Publish, Qos, ReasonCode, Version,
 };
@@ -209,11 +209,14 @@ fn an_alias_beyond_what_was_allowed_ends_the_connection() {
     scene.give(&aliased("a", &over, 0));
     assert_eq!(scene.events(), ["failed: Topic Alias invalid (U5-044)"]);
     assert_eq!(scene.sent(), ["<Disconnect ReasonCode=148>"]);
-    let mut memory = Small::new();
+    let mut memory = Fixed::<512, 64, 3, 2, 256>::new();
     let mut scene = Scene::on(memory.storage(), V5, Options::default());
     scene.connect(&clean(V5), false, &[]);
-    scene.give(&aliased("a topic that does not fit", &over, 0));
-    assert_eq!(scene.events()[1..], ["failed: Quota exceeded (MQTT-3.3.2-10)"]);
+    let (long, first) = ("x".repeat(253), [Property::TopicAlias(1)]);
+    scene.give(&aliased(&long[1..], &first, 0));
+    assert_eq!(scene.events().len(), 2);
+    scene.give(&aliased(&long, &first, 0));
+    assert_eq!(scene.events(), ["failed: Quota exceeded (MQTT-3.3.2-10)"]);
     let mut scene = connected(V5, Options { topic_alias_maximum: 0, ..MANUAL });
     scene.give(&aliased("a", &over, 0));
     assert_eq!(scene.events(), ["failed: Topic Alias invalid (U5-044)"]);
