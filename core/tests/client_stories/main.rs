@@ -1,5 +1,7 @@
 //! The client against a server that is played by hand: what it sends, what it tells.
 
+#![cfg(feature = "alloc")]
+
 mod connect;
 mod pieces;
 mod publish;

@@ -19,7 +19,8 @@ fn connected(version: Version, properties: &[Property<'_>]) -> Scene<'static> {
 
 fn publish(id: u16, topic: &str, qos: u8) -> String {
     format!(
-        "<Publish ID={id} Message=<Message Topic={topic:?} QOS={qos} Retain=false Payload=> Dup=false>"
+        "<Publish ID={id} Message=<Message Topic={topic:?} QOS={qos} Retain=false Payload=> \
+         Dup=false>"
     )
 }
 

@@ -12,7 +12,8 @@ const SUCCESS: ReasonCode = ReasonCode::Success;
 
 fn publish(id: u16, topic: &str, qos: u8, dup: bool) -> String {
     format!(
-        "<Publish ID={id} Message=<Message Topic={topic:?} QOS={qos} Retain=false Payload=> Dup={dup}>"
+        "<Publish ID={id} Message=<Message Topic={topic:?} QOS={qos} Retain=false Payload=> \
+         Dup={dup}>"
     )
 }
 
