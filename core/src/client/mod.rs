@@ -329,6 +329,7 @@ impl<'s> Client<'s> {
         self.aliases_in.clear();
         self.aliases_out.clear();
         self.replies.clear();
+        self.control = Small::default();
         self.goodbye = Small::default();
         self.epoch = self.epoch.wrapping_add(1);
         self.messages = 0;
@@ -399,8 +400,6 @@ impl<'s> Client<'s> {
         self.clock = self.clock.max(now);
         self.gone = true;
         self.source = Source::Nothing;
-        self.control = Small::default();
-        self.goodbye = Small::default();
         self.again = None;
         let Self { arena, outbound, .. } = self;
         arena.restart(|id| outbound.get(id).is_some());

@@ -138,6 +138,20 @@ fn a_server_that_exceeds_the_receive_maximum_is_told_so() {
 }
 
 #[test]
+fn the_receive_maximum_is_free_again_after_each_message() {
+    let mut scene = connected(V5, Options { manual_ack: false, ..MANUAL });
+    for id in 1..20 {
+        scene.give_message("m", Qos::ExactlyOnce, id);
+        scene.give_message("m", Qos::AtLeastOnce, id);
+        assert_eq!(scene.events(), ["message m qos=2", "message m qos=1"]);
+        assert_eq!(scene.sent(), [format!("<Pubrec ID={id}>"), format!("<Puback ID={id}>")]);
+        scene.give_ack(Packet::Pubrel, id, SUCCESS);
+        assert_eq!(scene.events(), [""; 0]);
+        assert_eq!(scene.sent(), [format!("<Pubcomp ID={id}>")]);
+    }
+}
+
+#[test]
 fn a_server_without_a_receive_maximum_has_to_wait() {
     let mut scene = connected(V311, MANUAL);
     for id in 1..=3 {
@@ -276,7 +290,7 @@ fn a_packet_under_way_is_finished_before_disconnect() {
     scene.give_bytes(&[0, 0]);
     assert_eq!(scene.events(), ["failed: Malformed Packet (U5-004)"]);
     while !scene.client.wants_close() {
-        bytes.extend(scene.sent_bytes(1));
+        bytes.extend(scene.sent_bytes(usize::MAX));
     }
     let sent = super::texts(V5, &bytes);
     assert!(sent[0].starts_with("<Publish ID=1"), "{sent:?}");

@@ -4,7 +4,7 @@ use fulmar_core::codec::{
     SubscriptionOptions, Version,
 };
 
-use super::{Scene, clean, keeping};
+use super::{Scene, Small, clean, keeping};
 
 const V311: Version = Version::V311;
 const V5: Version = Version::V5;
@@ -61,15 +61,18 @@ fn a_kept_session_goes_on_where_it_stopped() {
         assert_eq!(scene.sent(), [publish(6, "f", 1, false)]);
         scene.give_ack(Packet::Pubcomp, 1, SUCCESS);
         scene.give_ack(Packet::Puback, 3, SUCCESS);
-        scene.give_ack(Packet::Puback, 5, SUCCESS);
-        let told = ["#7", "#0", "#2", "#6"].map(|ticket| format!("published {ticket}: Success"));
+        let told = ["#7", "#0", "#2"].map(|ticket| format!("published {ticket}: Success"));
         assert_eq!(scene.events(), told);
         // A second interruption marks all of them.
         scene.cut();
         scene.connect(&keeping(version), version > Version::V31, &[]);
         scene.events();
-        let expected =
-            [publish(2, "a", 2, true), publish(4, "c", 2, true), publish(6, "f", 1, true)];
+        let expected = [
+            publish(2, "a", 2, true),
+            publish(4, "c", 2, true),
+            publish(5, "d", 1, true),
+            publish(6, "f", 1, true),
+        ];
         assert_eq!(scene.sent(), expected);
     }
 }
@@ -218,4 +221,60 @@ fn identifiers_of_qos_2_are_kept_until_released() {
         scene.give_message("o", Qos::ExactlyOnce, 7);
         assert_eq!(scene.events()[1..], ["message o qos=2"]);
     }
+}
+
+#[test]
+fn answers_of_one_connection_are_not_sent_on_the_next() {
+    let mut scene = Scene::connected(V5, Options::default(), &[]);
+    scene.events();
+    scene.publish("a", Qos::ExactlyOnce).unwrap();
+    scene.sent();
+    scene.give_ack(Packet::Pubrec, 1, SUCCESS);
+    scene.give_ack(Packet::Pubrel, 9, SUCCESS);
+    scene.give_message("m", Qos::AtLeastOnce, 3);
+    scene.events();
+    // Made, and not taken by the transport.
+    assert!(!scene.client.transmit().is_empty());
+    scene.give_ack(Packet::Pubrel, 9, SUCCESS);
+    scene.events();
+    // A failure after the end leaves nothing either.
+    scene.give_bytes(&[0, 0]);
+    let failed = ["failed: Malformed Packet (U5-004)", "closed"];
+    assert_eq!(scene.cut(), failed);
+    scene.connect(&keeping(V5), true, &[]);
+    scene.events();
+    assert_eq!(scene.sent(), ["<Pubrel ID=1>"]);
+    assert!(!scene.client.wants_close());
+}
+
+#[test]
+fn an_acknowledgement_that_comes_too_early_breaks_no_packet() {
+    let mut memory = Small::new();
+    let mut scene = Scene::on(memory.storage(), V311, Options::default());
+    scene.connect(&keeping(V311), false, &[]);
+    scene.events();
+    scene.publish("a", Qos::AtLeastOnce).unwrap();
+    scene.publish("b", Qos::AtLeastOnce).unwrap();
+    scene.sent();
+    // Never sent, and acknowledged all the same.
+    scene.publish("c", Qos::AtLeastOnce).unwrap();
+    scene.give_ack(Packet::Puback, 3, SUCCESS);
+    assert_eq!(scene.events(), ["published #2: Success"]);
+    scene.cut();
+    scene.connect(&keeping(V311), true, &[]);
+    scene.events();
+    // Acknowledged while it is being sent again.
+    let mut bytes = scene.sent_bytes(3);
+    scene.give_ack(Packet::Puback, 1, SUCCESS);
+    assert_eq!(scene.events(), ["published #0: Success"]);
+    while !scene.client.transmit().is_empty() {
+        bytes.extend(scene.sent_bytes(1));
+    }
+    let expected = [publish(1, "a", 1, true), publish(2, "b", 1, true)];
+    assert_eq!(super::texts(V311, &bytes), expected);
+    // All of the memory is free again.
+    scene.give_ack(Packet::Puback, 2, SUCCESS);
+    assert_eq!(scene.events(), ["published #1: Success"]);
+    let message = Publish { topic: "t", payload: &[0; 59], ..Publish::default() };
+    assert!(scene.client.publish(&message).is_ok());
 }
