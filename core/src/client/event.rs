@@ -154,7 +154,8 @@ pub struct Message<'a> {
     pub qos: Qos,
     /// RETAIN.
     pub retain: bool,
-    /// The server sends it again. With QoS 1 it may have been told before, with QoS 2 it was not.
+    /// The server sends it again. With QoS 1 it may have been told before; with QoS 2 only if it
+    /// was not handled then.
     pub dup: bool,
     /// 5.0 only.
     pub properties: Properties<'a>,

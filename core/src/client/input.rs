@@ -144,4 +144,14 @@ mod tests {
         assert!(input.buffer().is_empty());
         assert_eq!(input.set_aside(&Packet::Pingreq, Version::V5), Err(SendError::Full));
     }
+    #[test]
+    fn parsed_bytes_make_room_for_a_packet_set_aside() {
+        let mut memory = [0; 4];
+        let mut input = Input::new(Memory::from(&mut memory[..]));
+        input.buffer().copy_from_slice(&[0xd0, 0, 0xd0, 0]);
+        input.filled(4);
+        input.consume(2);
+        assert_eq!(input.set_aside(&Packet::Pingreq, Version::V5), Ok(()));
+        assert!(input.has_frame() && input.buffer().is_empty());
+    }
 }
