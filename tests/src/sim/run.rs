@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fulmar_core::broker::{Command, ConnId, Publication, Reply};
-use fulmar_core::{Qos, ReasonCode, Version};
+use fulmar_core::{Qos, ReasonCode};
 
 use super::peer::Stage;
 use super::world::World;
@@ -281,7 +281,7 @@ impl World {
     /// A client that was cut off for want of memory does not try for ever.
     fn forgo(&mut self, number: usize) {
         let peer = &mut self.peers[number];
-        if self.plan.tight && self.plan.versions != [Version::V5] {
+        if self.plan.tight {
             let oracle = &self.oracle;
             peer.flights.retain(|f| f.released || oracle.holds(&peer.id, f.id));
         }

@@ -6,6 +6,7 @@ use fulmar_core::broker::{
     ConnId, Connected, DisconnectReason, Disconnected, Effect, Event, OpenError, QueueFull,
     SessionEnd,
 };
+use fulmar_core::codec::header;
 use fulmar_core::{Instant, Qos, ReasonCode, Version};
 
 use super::publications::Draft;
@@ -183,7 +184,7 @@ impl Oracle {
             }
             DisconnectReason::Refused(reason) => match reason {
                 ReasonCode::QuotaExceeded => {
-                    self.full || self.sessions.len() >= self.config.max_sessions as usize
+                    self.full.0 || self.sessions.len() >= self.config.max_sessions as usize
                 }
                 _ => wire.refused,
             },
@@ -193,7 +194,11 @@ impl Oracle {
             DisconnectReason::Administrative => self.call == Call::Command,
             DisconnectReason::SlowConsumer => self.config.max_outbound_bytes < 1000,
             DisconnectReason::QueueFull => self.config.queue_full == QueueFull::Disconnect,
-            DisconnectReason::OutOfBudget => wire.must_end == Some("no room"),
+            // Memory for a large packet may be used up by the beginning of it.
+            DisconnectReason::OutOfBudget => {
+                let large = header(&wire.input).ok().flatten().is_some_and(|h| h.total() > 4096);
+                wire.must_end == Some("no room") || self.config.shard_budget < 1_000_000 && large
+            }
             _ => false,
         };
         (!right).then_some("for no reason")
@@ -299,7 +304,7 @@ impl Oracle {
         qos: Qos,
         retain: bool,
     ) -> Option<usize> {
-        if self.full {
+        if self.full.0 {
             return None;
         }
         let draft = Draft {

@@ -1,7 +1,7 @@
 //! Packets of clients: what they entitle to, what the broker owes for them, and which of them must
 //! end the connection.
 
-use fulmar_core::broker::ConnId;
+use fulmar_core::broker::{ConnId, DropReason};
 use fulmar_core::codec::{
     Ack, Connect, Disconnect, Packet, Properties, Property, PropertyId, Publish, ReasonCode,
     Subscribe, Unsubscribe, decode, header, split,
@@ -187,6 +187,7 @@ impl Oracle {
                 return Ok(());
             }
         };
+        let full = if publish.qos == Qos::ExactlyOnce { self.full.1 } else { self.full.0 };
         let reserved = ["$SYS", "$share"].iter().any(|r| {
             topic.strip_prefix(r).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         });
@@ -195,7 +196,7 @@ impl Oracle {
             ReasonCode::QuotaExceeded
         } else if reserved || bad {
             ReasonCode::TopicNameInvalid
-        } else if self.full {
+        } else if full {
             ReasonCode::QuotaExceeded
         } else {
             let draft = Draft::of_publish(&client, topic, publish);
@@ -205,7 +206,7 @@ impl Oracle {
             }
         };
         if reason == ReasonCode::QuotaExceeded {
-            self.refusals.push((client.clone(), publish.qos));
+            self.refusals.push((client.clone(), publish.qos, DropReason::OutOfBudget));
         }
         let acknowledged = publish.qos > Qos::AtMostOnce;
         let error = match (version, reason) {
@@ -214,6 +215,11 @@ impl Oracle {
             (_, ReasonCode::TopicNameInvalid) if !reserved => Some("topic name"),
             _ => None,
         };
+        // Where no answer says so, it is counted.
+        let silent = version < Version::V5 || !acknowledged;
+        if reason == ReasonCode::TopicNameInvalid && error.is_none() && silent {
+            self.refusals.push((client.clone(), publish.qos, DropReason::Refused));
+        }
         // Refused and said so: its identifier is free again. Before 5.0 only the end of the
         // connection says so; a message taken in silence is held.
         if reason.is_error() && (version == Version::V5 || error.is_some()) {
@@ -337,7 +343,7 @@ impl Oracle {
             Some(Property::SubscriptionIdentifier(id)) => id,
             _ => 0,
         };
-        let (full, most) = (self.full, self.config.max_subscriptions as usize);
+        let (full, most) = (self.full.0, self.config.max_subscriptions as usize);
         let max_qos = self.config.max_qos;
         let mut reasons = Vec::new();
         for (filter, options) in subscribe.filters.iter() {

@@ -244,12 +244,12 @@ pub(super) struct Oracle {
     counts: account::Counts,
     /// About the present call only.
     call: Call,
-    /// The budget was used up before it.
-    full: bool,
+    /// The budget was used up before it; and with one more QoS 2 identifier.
+    full: (bool, bool),
     /// Losses told of.
     drops: Vec<(String, Qos, DropReason, u32)>,
     /// Publications refused, to be counted.
-    refusals: Vec<(String, Qos)>,
+    refusals: Vec<(String, Qos, DropReason)>,
     /// Messages retained, with their publishers.
     stored: Vec<(String, String)>,
     /// Wills that are published and not retained.
@@ -274,7 +274,7 @@ impl Oracle {
             next: 0,
             counts: account::Counts::default(),
             call: Call::Command,
-            full: false,
+            full: (false, false),
             drops: Vec::new(),
             refusals: Vec::new(),
             stored: Vec::new(),
@@ -313,7 +313,7 @@ impl Oracle {
     }
 
     /// A call to the broker begins.
-    pub(super) fn begin(&mut self, now: Instant, call: Call, full: bool) {
+    pub(super) fn begin(&mut self, now: Instant, call: Call, full: (bool, bool)) {
         self.now = now;
         self.call = call;
         self.full = full;
@@ -326,7 +326,7 @@ impl Oracle {
     /// All effects of the call were shown.
     pub(super) fn end(&mut self, next: Option<Instant>) {
         self.judge_drops(None);
-        if let Some((client, qos)) = self.refusals.first() {
+        if let Some((client, qos, _)) = self.refusals.first() {
             let what = format!("a refused message of {client}, {qos:?}, was not counted");
             self.fail("losses", what);
         }

@@ -179,16 +179,18 @@ impl Oracle {
             return;
         }
         let mut count = count;
-        if why == DropReason::OutOfBudget {
-            while count > 0
-                && let Some(at) = self.refusals.iter().position(|r| (&*r.0, r.1) == (client, qos))
-            {
-                self.refusals.remove(at);
-                count -= 1;
-            }
-            if count == 0 {
-                return;
-            }
+        let told = |r: &(String, Qos, DropReason)| (&*r.0, r.1, r.2) == (client, qos, why);
+        while count > 0
+            && let Some(at) = self.refusals.iter().position(told)
+        {
+            self.refusals.remove(at);
+            count -= 1;
+        }
+        if count == 0 {
+            return;
+        }
+        if why == DropReason::Refused {
+            self.fail("losses", format!("{count} of {client} counted as refused"));
         }
         let Some(session) = self.sessions.get_mut(client) else {
             self.fail("losses", format!("a loss of {client}, who has no session"));
