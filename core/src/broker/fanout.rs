@@ -190,9 +190,9 @@ impl Broker {
 
     /// A copy of a session that is gone goes to another member of its group. `[U5-072]`
     pub(super) fn pass_on(&mut self, now: Instant, copy: &Copy) -> bool {
-        // The number may belong to another group by now, made after the message.
-        let made = self.group_births.get(copy.group as usize);
-        if made.is_none_or(|last| *last >= copy.message.head.id.sequence) {
+        // The number may belong to another group by now, which is younger than the message.
+        let since = self.groups.since(copy.group);
+        if since.is_none_or(|since| copy.message.head.id.sequence <= since) {
             return false;
         }
         let mut targets = Vec::new();

@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
@@ -12,13 +12,13 @@ use crate::time::Instant;
 /// Bytes charged for a message beside its body.
 const OVERHEAD: u64 = 160;
 
-/// Counts the bytes of all messages alive in a shard.
+/// Counts the bytes of all messages alive in a shard. Microcontrollers have no 64-bit atomics.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ledger(Arc<AtomicU64>);
+pub(super) struct Ledger(Arc<AtomicUsize>);
 
 impl Ledger {
     pub(super) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed) as u64
     }
 }
 
@@ -113,7 +113,7 @@ fn is_forwarded(property: &Property<'_>) -> bool {
 impl Message {
     pub(super) fn new(body: Body, head: Head, ledger: &Ledger) -> Arc<Self> {
         let message = Self { body, head, ledger: ledger.clone() };
-        ledger.0.fetch_add(message.footprint(), Ordering::Relaxed);
+        ledger.0.fetch_add(message.footprint() as usize, Ordering::Relaxed);
         Arc::new(message)
     }
 
@@ -170,6 +170,6 @@ impl Message {
 
 impl Drop for Message {
     fn drop(&mut self) {
-        self.ledger.0.fetch_sub(self.footprint(), Ordering::Relaxed);
+        self.ledger.0.fetch_sub(self.footprint() as usize, Ordering::Relaxed);
     }
 }

@@ -172,8 +172,6 @@ pub struct Broker {
     addresses: Map<IpAddr, u32>,
     index: Index,
     groups: Groups,
-    /// Number of the last message when each group was made, by the number of the group.
-    group_births: Vec<u64>,
     retained: Retained<Arc<Message>>,
     ledger: Ledger,
     /// Bytes charged to the budget beside messages and places in queues.
@@ -233,12 +231,11 @@ impl Broker {
             next_serial: 1,
             unauthenticated: 0,
             addresses: Map::new(boot.seed),
-            held: 0,
             index: Index::new(boot.seed),
             groups: Groups::new(boot.seed),
-            group_births: Vec::new(),
             retained: Retained::new(config.max_retained, config.max_retained_bytes),
             ledger: Ledger::default(),
+            held: 0,
             places: 0,
             next_message: 0,
             timers: Timers::default(),

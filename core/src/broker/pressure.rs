@@ -24,10 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl Broker {
     /// Bytes charged to the budget.
     pub(super) fn used(&self) -> u64 {
-        // One filter may cost much more than its text.
-        let topics = (self.index.footprint() + self.groups.footprint()) as u64;
         let kept = self.ledger.bytes() + self.retained.footprint();
-        kept + topics + self.held + self.places * PLACE
+        kept + self.held + self.places * PLACE
     }
 
     fn above(&self, percent: u64) -> bool {

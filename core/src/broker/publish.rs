@@ -16,7 +16,7 @@ use crate::codec::{
 use crate::connection::Negotiated;
 use crate::session::Verdict;
 use crate::time::Instant;
-use crate::topic::TopicName;
+use crate::topic::{Retained, TopicName};
 
 /// A message before it is known whether anybody wants it.
 pub(super) struct Draft<'d> {
@@ -247,12 +247,10 @@ impl Broker {
         let head = &message.head;
         let expires = (head.expires != Instant::NEVER).then_some(head.expires);
         let full = self.is_full();
-        let stored = !full
-            && self
-                .retained
-                .set(message.topic(), message.clone(), message.footprint(), expires)
-                .1
-                .is_ok();
+        let topic = message.topic();
+        // All that goes when it goes.
+        let bytes = message.footprint() + Retained::<Arc<Message>>::cost(topic);
+        let stored = !full && self.retained.set(topic, message.clone(), bytes, expires).1.is_ok();
         if full {
             // The old value is not true any more.
             self.retained.remove(message.topic());

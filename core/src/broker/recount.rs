@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::conn::{self, Conn};
 use super::fanout::{GROUP, Job};
-use super::session::{self, Attached, Session};
+use super::session::{self, Attached, Session, Subscription};
 use super::slots::Key;
 use super::{Broker, ConnId};
 use crate::topic::split_share;
@@ -39,8 +39,8 @@ impl Broker {
             held += session.username.as_ref().map_or(0, |name| name.len() as u64);
             held += session.inbound.awaiting() as u64 * session::HELD;
             held += session.will.as_ref().map_or(0, |will| will.body.len() as u64);
-            let filters = session.subscriptions.iter().map(|s| s.filter.len() as u64);
-            held += filters.map(|len| session::SUBSCRIPTION + len).sum::<u64>();
+            let filters = session.subscriptions.iter().map(|s| Subscription::cost(&s.filter));
+            held += filters.sum::<u64>();
         }
         for job in &self.jobs {
             if let Job::Deliver { targets, .. } = job {

@@ -16,8 +16,10 @@ use crate::topic::Cursor;
 
 /// Bytes charged for a session, without its queue and subscriptions.
 pub(super) const FOOTPRINT: u64 = 640;
-/// Bytes charged for a subscription beside its filter and its share of the index.
-pub(super) const SUBSCRIPTION: u64 = 64;
+/// Bytes charged for a subscription beside its filter.
+const SUBSCRIPTION: u64 = 160;
+/// Bytes charged for each level of a filter with wildcards, which may be the only one of its kind.
+const LEVEL: u64 = 96;
 /// Bytes charged for a QoS 2 identifier that waits for PUBREL.
 pub(super) const HELD: u64 = 8;
 
@@ -76,6 +78,15 @@ pub(super) struct Session {
 pub(super) struct Subscription {
     pub(super) filter: Arc<str>,
     pub(super) options: Options,
+}
+
+impl Subscription {
+    /// Bytes charged for it.
+    pub(super) fn cost(filter: &str) -> u64 {
+        let slashes = filter.bytes().filter(|byte| *byte == b'/').count() as u64;
+        let levels = if filter.contains(['+', '#']) { slashes + 1 } else { 0 };
+        SUBSCRIPTION + filter.len() as u64 + levels * LEVEL
+    }
 }
 
 /// Retained messages on their way to a new subscription.

@@ -7,7 +7,7 @@ use super::fanout::{GROUP, Job};
 use super::message::Message;
 use super::queue::{Copy, Ids, NO_GROUP};
 use super::receive::{Step, step};
-use super::session::{Attached, Options, SUBSCRIPTION, Subscription, Walk};
+use super::session::{Attached, Options, Subscription, Walk};
 use super::slots::Key;
 use super::transmit::WALK_BELOW;
 use super::{Broker, DisconnectReason};
@@ -154,10 +154,8 @@ impl Broker {
                 let member = Member { session: key.index, value: options.0 };
                 let joined = self.groups.join(filter, member, attached);
                 if joined.new {
+                    self.groups.set_since(joined.group, self.next_message);
                     self.index.insert(inner, joined.group | GROUP, 0);
-                    let at = joined.group as usize;
-                    self.group_births.resize(self.group_births.len().max(at + 1), 0);
-                    self.group_births[at] = self.next_message;
                 }
                 Arc::from(filter)
             }
@@ -170,7 +168,7 @@ impl Broker {
                     session.subscriptions.reserve_exact(1);
                 }
                 session.subscriptions.insert(at, Subscription { filter: text.clone(), options });
-                self.held += SUBSCRIPTION + filter.len() as u64;
+                self.held += Subscription::cost(filter);
                 self.stats.subscriptions += 1;
             }
         }
@@ -235,7 +233,7 @@ impl Broker {
                 self.index.remove(filter, key.index);
             }
         }
-        self.held -= SUBSCRIPTION + filter.len() as u64;
+        self.held -= Subscription::cost(filter);
         self.stats.subscriptions -= 1;
     }
 

@@ -23,6 +23,11 @@ impl Tail {
         self.bytes.capacity()
     }
 
+    /// Bytes held for a frame that is not whole.
+    pub(super) fn unfinished(&self) -> usize {
+        if self.whole { 0 } else { self.len() }
+    }
+
     /// Takes the next frame of at most `limit` bytes off `input`, or keeps what there is of it.
     pub(super) fn frame<'c, 'i: 'c>(
         &'c mut self,

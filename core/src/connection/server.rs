@@ -147,7 +147,7 @@ impl Connection {
     /// Bytes held of a packet that has not arrived in full.
     #[must_use]
     pub fn buffered(&self) -> usize {
-        self.tail.len()
+        self.tail.unfinished()
     }
 
     /// Takes one packet off `input`, or keeps the beginning of one and answers `None`.

@@ -53,7 +53,7 @@ pub(super) struct Wire {
     aliases: BTreeMap<u16, String>,
     owed: BTreeMap<Owed, u32>,
     pub(super) flights: BTreeMap<PacketId, Flight>,
-    /// Identifiers of PUBREC packets for no message in flight, which PUBREL answers.
+    /// Identifiers that PUBREL may come for at any time: the client was not tidy with them.
     strays: BTreeSet<PacketId>,
     /// PUBLISH packets received, by QoS.
     pub(super) published: [u64; 3],
@@ -127,7 +127,10 @@ impl Wire {
             }
             Packet::Pingreq => Owed::Pingresp,
             Packet::Puback(ack) | Packet::Pubcomp(ack) => {
-                self.flights.remove(&ack.packet_id);
+                // Too early: its PUBREL may still come.
+                if self.flights.remove(&ack.packet_id) == Some(Flight::Pubrec) {
+                    self.strays.insert(ack.packet_id);
+                }
                 return;
             }
             Packet::Pubrec(ack) => {
@@ -135,10 +138,10 @@ impl Wire {
                     Some(Flight::Publish(_)) if ack.reason.is_error() => {
                         self.flights.remove(&ack.packet_id);
                     }
-                    Some(_) => {
+                    Some(Flight::Publish(_)) => {
                         self.flights.insert(ack.packet_id, Flight::Pubrec);
                     }
-                    None => {
+                    _ => {
                         self.strays.insert(ack.packet_id);
                     }
                 }

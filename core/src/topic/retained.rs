@@ -104,7 +104,7 @@ impl<M> Retained<M> {
         let text = text.unwrap_or_else(|| Arc::from(topic));
         self.sequence += 1;
         self.bytes += bytes;
-        self.owned += ENTRY + topic.len() as u64;
+        self.owned += Self::cost(topic);
         if let Some(expires) = expires {
             self.expiries.insert((expires, self.sequence), text.clone());
         }
@@ -242,13 +242,19 @@ impl<M> Retained<M> {
         self.owned
     }
 
+    /// What a message on this topic adds to [`Retained::footprint`].
+    #[must_use]
+    pub const fn cost(topic: &str) -> u64 {
+        ENTRY + topic.len() as u64
+    }
+
     fn take(&mut self, topic: &str) -> Option<(Arc<str>, M)> {
         let (text, stored) = self.topics.remove_entry(topic)?;
         if let Some(expires) = stored.expires {
             self.expiries.remove(&(expires, stored.sequence));
         }
         self.bytes -= stored.bytes;
-        self.owned -= ENTRY + topic.len() as u64;
+        self.owned -= Self::cost(topic);
         Some((text, stored.message))
     }
 }

@@ -59,6 +59,7 @@ pub struct Groups {
 #[derive(Default)]
 struct Group {
     name: Arc<str>,
+    since: u64,
     connected: Ring,
     away: Ring,
 }
@@ -173,6 +174,20 @@ impl Groups {
     #[must_use]
     pub fn name(&self, group: u32) -> Option<&str> {
         self.groups.slot(group).filter(|group| group.len() > 0).map(|group| &*group.name)
+    }
+
+    /// Says when a group was made, in the owner's reckoning: its number may have been that of
+    /// another one before. Harmless where there is no such group.
+    pub fn set_since(&mut self, group: u32, since: u64) {
+        if let Some(group) = self.groups.slot_mut(group) {
+            group.since = since;
+        }
+    }
+
+    /// What [`Groups::set_since`] said last; 0 before. `None` if there is no such group.
+    #[must_use]
+    pub fn since(&self, group: u32) -> Option<u64> {
+        self.groups.slot(group).filter(|group| group.len() > 0).map(|group| group.since)
     }
 
     /// The members of a group, connected ones first.

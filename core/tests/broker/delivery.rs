@@ -1,7 +1,9 @@
 //! What reaches a client, and in which form.
 
 use fulmar_core::broker::{Command, Config, DisconnectReason, Event, Input, Reply};
-use fulmar_core::codec::{Connect, Packet, Properties, Property, PropertyId, Publish, Qos};
+use fulmar_core::codec::{
+    Connect, Packet, Properties, Property, PropertyId, Publish, Qos, TopicFilters, Unsubscribe,
+};
 
 use crate::harness::*;
 
@@ -193,4 +195,34 @@ fn a_client_that_takes_no_answers_is_closed_at_its_limit() {
     rig.send(others, V311, &[Packet::Pingreq]);
     rig.pull(others);
     assert_eq!(rig.take(others), [0x20, 2, 0, 0, 0xd0, 0]);
+}
+
+#[test]
+fn copies_of_a_group_that_is_gone_do_not_go_to_another_one() {
+    let mut rig = Rig::new(Config::default());
+    rig.pull = false;
+    let a = rig.connect(V311, "a", true);
+    rig.send(a, V311, &[subscribe(&filter("$share/g/room/1", Q1))]);
+    let publisher = rig.connect(V311, "publisher", true);
+    rig.send(publisher, V311, &[publish("room/1", b"old", Q1, 1)]);
+    let list = ["$share/g/room/1"];
+    let unsubscribe = Packet::Unsubscribe(Unsubscribe {
+        packet_id: id(2),
+        properties: Properties::EMPTY,
+        filters: TopicFilters::list(&list),
+    });
+    rig.send(a, V311, &[unsubscribe]);
+    // Another group, which has the number of the first one.
+    let b = rig.connect(V311, "b", true);
+    rig.send(b, V311, &[subscribe(&filter("$share/h/room/#", Q1))]);
+    rig.hang_up(a);
+    rig.send(publisher, V311, &[publish("room/1", b"new", Q1, 1)]);
+    // But what is left by a member goes to the next one.
+    let c = rig.connect(V311, "c", true);
+    rig.send(c, V311, &[subscribe(&filter("$share/h/room/#", Q1))]);
+    rig.hang_up(b);
+    rig.pull(c);
+    assert_eq!(rig.messages(c, V311), [b"new"]);
+    let stats = rig.broker.stats();
+    assert_eq!((stats.queued, stats.dropped_by_qos), (0, [0, 1, 0]));
 }

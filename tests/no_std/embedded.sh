@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Builds the core for a microcontroller: ARM Cortex-M4 without an operating system, without a heap
+# and with one.
+#
+# Cargo's own toolchain has no library for that target. Debian has a compiler with the library's
+# source, which is unpacked beside this script and not installed; where its packages cannot be
+# had, one line says so and nothing is checked.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+skip() {
+    echo "skipped: $*"
+    exit 0
+}
+
+packages=(rustc-web rust-web-src libstd-rust-web-1.96 libstd-rust-web-dev libllvm22)
+work=$PWD/.embedded
+command -v apt-get >/dev/null && command -v dpkg >/dev/null || skip "no Debian packages here"
+[ "$(dpkg --print-architecture)" = amd64 ] || skip "the packages are fetched for amd64 only"
+if [ ! -e "$work/ready" ]; then
+    rm -rf "$work"
+    mkdir -p "$work/root"
+    (cd "$work" && apt-get download "${packages[@]}" >/dev/null 2>&1) ||
+        skip "apt cannot provide ${packages[*]}"
+    for package in "$work"/*.deb; do
+        dpkg -x "$package" "$work/root"
+        rm "$package"
+    done
+    cat >"$work/rustc" <<EOF
+#!/bin/sh
+export LD_LIBRARY_PATH=$work/root/usr/lib/x86_64-linux-gnu:$work/root/usr/lib
+exec $work/root/usr/bin/rustc "\$@"
+EOF
+    chmod +x "$work/rustc"
+    touch "$work/ready"
+fi
+
+# The library is built from source, which a stable compiler does only when it is told so.
+export RUSTC=$work/rustc RUSTC_BOOTSTRAP=1
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/embedded
+for features in "" alloc; do
+    (cd ../.. && cargo build --quiet --locked --release --package fulmar-core \
+        --no-default-features --features "$features" \
+        --target thumbv7em-none-eabi -Z build-std=core,alloc)
+    echo "builds for thumbv7em-none-eabi, features '$features'"
+done
