@@ -178,10 +178,6 @@ impl Oracle {
             self.not_retained(client, count);
             return;
         }
-        // A publication to a topic nobody may publish to: no copy was due.
-        if why == DropReason::Refused {
-            return;
-        }
         let mut count = count;
         let told = |r: &(String, Qos, DropReason)| (&*r.0, r.1, r.2) == (client, qos, why);
         while count > 0
