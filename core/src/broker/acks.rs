@@ -49,6 +49,8 @@ impl Broker {
             Recd::Unknown => ReasonCode::PacketIdentifierNotFound,
             Recd::WrongType => return wrong_type("MQTT-4.3.2-3"),
         };
+        #[cfg(fulmar_defect = "pubrel_dropped")]
+        return Step::Next;
         step(self.send(negotiated, &Packet::Pubrel(ack(received.packet_id, reason)), out))
     }
 
@@ -63,6 +65,10 @@ impl Broker {
 
     /// An identifier is free again: the window may let the next message through.
     fn settled(&mut self, key: Key) -> Step {
+        #[cfg(fulmar_defect = "accounting_leak")]
+        {
+            self.places += u64::from(self.places % 16 == 1);
+        }
         self.places = self.places.saturating_sub(1);
         if self.sessions.get(key).is_some_and(|s| !s.queue.is_empty() || s.resending) {
             self.wake(key);

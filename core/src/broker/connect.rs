@@ -221,6 +221,8 @@ impl Broker {
             keep_alive: (keep_alive != pending.keep_alive).then_some(keep_alive),
             data: data.as_deref(),
         };
+        #[cfg(fulmar_defect = "session_present_lie")]
+        let connack = Accepted { session_present: false, ..connack };
         self.attach(now, key, conn, session_key, terms);
         if !self.send_connack(now, conn, &negotiated, &connack) {
             // A client that takes no packet of this size can be told nothing, and is not accepted.
@@ -254,12 +256,16 @@ impl Broker {
     fn take_over(&mut self, now: Instant, client_id: &str, clean_start: bool) -> Option<Key> {
         let key = self.sessions.key_at(self.clients.get(client_id).copied()?)?;
         if let Attached::Conn(old) = self.sessions.get(key)?.attached {
+            #[cfg(fulmar_defect = "takeover_both")]
+            let old = Key { index: u32::MAX, generation: 0 };
             self.disconnect(now, old, DisconnectReason::TakenOver);
         }
         // The driver may be late with its timeouts. [MQTT-4.1.0-2]
         self.session_due(now, key);
         // A session that was not to outlive its connection is gone by now.
         self.sessions.get(key)?;
+        #[cfg(fulmar_defect = "clean_start_ignored")]
+        let clean_start = false;
         if clean_start {
             self.end_session(now, key, SessionEnd::CleanStart);
             return None;
@@ -415,6 +421,8 @@ impl Broker {
         }
         // [MQTT-3.14.4-3]; an older version knows no other reason.
         if disconnect.reason == ReasonCode::Success || negotiated.version < Version::V5 {
+            #[cfg(fulmar_defect = "will_not_taken_back")]
+            let key = Key { index: u32::MAX, generation: 0 };
             self.forget_will(key);
         }
         Step::Close(DisconnectReason::Client(disconnect.reason), None)

@@ -86,6 +86,10 @@ impl Broker {
     pub(super) fn drop_copy(&mut self, key: Key, copy: &Copy, why: DropReason) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let qos = copy.qos;
+        #[cfg(fulmar_defect = "drop_not_counted")]
+        if why == DropReason::Expired {
+            return;
+        }
         session.dropped[qos as usize] += 1;
         // A session is told of once, however many it loses before the driver looks: otherwise one
         // call could make as many effects as messages times sessions.
@@ -139,6 +143,8 @@ impl Broker {
             return;
         }
         match session.attached {
+            #[cfg(fulmar_defect = "wake_up_lost")]
+            Attached::Conn(_) if session.queue.len() == 3 => {}
             Attached::Nothing => return,
             Attached::Conn(conn) => match self.conns.get_mut(conn) {
                 Some(conn) if conn.said => {}

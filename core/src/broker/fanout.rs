@@ -69,6 +69,8 @@ impl Target {
     fn join(&mut self, options: Options) {
         self.qos = self.qos.max(options.qos());
         self.retain_as_published |= options.retain_as_published();
+        #[cfg(fulmar_defect = "subscription_id_dropped")]
+        let options = Options(options.0 & 15);
         self.ids.push(options.identifier());
     }
 }
@@ -109,6 +111,8 @@ impl Collector<'_> {
     fn entry(&mut self, entry: &Entry) {
         let options = Options(entry.value);
         let Some(key) = self.sessions.key_at(entry.key) else { return };
+        #[cfg(fulmar_defect = "no_local_ignored")]
+        let options = Options(entry.value & !4);
         if options.no_local() && self.is_publisher(key) {
             return;
         }
@@ -172,6 +176,8 @@ impl Broker {
         if let Some(member) = self.groups.choose(group, None)
             && let Some(key) = self.sessions.key_at(member.session)
         {
+            #[cfg(fulmar_defect = "shared_twice")]
+            targets.push(Target::of(key, Options(member.value), group));
             targets.push(Target::of(key, Options(member.value), group));
         }
     }
@@ -185,6 +191,10 @@ impl Broker {
             ids: target.ids,
             group: target.group,
         };
+        #[cfg(fulmar_defect = "retain_flag")]
+        let copy = Copy { retain: message.head.retain, ..copy };
+        #[cfg(fulmar_defect = "qos_upgraded")]
+        let copy = Copy { qos: target.qos, ..copy };
         self.enqueue(now, target.session, copy);
     }
 

@@ -114,6 +114,8 @@ impl Broker {
             Some(delay) => session.will_at = now.after_secs(u64::from(delay)),
             None => {}
         }
+        #[cfg(fulmar_defect = "will_forgotten")]
+        self.forget_will(key);
         self.arm_session(key);
     }
 
@@ -193,6 +195,8 @@ impl Broker {
             publisher: Some(client_id),
             source: None,
         };
+        #[cfg(fulmar_defect = "will_twice")]
+        self.publish(now, &draft, || body.clone());
         self.publish(now, &draft, || body.clone());
         self.event(Event::WillPublished { client_id: client_id.clone() });
     }
@@ -312,6 +316,8 @@ impl Broker {
             self.publish_will(now, key);
         }
         let Some(session) = self.sessions.get(key) else { return };
+        #[cfg(fulmar_defect = "session_outlives_expiry")]
+        let now = Instant::ZERO;
         if session.expires_at() <= now {
             self.end_session(now, key, SessionEnd::Expired);
         }

@@ -146,6 +146,10 @@ impl Broker {
             Qos::ExactlyOnce => Packet::Pubrec(ack(id, reason)),
             _ => Packet::Puback(ack(id, reason)),
         };
+        #[cfg(fulmar_defect = "acknowledgement_lost")]
+        if reason == ReasonCode::NoMatchingSubscribers {
+            return Step::Next;
+        }
         step(self.send(negotiated, &packet, out))
     }
 
@@ -208,8 +212,12 @@ impl Broker {
         targets.clear();
         self.find_targets(draft, &mut targets);
         let keep = draft.retain && !draft.empty && self.config.retain_available;
+        #[cfg(fulmar_defect = "retained_lost")]
+        let keep = keep && draft.qos > Qos::AtMostOnce;
         if draft.retain && draft.empty {
             // [MQTT-3.3.1-6]
+            #[cfg(fulmar_defect = "retained_not_cleared")]
+            let draft = &Draft { topic: "", ..*draft };
             self.retained.remove(draft.topic);
         }
         let receivers = targets.len();

@@ -134,6 +134,8 @@ impl Queue {
         if queue.capacity() == 0 {
             *queue = pool.take();
         }
+        #[cfg(fulmar_defect = "queue_order")]
+        queue.rotate_left(usize::from(queue.len() > 2));
         queue.push_back(Place { copy, sequence: self.sequence });
         self.sequence = self.sequence.wrapping_add(1);
     }

@@ -181,6 +181,8 @@ impl Session {
     pub(super) fn queue_limit(&self, max: u32) -> u32 {
         match self.attached {
             Attached::Local(max) => max,
+            #[cfg(fulmar_defect = "queue_limit")]
+            _ => max + 1,
             _ => max,
         }
     }

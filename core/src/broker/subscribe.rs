@@ -214,6 +214,10 @@ impl Broker {
         let Ok(at) = session.find(filter) else { return false };
         let removed = session.subscriptions.remove(at);
         session.walks.retain(|walk| *walk.filter != *filter);
+        #[cfg(fulmar_defect = "unsubscribe_ignored")]
+        if removed.filter.contains('+') {
+            return true;
+        }
         self.forget_subscription(key, &removed);
         true
     }

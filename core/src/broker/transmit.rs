@@ -72,6 +72,10 @@ impl Broker {
         }
         let more = more || conn.lent_bytes > 0 || !conn.lent.is_empty();
         conn.said = more;
+        #[cfg(fulmar_defect = "transmit_stuck")]
+        {
+            conn.said |= start % 2 == 0;
+        }
         self.charge(&mut conn);
         self.conns.put(key, conn);
         if let Some(recorder) = &mut self.recorder {
@@ -147,6 +151,8 @@ impl Broker {
             if let Ok(id) = begun
                 && let Some(copy) = session.outbound.get(id)
             {
+                #[cfg(fulmar_defect = "id_reused")]
+                let id = crate::PacketId::MIN;
                 layout.write(copy, Some(id), false, out);
             }
         }
@@ -339,12 +345,21 @@ impl Layout {
     /// [MQTT-3.1.2-24]: the whole packet counts.
     #[inline]
     fn fits(&self, negotiated: &Negotiated) -> bool {
+        #[cfg(fulmar_defect = "packet_size_ignored")]
+        let negotiated = &Negotiated {
+            max_packet_size: negotiated.max_packet_size.saturating_add(9),
+            ..*negotiated
+        };
         let total = 1 + vbi_len(self.remaining) + self.remaining;
         self.remaining <= MAX_REMAINING && total <= negotiated.max_packet_size as usize
     }
 
     #[inline]
     fn write(&self, copy: &Copy, id: Option<PacketId>, dup: bool, outbox: &mut Outbox) {
+        #[cfg(fulmar_defect = "dup_missing")]
+        let dup = false;
+        #[cfg(fulmar_defect = "dup_propagated")]
+        let dup = dup || copy.retain && id.is_some();
         let message = &copy.message;
         let payload = message.payload();
         let share = payload.len() >= SHARE_FROM;

@@ -110,6 +110,8 @@ impl<'s> Inbound<'s> {
                     self.released -= 1;
                     return Verdict::New;
                 }
+                #[cfg(fulmar_defect = "qos_2_twice")]
+                return Verdict::New;
                 Verdict::Repeat
             }
             Err(_) if full => Verdict::OverQuota,

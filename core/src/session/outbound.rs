@@ -203,6 +203,8 @@ impl<'s, H> Outbound<'s, H> {
     /// Sets the Receive Maximum of the peer, for this connection; 0 is taken as 1. Without it the
     /// limit is the window. May come before or after [`resume`](Self::resume).
     pub fn limit(&mut self, receive_maximum: u16) {
+        #[cfg(fulmar_defect = "window_ignored")]
+        let receive_maximum = self.window;
         self.limit = receive_maximum.max(1).min(self.window);
     }
 
@@ -437,6 +439,8 @@ impl<'s, H> Outbound<'s, H> {
     /// The first message at or after `from`, in the order of sending, that is to be resent and is
     /// in such a state.
     fn waiting(&self, from: Option<PacketId>, such: fn(State) -> bool) -> Option<PacketId> {
+        #[cfg(fulmar_defect = "resend_order")]
+        let from = from.and_then(|id| self.slot(id)?.after).or(from);
         let mut at = from;
         loop {
             let slot = self.slot(at?)?;
@@ -466,6 +470,10 @@ impl<'s, H> Outbound<'s, H> {
         self.on_the_wire(id);
         let slot = core::mem::take(self.slot_mut(id)?);
         self.in_flight -= 1;
+        #[cfg(fulmar_defect = "quota_leak")]
+        {
+            self.used += u16::from(slot.state == State::AwaitsPubcomp);
+        }
         self.used -= 1;
         match slot.before.and_then(|before| self.slot_mut(before)) {
             Some(before) => before.after = slot.after,
