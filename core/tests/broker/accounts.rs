@@ -272,3 +272,19 @@ fn a_refused_message_of_qos_0_is_counted() {
     rig.send(a, V5, &[publish("$SYS/x", b"", Q1, 1)]);
     assert_eq!(rig.take(a), [0x40, 3, 0, 1, 0x90], "the client is told");
 }
+
+#[test]
+fn what_a_client_has_is_not_lost_with_its_session() {
+    let mut rig = Rig::new(Config::default());
+    rig.pull = false;
+    let a = rig.connect(V311, "a", true);
+    rig.send(a, V311, &[subscribe(&filter("t", Q2))]);
+    let b = rig.connect(V311, "b", true);
+    for number in 1..=3 {
+        rig.send(b, V311, &[publish("t", b"x", Q2, number)]);
+    }
+    rig.pull(a);
+    rig.send(a, V311, &[Packet::Pubrec(ack(id(1))), Packet::Pubrec(ack(id(2)))]);
+    rig.hang_up(a);
+    assert_eq!(rig.broker.stats().dropped_by_qos, [0, 0, 1]);
+}
