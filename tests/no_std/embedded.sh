@@ -3,7 +3,7 @@
 # and with one.
 #
 # Cargo's own toolchain has no library for that target. Debian has a compiler with the library's
-# source, which is unpacked beside this script and not installed; where its packages cannot be
+# source, which is unpacked into the target folder and not installed; where its packages cannot be
 # had, one line says so and nothing is checked.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -14,7 +14,8 @@ skip() {
 }
 
 packages=(rustc-web rust-web-src libstd-rust-web-1.96 libstd-rust-web-dev libllvm22)
-work=$PWD/.embedded
+target=${CARGO_TARGET_DIR:-$PWD/target}
+work=$target/embedded-toolchain
 command -v apt-get >/dev/null && command -v dpkg >/dev/null || skip "no Debian packages here"
 [ "$(dpkg --print-architecture)" = amd64 ] || skip "the packages are fetched for amd64 only"
 if [ ! -e "$work/ready" ]; then
@@ -37,7 +38,7 @@ fi
 
 # The library is built from source, which a stable compiler does only when it is told so.
 export RUSTC=$work/rustc RUSTC_BOOTSTRAP=1
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/embedded
+export CARGO_TARGET_DIR=$target/embedded
 for features in "" alloc; do
     (cd ../.. && cargo build --quiet --locked --release --package fulmar-core \
         --no-default-features --features "$features" \
