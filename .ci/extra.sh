@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks of the packages outside the workspace: the program without std and the fuzzer. Called by
+# Checks of what is outside the workspace: a build for a microcontroller and the fuzzer. Called by
 # .ci/run. FUZZ_SECONDS is the time for each target of the fuzzer, 20 by default.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,9 +21,6 @@ heading "Format of what is outside the workspace"
 for package in fuzz tests/no_std; do
     cargo fmt --manifest-path "$package/Cargo.toml" -- --check
 done
-
-heading "A program without std links the core"
-tests/no_std/run.sh
 
 heading "The core for a microcontroller"
 tests/no_std/embedded.sh

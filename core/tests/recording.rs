@@ -1,4 +1,5 @@
 //! A recording replays to the same effects and bytes, and holds no secrets.
+#![cfg(feature = "alloc")]
 
 use fulmar_core::broker::{
     AuthStep, Boot, Broker, Command, Config, ConnId, ConnInfo, Effect, Input, Outbox, Outcome,

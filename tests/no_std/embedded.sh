@@ -20,17 +20,17 @@ command -v apt-get >/dev/null && command -v dpkg >/dev/null || skip "no Debian p
 [ "$(dpkg --print-architecture)" = amd64 ] || skip "the packages are fetched for amd64 only"
 if [ ! -e "$work/ready" ]; then
     rm -rf "$work"
-    mkdir -p "$work/root"
+    mkdir -p "$work/unpacked"
     (cd "$work" && apt-get download "${packages[@]}" >/dev/null 2>&1) ||
         skip "apt cannot provide ${packages[*]}"
     for package in "$work"/*.deb; do
-        dpkg -x "$package" "$work/root"
+        dpkg -x "$package" "$work/unpacked"
         rm "$package"
     done
     cat >"$work/rustc" <<EOF
 #!/bin/sh
-export LD_LIBRARY_PATH=$work/root/usr/lib/x86_64-linux-gnu:$work/root/usr/lib
-exec $work/root/usr/bin/rustc "\$@"
+export LD_LIBRARY_PATH=$work/unpacked/usr/lib/x86_64-linux-gnu:$work/unpacked/usr/lib
+exec $work/unpacked/usr/bin/rustc "\$@"
 EOF
     chmod +x "$work/rustc"
     touch "$work/ready"
