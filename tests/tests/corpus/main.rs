@@ -6,10 +6,12 @@
 mod program;
 mod seeds;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use fulmar_core::broker::{Outcome, Replay, Step};
+use fulmar_core::codec::split;
 use fulmar_core::fuzzing;
 
 /// A fuzz target by its name.
@@ -60,6 +62,34 @@ fn all_seeds_and_cases_pass() {
             println!("{target}/{name}");
             run(&bytes);
         }
+    }
+}
+
+/// Types of the packets that the broker sent.
+fn packets_sent(recording: &[u8]) -> BTreeSet<u8> {
+    let mut types = BTreeSet::new();
+    let mut replay = Replay::new(recording).expect("a recording");
+    let mut show = |_, step: &Step<'_>| {
+        let Step::Transmit { bytes, .. } = step else { return };
+        let mut rest = &bytes[..];
+        while let Ok(Some((frame, used))) = split(rest, u32::MAX) {
+            types.insert(frame.packet_type());
+            rest = &rest[used..];
+        }
+    };
+    while replay.step(&mut show) == Outcome::More {}
+    types
+}
+
+#[test]
+fn programs_for_the_broker_are_read_as_they_were_written() {
+    for (name, bytes) in seeds::of("broker_ops") {
+        let recording = fuzzing::recorded(&bytes).expect("a recording");
+        let types = packets_sent(&recording);
+        if name.starts_with("flows") {
+            assert_eq!(types, [2, 3, 4, 5, 6, 7, 9, 11, 13].into(), "{name}");
+        }
+        assert!(types.contains(&2) || name == "late-verdict" || name == "bytes", "{name}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Operations on a broker as the bytes that `fuzzing::broker_ops` reads them from.
 
 /// Bytes that choose the limits, all at their widest; the first has everything done twice.
-const SETUP: usize = 28;
+const SETUP: usize = 27;
 
 /// A list of operations under way.
 struct Program(Vec<u8>);
@@ -137,6 +137,15 @@ fn sessions() -> Vec<(&'static str, Program)> {
                 .advance(5),
         ),
         (
+            // With a delay: the session is taken up before it is due.
+            "will-called-off",
+            Program::new()
+                .connect(0, 0, V5, 13, WILL | 8)
+                .cut(0)
+                .connect(0, 0, V5, 13, NO_WILL)
+                .advance(3),
+        ),
+        (
             "retained",
             pair()
                 .publish(1, 0, 8)
@@ -169,7 +178,7 @@ fn limits() -> Vec<(&'static str, Program)> {
         ),
         (
             "overlap",
-            pair().limit(27, 1).subscribe(0, 3, 1).subscribe(0, 0, 2).publish(1, 0, 2).answer(0),
+            pair().limit(26, 1).subscribe(0, 3, 1).subscribe(0, 0, 2).publish(1, 0, 2).answer(0),
         ),
         (
             "local",
@@ -195,7 +204,7 @@ fn limits() -> Vec<(&'static str, Program)> {
         ),
         ("late-verdict", Program::new().add(&[23, 4]).connect(0, 0, V5, 12, 0).add(&[24, 0, 0])),
         ("administration", pair().command(&[23, 0, 0]).command(&[29]).command(&[31]).open()),
-        ("small-budget", pair().limit(25, 2).subscribe(0, 3, 1).publish(1, 0, 9).advance(4)),
+        ("small-budget", pair().limit(24, 2).subscribe(0, 3, 1).publish(1, 0, 9).advance(4)),
         ("bytes", Program::new().open().add(&[18, 0, 4]).add(b"\x10\x0d\0\x04").advance(4)),
     ]
 }
