@@ -58,6 +58,8 @@ struct Run<'s> {
     client: Client<'s>,
     version: Version,
     manual: bool,
+    /// CONNECT has an Authentication Method.
+    method: bool,
     log: Vec<String>,
     /// Bytes to the server, for each connection.
     sent: Vec<Vec<u8>>,
@@ -78,6 +80,7 @@ enum Next {
 
 const NOW: Instant = Instant::from_micros(1_000_000);
 const METHOD: Property<'static> = Property::AuthenticationMethod("m");
+const PROPERTIES: [Property<'static>; 2] = [METHOD, Property::SessionExpiryInterval(100)];
 
 /// What a run leaves behind.
 struct Seen {
@@ -108,11 +111,17 @@ impl Run<'_> {
             storage.tx = Memory::heap(storage.tx.limit());
         }
         let manual = flags & 1 != 0;
-        let options = Options { manual_ack: manual, receive_maximum: 3, ..Options::default() };
+        let options = Options {
+            manual_ack: manual,
+            receive_maximum: 3,
+            foreign_session: flags & 8 == 0,
+            ..Options::default()
+        };
         let mut run = Run {
             client: Client::new(storage, options),
-            version: version(choice & 0x7f),
+            version: version(choice & 0x3f),
             manual,
+            method: choice & 0x40 != 0,
             log: Vec::new(),
             sent: Vec::new(),
             tickets: BTreeSet::new(),
@@ -144,7 +153,7 @@ impl Run<'_> {
             username: None,
             password: None,
             properties: match self.version {
-                Version::V5 => Properties::list(&[METHOD]),
+                Version::V5 => Properties::list(&PROPERTIES[usize::from(!self.method)..]),
                 _ => Properties::EMPTY,
             },
         };
