@@ -42,6 +42,7 @@ impl Broker {
             self.drop_copy(key, copy, DropReason::QueueFull);
             return false;
         }
+        self.unstage(key);
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let mut expired = alloc::vec::Vec::new();
         session.queue.expire(now, &mut |copy| expired.push(copy));

@@ -100,6 +100,7 @@ impl Broker {
     /// `[MQTT-3.1.2-8]` `[MQTT-3.1.2-23]`
     fn detach(&mut self, now: Instant, key: Key) {
         self.mark_shared(key, false);
+        self.unstage(key);
         self.stats.sessions_connected -= 1;
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.attached = Attached::Nothing;
@@ -119,6 +120,7 @@ impl Broker {
 
     /// Throws a session away; a will that is still due is published. `[MQTT-4.1.0-2]`
     pub(super) fn end_session(&mut self, now: Instant, key: Key, why: SessionEnd) {
+        self.unstage(key);
         let Some(mut session) = self.sessions.remove(key) else { return };
         self.timers.arm(Timer::Session(key), &mut session.armed, Instant::NEVER);
         if self.clients.get(&*session.client_id) == Some(&key.index) {
@@ -184,10 +186,11 @@ impl Broker {
         let body = will.body;
         let topic = body.topic();
         let draft = Draft {
+            plain: None,
             topic,
             qos: will.qos,
             retain: will.retain,
-            empty: body.len() == topic.len() + body.properties_len(),
+            empty: body.payload().is_empty(),
             // From its publication on.
             expiry: will.expiry,
             publisher: Some(client_id),
