@@ -67,7 +67,6 @@ pub(crate) enum Alias {
     Known(u16),
 }
 
-
 impl AliasesOut {
     /// How to send `topic` to a peer that allows `max` aliases. `[MQTT-3.1.2-26]`
     pub(crate) fn find(&self, topic: &[u8], max: u16) -> Alias {
