@@ -71,7 +71,7 @@ pub(super) struct Queue {
     plain: VecDeque<Place>,
     acked: VecDeque<Place>,
     /// Before all others, encoded already.
-    staged: Option<Box<Staged>>,
+    staged: Staged,
     bytes: u64,
     sequence: u32,
     /// Nothing in the queue expires before.
@@ -83,7 +83,7 @@ impl Default for Queue {
         Self {
             plain: VecDeque::new(),
             acked: VecDeque::new(),
-            staged: None,
+            staged: Staged::default(),
             bytes: 0,
             sequence: 0,
             next_expiry: Instant::NEVER,
@@ -97,7 +97,7 @@ pub(super) struct Pool {
     queues: alloc::vec::Vec<VecDeque<Place>>,
     /// Places they have in all.
     places: usize,
-    staged: alloc::vec::Vec<Box<Staged>>,
+    staged: alloc::vec::Vec<Staged>,
 }
 
 impl Pool {
@@ -122,11 +122,11 @@ impl Pool {
 
 impl Queue {
     pub(super) fn len(&self) -> usize {
-        self.plain.len() + self.acked.len() + self.staged().map_or(0, |s| s.count() as usize)
+        self.plain.len() + self.acked.len() + self.staged.count() as usize
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.has_no_copies() && self.staged.is_none()
+        self.has_no_copies() && self.staged.count() == 0
     }
 
     /// Whether at most staged messages wait.
@@ -135,28 +135,30 @@ impl Queue {
     }
 
     /// The messages encoded already, which go first.
-    pub(super) fn staged(&self) -> Option<&Staged> {
-        self.staged.as_deref()
+    pub(super) const fn staged(&self) -> &Staged {
+        &self.staged
     }
 
     /// Encodes one more message with `write`, behind those staged before.
     pub(super) fn stage(&mut self, pool: &mut Pool, write: impl FnOnce(&mut alloc::vec::Vec<u8>)) {
-        let staged = self.staged.get_or_insert_with(|| pool.staged.pop().unwrap_or_default());
-        self.bytes += staged.push(write);
+        if self.staged.count() == 0 {
+            self.staged = pool.staged.pop().unwrap_or_default();
+        }
+        self.bytes += self.staged.push(write);
     }
 
     /// Takes what is staged; give it back with [`Queue::put_staged`].
-    pub(super) fn take_staged(&mut self) -> Option<Box<Staged>> {
-        let staged = self.staged.take()?;
+    pub(super) fn take_staged(&mut self) -> Option<Staged> {
+        let staged = core::mem::take(&mut self.staged);
         self.bytes -= staged.weight();
-        Some(staged)
+        (staged.count() > 0).then_some(staged)
     }
 
     /// Gives back what was not sent, or the memory of it.
-    pub(super) fn put_staged(&mut self, staged: Box<Staged>, pool: &mut Pool) {
+    pub(super) fn put_staged(&mut self, staged: Staged, pool: &mut Pool) {
         if staged.count() > 0 {
             self.bytes += staged.weight();
-            self.staged = Some(staged);
+            self.staged = staged;
         } else if pool.staged.len() < Pool::STAGED {
             pool.staged.push(staged);
         }

@@ -6,7 +6,6 @@ use super::conn::{self, Conn};
 use super::fanout::{GROUP, Job};
 use super::session::{self, Attached, Session, Subscription};
 use super::slots::Key;
-use super::stage::Staged;
 use super::{Broker, ConnId};
 use crate::topic::split_share;
 
@@ -39,7 +38,7 @@ impl Broker {
             held += session::FOOTPRINT + session.client_id.len() as u64;
             held += session.username.as_ref().map_or(0, |name| name.len() as u64);
             held += session.inbound.awaiting() as u64 * session::HELD;
-            held += session.queue.staged().map_or(0, Staged::weight);
+            held += session.queue.staged().weight();
             held += session.will.as_ref().map_or(0, |will| will.body.len() as u64);
             let filters = session.subscriptions.iter().map(|s| Subscription::cost(&s.filter));
             held += filters.sum::<u64>();
@@ -82,7 +81,7 @@ impl Broker {
 
     fn check_session(&self, key: Key, session: &Session) {
         let name = &session.client_id;
-        let staged = session.queue.staged().is_some();
+        let staged = session.queue.staged().count() > 0;
         assert!(!staged || session.is_attached(), "{name} is offline, and messages are staged");
         let waits = staged || session.queue.front(session.outbound.room()).is_some();
         match session.attached {

@@ -114,7 +114,7 @@ impl Broker {
         }
         let most = session.queue_limit(self.config.max_msg_queue);
         let queue = &mut session.queue;
-        let staged = queue.staged().map_or(0, |staged| staged.bytes.len());
+        let staged = queue.staged().bytes.len();
         let more = weight(layout.total(), 1);
         if staged + layout.total() > STAGE
             || queue.len() >= most as usize
