@@ -48,6 +48,7 @@ impl World {
         }
         if step.is_multiple_of(16) {
             self.audit();
+            self.recount();
         }
     }
 
@@ -300,6 +301,7 @@ impl World {
         let stats = self.broker.stats();
         self.oracle.check_rest(&stats);
         self.audit();
+        self.recount();
         for conn in self.conns() {
             let before = self.broker.stats().bytes_sent_total;
             self.pull(conn, 8192, true);
@@ -323,11 +325,10 @@ impl World {
             // It does not come back.
             self.peers[number].stage = Stage::GivenUp;
         }
-        let mut rounds = 0;
-        while self.settle_step() && rounds < 10_000 {
-            rounds += 1;
-        }
-        for _ in 0..100 {
+        for _ in 0..10_000 {
+            if self.settle_step() {
+                continue;
+            }
             let Some(at) = self.broker.poll_timeout() else { break };
             self.now = self.now.max(at);
             self.fire();
@@ -342,9 +343,9 @@ impl World {
         if !left.is_empty() {
             self.oracle.complain("rest", &format!("{left:?} are open"));
         }
-        self.broker.check();
         let stats = self.broker.stats();
         self.oracle.check_empty(&stats);
+        self.recount();
         for topic in self.oracle.retained_topics() {
             if !self.publish_command(&topic, Vec::new(), Qos::AtMostOnce, true) {
                 return;
@@ -360,12 +361,12 @@ impl World {
             self.now = self.now.max(at);
             self.fire();
         }
-        self.broker.check();
         let stats = self.broker.stats();
         self.oracle.check_empty(&stats);
-        if stats.used_bytes > 4096 || self.broker.poll_timeout().is_some() {
+        if stats.used_bytes > 0 || self.broker.poll_timeout().is_some() {
             let what = format!("{:?}, {stats:?}", self.broker.poll_timeout());
             self.oracle.complain("memory", &what);
         }
+        self.recount();
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fulmar_core::broker::{
     Boot, Broker, ClientInfo, Command, ConnId, ConnInfo, Connected, Effect, Event, Input, Outbox,
@@ -411,6 +412,16 @@ impl World {
         let stats = self.broker.stats();
         self.oracle.check_stats(&stats);
         self.oracle.check_clients(&clients, &stats);
+    }
+
+    /// Has the broker compare its accounts with what it has.
+    pub(super) fn recount(&mut self) {
+        if self.found().is_some() {
+            return;
+        }
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.broker.check())) {
+            self.oracle.complain("recount", &super::text_of(&*panic));
+        }
     }
 
     /// Connections, in order.
