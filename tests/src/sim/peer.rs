@@ -63,6 +63,8 @@ pub(super) struct Peer {
     pub(super) stalled: Instant,
     pub(super) spoke: Instant,
     pub(super) keep_alive: u16,
+    /// Connections since there are no faults.
+    pub(super) tries: u32,
     /// It wants nothing back of what it did.
     pub(super) ashamed: bool,
     inbox: Vec<u8>,
@@ -111,6 +113,7 @@ impl Peer {
             stalled: Instant::ZERO,
             spoke: Instant::ZERO,
             keep_alive: 0,
+            tries: 0,
             ashamed: false,
             inbox: Vec::new(),
             next_id: 0,
@@ -310,6 +313,16 @@ impl Peer {
         let packet_id = PacketId::new(self.take_id()).unwrap_or(PacketId::MIN);
         let properties = if with { Properties::list(&list) } else { Properties::EMPTY };
         let filters = Filters::list(&filters);
+        bytes(self.version, &Packet::Subscribe(Subscribe { packet_id, properties, filters }))
+    }
+
+    /// For all retained messages that match.
+    pub(super) fn subscribe_all(&mut self, filter: &str) -> Vec<u8> {
+        let options =
+            SubscriptionOptions { qos: Qos::ExactlyOnce, ..SubscriptionOptions::default() };
+        let filters = [(filter, options)];
+        let packet_id = PacketId::new(self.take_id()).unwrap_or(PacketId::MIN);
+        let (properties, filters) = (Properties::EMPTY, Filters::list(&filters));
         bytes(self.version, &Packet::Subscribe(Subscribe { packet_id, properties, filters }))
     }
 

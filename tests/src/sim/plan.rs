@@ -231,9 +231,7 @@ fn config(rng: &mut Rng, uses: &Uses) -> (Config, bool) {
         tight = true;
     }
     if rng.chance(120) {
-        // Enough for all: that a budget is used up in the middle of a call cannot be told from
-        // outside. What happens then is shown in core/tests/broker/pressure.rs.
-        config.shard_budget = rng.range(10_000, 40_000) * 1_000;
+        config.shard_budget = rng.range(10_000, 40_000);
         tight = true;
     }
     (config, tight)

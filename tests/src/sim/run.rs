@@ -13,6 +13,9 @@ use super::world::World;
 /// from a client that was slowed down.
 const PATIENCE: Duration = Duration::from_millis(150);
 
+/// Connections in a row that a client makes without faults before it gives up its messages.
+const TRIES: u32 = 20;
+
 impl World {
     /// Runs all phases, or up to the first broken rule.
     pub(super) fn run(&mut self) {
@@ -214,13 +217,29 @@ impl World {
         self.note(|| "no faults from here on".to_string());
         for number in 0..self.peers.len() {
             let peer = &mut self.peers[number];
-            (peer.quiet, peer.stalled) = (self.now, self.now);
+            (peer.quiet, peer.stalled, peer.tries) = (self.now, self.now, 0);
             // What a rude client has done on its connection cannot be mended.
             peer.ashamed = std::mem::take(&mut peer.rude);
             if peer.ashamed || peer.stage == Stage::Waiting {
                 self.drop_link(number, false);
             }
         }
+        self.converge();
+        self.ask_for_retained();
+        self.converge();
+        self.rest();
+        self.calm = false;
+        let rude = self.plan.rude;
+        for (number, peer) in self.peers.iter_mut().enumerate() {
+            peer.rude = number < rude;
+            if peer.stage == Stage::GivenUp {
+                peer.stage = Stage::Away;
+            }
+        }
+    }
+
+    /// Until nothing moves.
+    fn converge(&mut self) {
         for _ in 0..100_000 {
             if self.found().is_some() {
                 return;
@@ -234,14 +253,19 @@ impl World {
             }
             self.fire();
         }
-        self.rest();
-        self.calm = false;
-        let rude = self.plan.rude;
-        for (number, peer) in self.peers.iter_mut().enumerate() {
-            peer.rude = number < rude;
-            if peer.stage == Stage::GivenUp {
-                peer.stage = Stage::Away;
-            }
+    }
+
+    /// Somebody wants to have all that is retained: then it is known to be what it should be.
+    fn ask_for_retained(&mut self) {
+        let on: Vec<usize> =
+            (0..self.peers.len()).filter(|n| self.peers[*n].stage == Stage::On).collect();
+        if on.is_empty() || !self.plan.uses.retain {
+            return;
+        }
+        let number = *self.rng.pick(&on);
+        for filter in ["#", "$own/#"] {
+            let bytes = self.peers[number].subscribe_all(filter);
+            self.send(number, &bytes);
         }
     }
 
@@ -279,10 +303,12 @@ impl World {
         moved
     }
 
-    /// A client that was cut off for want of memory does not try for ever.
+    /// A client that was cut off for want of memory does not try for ever. Before 5.0 nothing else
+    /// tells it of the want; in 5.0 it may be the end of a packet of which the broker has a part.
     fn forgo(&mut self, number: usize) {
         let peer = &mut self.peers[number];
-        if self.plan.tight && self.plan.versions != [Version::V5] {
+        peer.tries += 1;
+        if self.plan.tight && (self.plan.versions != [Version::V5] || peer.tries > TRIES) {
             let oracle = &self.oracle;
             peer.flights.retain(|f| f.released || oracle.holds(&peer.id, f.id));
         }

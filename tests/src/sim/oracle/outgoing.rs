@@ -172,6 +172,9 @@ impl Oracle {
         }
         let Some(due) = self.take_due(&client, &topic, publish) else { return };
         self.check_order(&client, &due);
+        if let Some(session) = self.sessions.get_mut(&client) {
+            session.delivered[publish.qos as usize] += 1;
+        }
         let Some(id) = publish.packet_id else { return };
         *self.total.entry((client.clone(), publish.qos, due.note.key)).or_default() += 1;
         let Some(session) = self.sessions.get_mut(&client) else { return };
