@@ -12,6 +12,7 @@
 //! must arrive; in the end everybody leaves, and nothing may be left.
 
 mod oracle;
+mod ours;
 mod peer;
 mod plan;
 mod rng;

@@ -64,6 +64,8 @@ pub(super) struct Plan {
     pub(super) clients: usize,
     /// How many of the clients are rude while there are faults.
     pub(super) rude: usize,
+    /// How many are the client machine: the last ones.
+    pub(super) ours: usize,
     pub(super) versions: Vec<Version>,
     /// Steps of each phase with faults.
     pub(super) steps: u32,
@@ -114,11 +116,15 @@ impl Plan {
         if uses.shared {
             filters.extend(SHARED);
         }
+        let rude = if rng.chance(500) { rng.index(clients) } else { 0 };
+        // It gives nothing up for want of memory of the broker.
+        let ours = if tight || rng.chance(300) { 0 } else { rng.index(clients - rude + 1) };
         Self {
             config,
             tight,
             clients,
-            rude: if rng.chance(500) { rng.index(clients) } else { 0 },
+            rude,
+            ours,
             versions,
             steps: rng.range(100, 500) as u32,
             rounds: rng.range(1, 3) as u32,

@@ -112,7 +112,8 @@ impl World {
         if self.rng.chance(30) && self.plan.uses.commands {
             self.operate();
         }
-        if on == Stage::On {
+        self.tick(number);
+        if on == Stage::On && self.peers[number].stage == Stage::On {
             self.act_connected(number);
         }
     }
@@ -132,25 +133,29 @@ impl World {
         }
         let silent =
             peer.keep_alive > 0 && peer.spoke.after_secs(u64::from(peer.keep_alive)) <= self.now;
+        let silent = silent && peer.ours.is_none();
+        let now = self.now;
         let (rng, plan) = (&mut self.rng, &self.plan);
         let peer = &mut self.peers[number];
         let bytes = match rng.below(100) {
             _ if silent => vec![0xc0, 0],
             0..=54 => {
                 self.key += 1;
-                peer.publish(rng, plan, self.key)
+                peer.publish(rng, plan, now, self.key)
             }
-            55..=69 => peer.subscribe(rng, plan),
-            70..=73 => peer.unsubscribe(rng, plan),
-            74 | 75 => vec![0xc0, 0],
+            55..=69 => peer.subscribe(rng, plan, now),
+            70..=73 => peer.unsubscribe(rng, plan, now),
+            74 | 75 if peer.ours.is_none() => vec![0xc0, 0],
             76 | 77 => {
-                let bytes = peer.disconnect(rng);
+                let bytes = peer.disconnect(rng, now);
+                self.hear(number, 0);
                 self.send(number, &bytes);
                 self.drop_link(number, true);
                 return;
             }
             _ => return,
         };
+        self.hear(number, 0);
         self.send(number, &bytes);
     }
 
@@ -160,10 +165,10 @@ impl World {
             true => usize::MAX,
             false => self.rng.range(1, 4) as usize,
         };
-        for _ in 0..count.min(self.peers[number].acks.len()) {
-            if let Some(bytes) = self.peers[number].acks.pop_front() {
-                self.send(number, &bytes);
-            }
+        for _ in 0..count {
+            let Some(bytes) = self.peers[number].acknowledge(self.now) else { return };
+            self.hear(number, 0);
+            self.send(number, &bytes);
         }
     }
 
@@ -264,7 +269,8 @@ impl World {
         }
         let number = *self.rng.pick(&on);
         for filter in ["#", "$own/#"] {
-            let bytes = self.peers[number].subscribe_all(filter);
+            let bytes = self.peers[number].subscribe_all(self.now, filter);
+            self.hear(number, 0);
             self.send(number, &bytes);
         }
     }
@@ -286,13 +292,15 @@ impl World {
             self.now = self.now + Duration::from_micros(10);
             moved |= !self.peers[number].acks.is_empty();
             self.acknowledge(number);
+            self.tick(number);
             if self.peers[number].stage == Stage::Away && self.peers[number].link.is_none() {
                 self.forgo(number);
                 moved |= self.connect(number);
             }
             let peer = &self.peers[number];
             let spoke = peer.spoke.after_secs(u64::from(peer.keep_alive));
-            if peer.stage == Stage::On && peer.keep_alive > 0 && spoke <= self.now {
+            let silent = peer.keep_alive > 0 && spoke <= self.now && peer.ours.is_none();
+            if peer.stage == Stage::On && silent {
                 self.send(number, &[0xc0, 0]);
             }
         }
@@ -319,8 +327,10 @@ impl World {
         self.note(|| "at rest".to_string());
         for number in 0..self.peers.len() {
             let peer = &self.peers[number];
-            if peer.stage == Stage::On && !peer.flights.is_empty() {
-                let what = format!("{} waits for {:?}", peer.id, peer.flights);
+            if peer.stage == Stage::On
+                && let Some(waits) = peer.waits()
+            {
+                let what = format!("{} waits for {waits}", peer.id);
                 self.oracle.complain("exchanges", &what);
             }
         }
@@ -342,7 +352,8 @@ impl World {
         self.calm = true;
         for number in 0..self.peers.len() {
             if self.peers[number].stage == Stage::On && self.rng.chance(500) {
-                let bytes = self.peers[number].disconnect(&mut self.rng);
+                let bytes = self.peers[number].disconnect(&mut self.rng, self.now);
+                self.hear(number, 0);
                 self.send(number, &bytes);
                 self.drop_link(number, true);
             } else {
