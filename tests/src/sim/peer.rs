@@ -11,7 +11,7 @@ use fulmar_core::codec::{
 use fulmar_core::{Instant, PacketId, Qos, Version};
 
 use super::ours::Ours;
-use super::plan::Plan;
+use super::plan::{Plan, Uses};
 use super::rng::Rng;
 
 /// Where a client stands.
@@ -145,18 +145,8 @@ impl Peer {
         calm: bool,
     ) -> Vec<u8> {
         let uses = &plan.uses;
-        // Copies that differ in their properties only look alike before 5.0.
-        let family = |version: Version| (version == Version::V5) == (self.version == Version::V5);
-        let version = *rng.pick(&plan.versions);
-        let any = !(uses.identifiers || uses.properties || uses.expiry) && self.ours.is_none();
-        if (any || family(version)) && !(self.ours.is_some() && version == Version::V31) {
-            self.version = version;
-        }
+        self.begin(rng, plan);
         let five = self.version == Version::V5;
-        self.stage = Stage::Waiting;
-        self.inbox.clear();
-        self.acks.clear();
-        self.aliases.clear();
         let clean = match calm {
             true => std::mem::take(&mut self.ashamed),
             false => !uses.sessions || rng.chance(200),
@@ -179,15 +169,7 @@ impl Peer {
         }
         // The machine says so itself.
         if five && self.ours.is_none() {
-            if uses.small_windows && rng.chance(500) {
-                list.push(Property::ReceiveMaximum(rng.range(1, 5) as u16));
-            }
-            if uses.aliases {
-                list.push(Property::TopicAliasMaximum(rng.below(5) as u16));
-            }
-            if uses.small_packets && !calm && rng.chance(600) {
-                list.push(Property::MaximumPacketSize(rng.range(60, 140) as u32));
-            }
+            limits(rng, uses, calm, &mut list);
         }
         let payload = payload(rng, key, 0);
         let user = uses.properties.then(|| format!("w{key}"));
@@ -221,6 +203,22 @@ impl Peer {
         match &mut self.ours {
             Some(ours) => ours.connect(now, &connect),
             None => bytes(self.version, &Packet::Connect(connect)),
+        }
+    }
+
+    /// Of another version perhaps; nothing of the connection before is left.
+    fn begin(&mut self, rng: &mut Rng, plan: &Plan) {
+        self.stage = Stage::Waiting;
+        self.inbox.clear();
+        self.acks.clear();
+        self.aliases.clear();
+        let uses = &plan.uses;
+        // Copies that differ in their properties only look alike before 5.0.
+        let family = |version: Version| (version == Version::V5) == (self.version == Version::V5);
+        let version = *rng.pick(&plan.versions);
+        let any = !(uses.identifiers || uses.properties || uses.expiry) && self.ours.is_none();
+        if (any || family(version)) && !(self.ours.is_some() && version == Version::V31) {
+            self.version = version;
         }
     }
 
@@ -630,6 +628,19 @@ impl Peer {
         {
             self.keep_alive = secs;
         }
+    }
+}
+
+/// What a CONNECT asks of the broker.
+fn limits(rng: &mut Rng, uses: &Uses, calm: bool, list: &mut Vec<Property<'_>>) {
+    if uses.small_windows && rng.chance(500) {
+        list.push(Property::ReceiveMaximum(rng.range(1, 5) as u16));
+    }
+    if uses.aliases {
+        list.push(Property::TopicAliasMaximum(rng.below(5) as u16));
+    }
+    if uses.small_packets && !calm && rng.chance(600) {
+        list.push(Property::MaximumPacketSize(rng.range(60, 140) as u32));
     }
 }
 
