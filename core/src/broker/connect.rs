@@ -218,8 +218,7 @@ impl Broker {
         let connack = Accepted {
             client_id: assigned.then_some(&*pending.client_id),
             // 3.1 has no such flag.
-            session_present: (resumed.is_some() || defect!("session_present_wrong"))
-                && negotiated.version > Version::V31,
+            session_present: resumed.is_some() && negotiated.version > Version::V31,
             expiry: (expiry != requested).then_some(expiry),
             keep_alive: (keep_alive != pending.keep_alive).then_some(keep_alive),
             data: data.as_deref(),
@@ -353,7 +352,7 @@ impl Broker {
             }
         }
         let connack = Packet::Connack(Connack {
-            session_present: accepted.session_present,
+            session_present: accepted.session_present || defect!("session_present_wrong"),
             reason: ReasonCode::Success,
             properties: Properties::list(&list),
         });
