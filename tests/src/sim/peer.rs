@@ -152,8 +152,8 @@ impl Peer {
             false => !uses.sessions || rng.chance(200),
         };
         // Its machine does not know that the session was lost, or has none: a new one.
-        let lost = |ours: &Box<Ours>| ours.anew || !self.reborn.is_empty();
-        let clean = clean || self.ours.as_ref().is_some_and(lost);
+        let lost = |ours: &Ours| ours.anew || !self.reborn.is_empty();
+        let clean = clean || self.ours.as_deref().is_some_and(lost);
         self.keep_alive = match uses.keep_alive && !calm && rng.chance(600) {
             true => rng.range(1, 4) as u16,
             false => 0,
