@@ -71,7 +71,7 @@ impl Broker {
             conn.lent_bytes = copied;
         }
         let more = more || conn.lent_bytes > 0 || !conn.lent.is_empty();
-        conn.said = more;
+        conn.said = more || defect!("transmit_stuck") && start == 0 && !out.is_empty();
         self.charge(&mut conn);
         self.conns.put(key, conn);
         if let Some(recorder) = &mut self.recorder {
@@ -147,6 +147,7 @@ impl Broker {
             if let Ok(id) = begun
                 && let Some(copy) = session.outbound.get(id)
             {
+                let id = if defect!("identifier_reused") { PacketId::MIN } else { id };
                 layout.write(copy, Some(id), false, out);
             }
         }
@@ -340,12 +341,14 @@ impl Layout {
     #[inline]
     fn fits(&self, negotiated: &Negotiated) -> bool {
         let total = 1 + vbi_len(self.remaining) + self.remaining;
+        let total = if defect!("packet_size_exceeded") { total.saturating_sub(9) } else { total };
         self.remaining <= MAX_REMAINING && total <= negotiated.max_packet_size as usize
     }
 
     #[inline]
     fn write(&self, copy: &Copy, id: Option<PacketId>, dup: bool, outbox: &mut Outbox) {
         let message = &copy.message;
+        let dup = dup && !defect!("dup_missing") || defect!("dup_passed_on") && copy.retain;
         let payload = message.payload();
         let share = payload.len() >= SHARE_FROM;
         let out = outbox.bytes();
