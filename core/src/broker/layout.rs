@@ -108,7 +108,9 @@ impl Layout {
     /// [MQTT-3.1.2-24]: the whole packet counts.
     #[inline]
     pub(super) fn fits(&self, negotiated: &Negotiated) -> bool {
-        self.remaining <= MAX_REMAINING && self.total() <= negotiated.max_packet_size as usize
+        let total = self.total();
+        let total = if defect!("packet_size_exceeded") { total.saturating_sub(9) } else { total };
+        self.remaining <= MAX_REMAINING && total <= negotiated.max_packet_size as usize
     }
 
     /// Bytes of the packet.
@@ -154,6 +156,7 @@ impl Layout {
 
     #[inline]
     fn write_head(&self, parts: &Parts<'_>, id: Option<PacketId>, dup: bool, out: &mut Vec<u8>) {
+        let dup = dup && !defect!("dup_missing") || defect!("dup_passed_on") && parts.retain;
         out.push(0x30 | u8::from(dup) << 3 | (parts.qos as u8) << 1 | u8::from(parts.retain));
         put_vbi(out, self.remaining);
         let topic = match self.alias {

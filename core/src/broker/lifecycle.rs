@@ -110,7 +110,12 @@ impl Broker {
             self.end_session(now, key, SessionEnd::Closed);
             return;
         }
+        if defect!("will_forgotten") {
+            self.forget_will(key);
+            return self.arm_session(key);
+        }
         match session.will.as_ref().map(|will| will.delay) {
+            Some(_) if defect!("will_delay_ignored") => self.publish_will(now, key),
             Some(0) => self.publish_will(now, key),
             Some(delay) => session.will_at = now.after_secs(u64::from(delay)),
             None => {}
@@ -196,7 +201,9 @@ impl Broker {
             publisher: Some(client_id),
             source: None,
         };
-        self.publish(now, &draft, || body.clone());
+        for _ in 0..1 + usize::from(defect!("will_twice")) {
+            self.publish(now, &draft, || body.clone());
+        }
         self.event(Event::WillPublished { client_id: client_id.clone() });
     }
 
@@ -315,7 +322,7 @@ impl Broker {
             self.publish_will(now, key);
         }
         let Some(session) = self.sessions.get(key) else { return };
-        if session.expires_at() <= now {
+        if session.expires_at() <= now && !defect!("session_expiry_ignored") {
             self.end_session(now, key, SessionEnd::Expired);
         }
     }

@@ -193,7 +193,7 @@ impl Message {
     }
 
     pub(super) fn is_expired(&self, now: Instant) -> bool {
-        self.head.expires <= now
+        self.head.expires <= now && !defect!("expired_delivered")
     }
 
     /// Seconds left of its Message Expiry Interval, rounded up: it never reads 0 while alive.

@@ -159,6 +159,9 @@ impl Broker {
             Qos::ExactlyOnce => Packet::Pubrec(ack(id, reason)),
             _ => Packet::Puback(ack(id, reason)),
         };
+        if defect!("acknowledgement_lost") && reason == ReasonCode::NoMatchingSubscribers {
+            return Step::Next;
+        }
         step(self.send(negotiated, &packet, out))
     }
 
@@ -221,7 +224,8 @@ impl Broker {
         targets.clear();
         self.find_targets(draft, &mut targets);
         let keep = draft.retain && !draft.empty && self.config.retain_available;
-        if draft.retain && draft.empty {
+        let keep = keep && !(defect!("retained_lost") && draft.qos == Qos::AtMostOnce);
+        if draft.retain && draft.empty && !defect!("retained_not_cleared") {
             // [MQTT-3.3.1-6]
             self.retained.remove(draft.topic);
         }

@@ -191,6 +191,9 @@ impl Queue {
         if queue.capacity() == 0 {
             *queue = pool.take();
         }
+        if defect!("queue_order_wrong") && queue.len() > 2 {
+            queue.rotate_left(1);
+        }
         queue.push_back(Place { copy, sequence: self.sequence });
         self.sequence = self.sequence.wrapping_add(1);
     }

@@ -12,7 +12,7 @@ use super::outbox::Outbox;
 use super::queue::Copy;
 use super::slots::Key;
 use super::{Broker, ConnId, Delivery, DropReason, SubscriberId};
-use crate::codec::{Packet, Property, Qos, ReasonCode};
+use crate::codec::{Packet, PacketId, Property, Qos, ReasonCode};
 use crate::connection::{Alias, AliasesOut, Negotiated};
 use crate::session::Resend;
 use crate::time::Instant;
@@ -65,7 +65,7 @@ impl Broker {
             conn.lent_bytes = copied;
         }
         let more = more || conn.lent_bytes > 0 || !conn.lent.is_empty();
-        conn.said = more;
+        conn.said = more || defect!("transmit_stuck") && start == 0 && !out.is_empty();
         self.charge(&mut conn);
         self.conns.put(key, conn);
         if let Some(recorder) = &mut self.recorder {
@@ -142,6 +142,7 @@ impl Broker {
             if let Ok(id) = begun
                 && let Some(copy) = session.outbound.get(id)
             {
+                let id = if defect!("identifier_reused") { PacketId::MIN } else { id };
                 layout.write_to(copy, Some(id), false, out);
             }
         }

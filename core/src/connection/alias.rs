@@ -73,6 +73,10 @@ impl AliasesOut {
         if let Some(at) = self.topics.iter().position(|known| **known == *topic) {
             return Alias::Known(at as u16 + 1);
         }
+        if defect!("alias_not_set") && self.topics.is_empty() && max > 0 {
+            return Alias::Known(1);
+        }
+        let max = max + u16::from(defect!("alias_out_of_range"));
         if self.topics.len() < usize::from(max) && topic.len() > 2 {
             return Alias::New(self.topics.len() as u16 + 1);
         }

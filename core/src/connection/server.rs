@@ -293,6 +293,7 @@ impl Connection {
             Phase::AwaitConnect | Phase::Deciding | Phase::Authenticating => {
                 Some(state.heard + state.settings.connect_timeout)
             }
+            Phase::Connected if defect!("keep_alive_ignored") => None,
             Phase::Connected if state.keep_alive > 0 && !state.suspended => {
                 // One and a half times, in microseconds. [MQTT-3.1.2-22]
                 let micros = u64::from(state.keep_alive) * 1_500_000;
