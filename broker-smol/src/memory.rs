@@ -7,18 +7,26 @@ use smol::Timer;
 
 /// How often the figures are looked at.
 const LOOK: Duration = Duration::from_secs(2);
-/// Bytes that a burst must have taken for its end to be worth the work.
+/// Bytes that a burst must have taken, or moved, for its end to be worth the work.
 const BURST: u64 = 1024 * 1024;
+/// Bytes moved between two looks by a broker that has nothing to do.
+const QUIET: u64 = 64 * 1024;
 
 /// Has the allocator give back what it does not use, each time the broker has let go of half of
-/// what it held. Does not end before the process.
+/// what it held, and when it is quiet again after it was not: a burst may fall between two looks.
+/// Does not end before the process.
 pub(crate) async fn tend(broker: BrokerHandle) {
-    let mut peak = 0;
+    let (mut peak, mut moved, mut given_back) = (0, 0, 0);
     while let Ok(statistics) = broker.stats().await {
         let used = statistics.core.used_bytes;
+        let before = moved;
+        moved = statistics.core.bytes_received_total + statistics.core.bytes_sent_total;
         peak = peak.max(used);
-        if peak - used >= BURST && used <= peak / 2 {
+        let shrunk = peak - used >= BURST && used <= peak / 2;
+        let calm = moved - given_back >= BURST && moved - before <= QUIET;
+        if shrunk || calm {
             peak = used;
+            given_back = moved;
             give_back();
         }
         Timer::after(LOOK).await;
