@@ -1,5 +1,7 @@
 //! Operations on a broker as the bytes that `fuzzing::broker_ops` reads them from.
 
+use fulmar_tests::trace::Step;
+
 /// Bytes that choose the limits, all at their widest; the first has everything done twice.
 const SETUP: usize = 28;
 
@@ -64,6 +66,34 @@ impl Program {
     fn command(self, wish: &[u8]) -> Self {
         self.add(&[28]).add(wish)
     }
+}
+
+/// What happens on the connections of a trace. Connections count from the oldest that is there.
+pub(crate) fn of_steps(steps: &[Step]) -> Vec<u8> {
+    let mut program = Program::new();
+    let mut open = Vec::new();
+    let place = |open: &[usize], number| open.iter().position(|n| *n == number).map(|at| at as u8);
+    for step in steps {
+        match step {
+            Step::Open(number) => {
+                open.push(*number);
+                program = program.open();
+            }
+            Step::Sent(number, bytes) => {
+                let Some(peer) = place(&open, *number) else { continue };
+                for bytes in bytes.chunks(31) {
+                    program = program.add(&[18, peer, bytes.len() as u8]).add(bytes);
+                }
+            }
+            Step::Took(..) => {}
+            Step::Closed(number) => {
+                let Some(peer) = place(&open, *number) else { continue };
+                open.remove(peer.into());
+                program = program.cut(peer);
+            }
+        }
+    }
+    program.0
 }
 
 /// A will on topic `a/b` with QoS 1, and none.
