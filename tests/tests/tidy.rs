@@ -13,7 +13,7 @@ const FUNCTION: usize = 70;
 const FILE: usize = 500;
 
 /// Folders of things that are not part of the project.
-const FOREIGN: [&str; 6] = ["target", "node_modules", ".git", ".venv", ".work", "corpus"];
+const FOREIGN: [&str; 5] = ["target", "node_modules", ".git", ".venv", ".work"];
 
 /// What belongs to the world outside, or would give other results at each run.
 const BANNED_IN_CORE: [&str; 15] = [
