@@ -7,15 +7,16 @@
 # Modules of tests do not count, nor does core/src/fuzzing, which is a test itself. Ends with an
 # error below 95 %.
 #
-# rustc writes the counters itself; to read them needs the tools of its own LLVM, 22: Debian's
-# llvm-22, or those that LLVM_BIN names the folder of.
+# rustc writes the counters itself; to read them needs the tools of its own LLVM: Debian's llvm-22
+# or whatever its number is, or those that LLVM_BIN names the folder of.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+llvm=$(rustc --version --verbose | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
 tool() {
-    if [ -n "${LLVM_BIN:-}" ]; then echo "$LLVM_BIN/$1"; else command -v "$1-22"; fi
+    if [ -n "${LLVM_BIN:-}" ]; then echo "$LLVM_BIN/$1"; else command -v "$1-$llvm"; fi
 }
-profdata=$(tool llvm-profdata) || { echo "needs llvm-profdata of LLVM 22" >&2; exit 1; }
+profdata=$(tool llvm-profdata) || { echo "needs llvm-profdata of LLVM $llvm" >&2; exit 1; }
 cov=$(tool llvm-cov)
 
 work=$(mktemp -d)
