@@ -160,7 +160,9 @@ fn trace_servers() -> Seeds {
     let mut seeds = Vec::new();
     for (name, sent, took) in trace_wires().into_iter().filter(|(_, _, took)| took.len() > 4) {
         let half = u8::try_from(took.len().div_ceil(2)).unwrap_or(u8::MAX);
-        let head = [version_byte(&sent), 0xff, 0, half];
+        // The client has an Authentication Method, or it has not.
+        let method = if name.starts_with("auth") { 0x40 } else { 0 };
+        let head = [method | version_byte(&sent), 0xff, 0, half];
         // The length of the first stream is even; the first byte of PINGRESP does no harm.
         let fill: &[u8] = if took.len() % 2 == 1 { &[0xd0] } else { &[] };
         seeds.push((format!("trace-{name}"), [&head, &took[..], fill, &took[..]].concat()));
