@@ -104,7 +104,7 @@ fn what_no_client_could_say_the_program_cannot_either() {
 #[test]
 fn the_seed_is_not_shown() {
     let boot = Boot { now: Instant::ZERO, unix_millis: 1, seed: 0x5eed_5eed, epoch: 2 };
-    let shown = format!("{boot:?} {:x?}", boot);
+    let shown = format!("{boot:?} {boot:x?}");
     assert!(shown.contains("unix_millis: 1") && shown.contains("epoch: 2"), "{shown}");
     assert!(!shown.contains("5eed") && !shown.contains(&boot.seed.to_string()), "{shown}");
     let broker = format!("{:?}", Rig::new(Config::default()).broker);
