@@ -9,3 +9,4 @@ mod harness;
 mod pieces;
 mod pressure;
 mod program;
+mod staged;
