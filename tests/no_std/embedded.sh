@@ -2,45 +2,62 @@
 # Builds the core for a microcontroller: ARM Cortex-M4 without an operating system, without a heap
 # and with one.
 #
-# Cargo's own toolchain has no library for that target. Debian has a compiler with the library's
-# source, which is unpacked beside this script and not installed; where its packages cannot be
-# had, one line says so and nothing is checked.
+# Where the toolchain has no library for that target (`rustup target add thumbv7em-none-eabi`),
+# Debian has a compiler with the library's source, which is unpacked into the target folder and not
+# installed; where its packages cannot be had, one line says so and nothing is checked.
 set -euo pipefail
 cd "$(dirname "$0")"
 
+triple=thumbv7em-none-eabi
+target=${CARGO_TARGET_DIR:-$PWD/target}
+work=$target/embedded-toolchain
+build=(cargo build --quiet --locked --release --package fulmar-core --no-default-features
+    --target "$triple")
+
 skip() {
-    echo "skipped: $*"
+    echo "skipped, no library for $triple: $*"
     exit 0
 }
 
-packages=(rustc-web rust-web-src libstd-rust-web-1.96 libstd-rust-web-dev libllvm22)
-work=$PWD/.embedded
-command -v apt-get >/dev/null && command -v dpkg >/dev/null || skip "no Debian packages here"
-[ "$(dpkg --print-architecture)" = amd64 ] || skip "the packages are fetched for amd64 only"
-if [ ! -e "$work/ready" ]; then
+# Fetches the compiler, what it is linked to, and the library's source.
+fetch() {
+    local needed
+    needed=$(apt-cache depends --important --recurse rustc-web | sed -n 's/^ *Depends: *//p' |
+        grep -E '^(libstd-rust-web-[0-9.]+|libllvm[0-9]+)$' | sort -u) || return 1
+    # shellcheck disable=SC2086
+    apt-get download rustc-web rust-web-src libstd-rust-web-dev $needed >/dev/null 2>&1
+}
+
+unpack() {
+    command -v apt-get >/dev/null && command -v dpkg >/dev/null || skip "no packages of Debian here"
+    [ "$(dpkg --print-architecture)" = amd64 ] || skip "the packages are fetched for amd64 only"
     rm -rf "$work"
-    mkdir -p "$work/tree"
-    (cd "$work" && apt-get download "${packages[@]}" >/dev/null 2>&1) ||
-        skip "apt cannot provide ${packages[*]}"
-    for package in "$work"/*.deb; do
-        dpkg -x "$package" "$work/tree"
+    mkdir -p "$work/unpacked"
+    cd "$work"
+    fetch || { apt-get update >/dev/null 2>&1 && fetch; } || skip "apt cannot provide rustc-web"
+    for package in *.deb; do
+        dpkg -x "$package" unpacked
         rm "$package"
     done
-    cat >"$work/rustc" <<EOF
+    cat >rustc <<END
 #!/bin/sh
-export LD_LIBRARY_PATH=$work/tree/usr/lib/x86_64-linux-gnu:$work/tree/usr/lib
-exec $work/tree/usr/bin/rustc "\$@"
-EOF
-    chmod +x "$work/rustc"
-    touch "$work/ready"
-fi
+export LD_LIBRARY_PATH=$work/unpacked/usr/lib/x86_64-linux-gnu:$work/unpacked/usr/lib
+exec $work/unpacked/usr/bin/rustc "\$@"
+END
+    chmod +x rustc
+    touch ready
+    cd - >/dev/null
+}
 
-# The library is built from source, which a stable compiler does only when it is told so.
-export RUSTC=$work/rustc RUSTC_BOOTSTRAP=1
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/embedded
+if [ ! -d "$(rustc --print target-libdir --target "$triple")" ]; then
+    [ -e "$work/ready" ] || unpack
+    # The library is built from source, which a stable compiler does only when it is told so.
+    export RUSTC=$work/rustc RUSTC_BOOTSTRAP=1
+    build+=(-Z build-std=core,alloc)
+fi
+cd ../..
+export CARGO_TARGET_DIR=$target/embedded
 for features in "" alloc; do
-    (cd ../.. && cargo build --quiet --locked --release --package fulmar-core \
-        --no-default-features --features "$features" \
-        --target thumbv7em-none-eabi -Z build-std=core,alloc)
-    echo "builds for thumbv7em-none-eabi, features '$features'"
+    "${build[@]}" --features "$features"
+    echo "builds for $triple, features '$features'"
 done

@@ -31,6 +31,23 @@ pub struct Connect<'a> {
     pub properties: Properties<'a>,
 }
 
+impl Default for Connect<'_> {
+    /// 5.0 with Clean Start, without keep alive and with an empty Client Identifier.
+    fn default() -> Self {
+        Self {
+            version: Version::V5,
+            bridge: false,
+            clean_start: true,
+            keep_alive: 0,
+            client_id: "",
+            will: None,
+            username: None,
+            password: None,
+            properties: Properties::EMPTY,
+        }
+    }
+}
+
 impl core::fmt::Debug for Connect<'_> {
     /// Leaves the password out, and properties that may hold authentication data.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {

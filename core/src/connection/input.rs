@@ -111,12 +111,11 @@ impl Tail {
     }
 
     fn part(&mut self) -> &mut Vec<u8> {
-        if let Self::Whole(_) = self {
-            *self = Self::default();
-        }
-        match self {
-            Self::Part(bytes) => bytes,
-            Self::Whole(_) => unreachable!("it was replaced"),
+        loop {
+            match self {
+                Self::Part(bytes) => return bytes,
+                Self::Whole(_) => *self = Self::default(),
+            }
         }
     }
 

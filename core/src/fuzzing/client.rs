@@ -91,7 +91,8 @@ struct Seen {
 impl Run<'_> {
     fn drive(head: [u8; 4], streams: (&[u8], &[u8]), pieces: Pieces) -> Seen {
         let [choice, memory, flags, _] = head;
-        let mut rx = alloc::vec![0; 32 + usize::from(memory & 15) * 32];
+        // CONNECT is set aside here, and is 36 bytes long.
+        let mut rx = alloc::vec![0; 36 + usize::from(memory & 15) * 32];
         let mut tx = alloc::vec![0; 192 + usize::from(memory >> 4) * 32];
         let mut slots: [_; 4] = [Slot::EMPTY; 4];
         let mut held = [Held::default(); 3];

@@ -114,6 +114,39 @@ fn a_refusal_is_told_with_its_reason() {
 }
 
 #[test]
+fn a_client_without_a_method_is_asked_nothing_more() {
+    let mut rig = Rig::new(Config::default());
+    rig.accept = false;
+    let conn = rig.open();
+    rig.send(conn, V5, &[Packet::Connect(hello(V5, "a"))]);
+    rig.decide(conn, Verdict::Continue { data: None });
+    // [MQTT-4.12.0-6]: there is no AUTH for it.
+    assert_eq!(rig.take(conn), [0x20, 3, 0, 0x8c, 0]);
+    assert_eq!(rig.closed, [conn]);
+    assert_eq!(rig.broker.stats().sessions, 0);
+}
+
+#[test]
+fn what_arrives_before_the_decision_is_read_after_it() {
+    let mut rig = Rig::new(Config::default());
+    let conn = begin(&mut rig);
+    assert_eq!(rig.paused, [conn]);
+    // The driver had read more before it was told not to.
+    let before = rig.used();
+    rig.receive(conn, &[0xc0, 0]);
+    rig.receive(conn, &[0xc0]);
+    assert!(rig.used() >= before + 3, "what waits is charged");
+    assert_eq!(rig.take(conn), []);
+    rig.decide(conn, Verdict::Accept { data: None });
+    let sent = rig.take(conn);
+    let [Packet::Connack(_), Packet::Pingresp] = &packets(V5, &sent)[..] else {
+        panic!("{sent:?}")
+    };
+    rig.receive(conn, &[0]);
+    assert_eq!(rig.take(conn), [0xd0, 0]);
+}
+
+#[test]
 fn between_connect_and_connack_only_auth_and_disconnect_may_come() {
     let mut rig = Rig::new(Config::default());
     let conn = begin(&mut rig);

@@ -112,3 +112,29 @@ fn a_source_that_goes_does_not_take_its_message_back() {
         assert!(rig.take(conn).is_empty());
     }
 }
+
+#[test]
+fn one_member_of_each_of_many_groups_gets_the_message() {
+    const GROUPS: usize = 40;
+    let mut rig = Rig::new(Config::default());
+    let (a, b) = (rig.connect(V5, "a", true), rig.connect(V5, "b", true));
+    for conn in [a, b] {
+        for group in 0..GROUPS {
+            // Some with the same filter, some with another that matches, too.
+            let wild = if group % 3 == 0 { "+" } else { "t" };
+            let name = format!("$share/{group}/{wild}");
+            rig.send(conn, V5, &[subscribe(&filter(&name, Q1))]);
+        }
+    }
+    let plain = rig.connect(V5, "plain", true);
+    rig.send(plain, V5, &[subscribe(&filter("t", Q1))]);
+    for conn in [a, b, plain] {
+        rig.take(conn);
+    }
+    rig.handle(local(b"hi"));
+    rig.settle();
+    // [MQTT-4.8.2-3]
+    let copies = rig.messages(a, V5).len() + rig.messages(b, V5).len();
+    assert_eq!(copies, GROUPS);
+    assert_eq!(rig.messages(plain, V5), [b"hi"]);
+}

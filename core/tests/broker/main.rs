@@ -8,4 +8,5 @@ mod fanout;
 mod harness;
 mod pieces;
 mod pressure;
+mod program;
 mod staged;

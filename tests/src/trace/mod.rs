@@ -45,7 +45,7 @@ mod run;
 mod show;
 mod words;
 
-pub use run::run;
+pub use run::{Step, run, steps};
 
 /// The head of a trace file: its comments before the first input.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +89,18 @@ mod tests {
         let listing = run("s: CONNECT id=s v=311\ns: split 1\ns: PINGREQ\n").unwrap();
         let wire: Vec<&str> = listing.lines().map(|line| &line[..2]).collect();
         assert_eq!(wire, ["s>", "* ", "s<", "s:", "s>", "s<"]);
+    }
+
+    #[test]
+    fn what_happened_on_the_wires_is_known() {
+        let steps = steps("s: CONNECT id=s v=311\ns: PINGREQ\np: open\ns: drop\n").unwrap();
+        let [Step::Open(0), Step::Sent(0, connect), Step::Took(0, connack), rest @ ..] = &steps[..]
+        else {
+            panic!("{steps:?}")
+        };
+        assert_eq!((connect[0], &connack[..]), (0x10, &[0x20, 2, 0, 0][..]));
+        let ping = [Step::Sent(0, vec![0xc0, 0]), Step::Took(0, vec![0xd0, 0])];
+        assert_eq!(rest, [&ping[..], &[Step::Open(1), Step::Closed(0)]].concat());
     }
 
     #[test]

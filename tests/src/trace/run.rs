@@ -22,6 +22,34 @@ const BUDGET: usize = 8 * 1024;
 /// # Errors
 /// The number of the line that is not understood, or that cannot be done, and why.
 pub fn run(file: &str) -> Result<String, String> {
+    let configured = file.lines().filter(|line| line.starts_with("config:"));
+    let mut listing: String = configured.flat_map(|line| [line, "\n"]).collect();
+    listing += &drive(file)?.map_or(String::new(), |runner| runner.listing);
+    Ok(listing)
+}
+
+/// Runs a trace file and answers what happened on its connections, in order.
+///
+/// # Errors
+/// As [`run`].
+pub fn steps(file: &str) -> Result<Vec<Step>, String> {
+    Ok(drive(file)?.map_or(Vec::new(), |runner| runner.steps))
+}
+
+/// Something that happened on a connection while a trace ran. The first connection is 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It was opened.
+    Open(usize),
+    /// The client sent bytes.
+    Sent(usize, Vec<u8>),
+    /// It took bytes from the broker.
+    Took(usize, Vec<u8>),
+    /// It was closed, by whichever side.
+    Closed(usize),
+}
+
+fn drive(file: &str) -> Result<Option<Runner>, String> {
     let mut config = Config::default();
     let mut runner: Option<Runner> = None;
     for (at, line) in file.lines().enumerate() {
@@ -39,15 +67,14 @@ pub fn run(file: &str) -> Result<String, String> {
         );
         result.map_err(|error: String| format!("line {}: {error}: {line}", at + 1))?;
     }
-    let configured = file.lines().filter(|line| line.starts_with("config:"));
-    let mut listing: String = configured.flat_map(|line| [line, "\n"]).collect();
-    listing += &runner.map_or(String::new(), |runner| runner.listing);
-    Ok(listing)
+    Ok(runner)
 }
 
 /// A client's end of a connection.
 struct Wire {
     conn: ConnId,
+    /// How many were opened before.
+    number: usize,
     /// Of its CONNECT; `None` before, or if that is not understood.
     version: Option<Version>,
     /// Bytes from the broker that make no whole packet yet.
@@ -81,6 +108,9 @@ struct Runner {
     /// The local subscriber that is being made.
     subscribing: Option<String>,
     listing: String,
+    steps: Vec<Step>,
+    /// Connections so far.
+    opened: usize,
 }
 
 impl Runner {
@@ -96,6 +126,8 @@ impl Runner {
             subscribers: BTreeMap::new(),
             subscribing: None,
             listing: String::new(),
+            steps: Vec::new(),
+            opened: 0,
         }
     }
 
@@ -145,6 +177,7 @@ impl Runner {
             "drop" => {
                 let conn = wire.conn;
                 self.broker.handle(now, Input::Closed { conn });
+                self.steps.push(Step::Closed(wire.number));
                 self.settle();
                 self.wires.remove(name);
             }
@@ -173,8 +206,12 @@ impl Runner {
                 return false;
             }
         };
+        let number = self.opened;
+        self.opened += 1;
+        self.steps.push(Step::Open(number));
         let wire = Wire {
             conn,
+            number,
             version: None,
             received: Vec::new(),
             unsent: Vec::new(),
@@ -214,6 +251,7 @@ impl Runner {
             return Err("its connection is closing".into());
         }
         wire.version = wire.version.or_else(|| version_of(&bytes));
+        self.steps.push(Step::Sent(wire.number, bytes.clone()));
         wire.unsent.extend(bytes);
         self.hand_over(name);
         self.settle();
@@ -300,12 +338,13 @@ impl Runner {
     /// Takes all that the broker has for a client, and lists it.
     fn pull(&mut self, name: &str) {
         let Some(wire) = self.wires.get_mut(name) else { return };
-        let mut more = true;
+        let (mut more, before) = (true, wire.received.len());
         while more {
             more = self.broker.transmit(self.now, wire.conn, &mut self.outbox, BUDGET);
             wire.received.extend(self.outbox.slices().flatten());
             self.outbox.clear();
         }
+        self.steps.push(Step::Took(wire.number, wire.received[before..].to_vec()));
         let mut told = Vec::new();
         while let Ok(Some((frame, used))) = split(&wire.received, u32::MAX) {
             // Whose CONNECT was not understood may be answered in either form.
@@ -329,6 +368,7 @@ impl Runner {
             self.say(&format!("{name}< part of a packet: {:02x?}", wire.received));
         }
         self.say(&format!("{name}< {how}"));
+        self.steps.push(Step::Closed(wire.number));
         self.broker.handle(self.now, Input::Closed { conn: wire.conn });
     }
 

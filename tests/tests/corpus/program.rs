@@ -1,5 +1,7 @@
 //! Operations on a broker as the bytes that `fuzzing::broker_ops` reads them from.
 
+use fulmar_tests::trace::Step;
+
 /// Bytes that choose the limits, all at their widest; the first has everything done twice.
 const SETUP: usize = 28;
 
@@ -66,6 +68,34 @@ impl Program {
     }
 }
 
+/// What happens on the connections of a trace. Connections count from the oldest that is there.
+pub(crate) fn of_steps(steps: &[Step]) -> Vec<u8> {
+    let mut program = Program::new();
+    let mut open = Vec::new();
+    let place = |open: &[usize], number| open.iter().position(|n| *n == number).map(|at| at as u8);
+    for step in steps {
+        match step {
+            Step::Open(number) => {
+                open.push(*number);
+                program = program.open();
+            }
+            Step::Sent(number, bytes) => {
+                let Some(peer) = place(&open, *number) else { continue };
+                for bytes in bytes.chunks(31) {
+                    program = program.add(&[18, peer, bytes.len() as u8]).add(bytes);
+                }
+            }
+            Step::Took(..) => {}
+            Step::Closed(number) => {
+                let Some(peer) = place(&open, *number) else { continue };
+                open.remove(peer.into());
+                program = program.cut(peer);
+            }
+        }
+    }
+    program.0
+}
+
 /// A will on topic `a/b` with QoS 1, and none.
 const WILL: u8 = 1 | 1 << 5;
 const NO_WILL: u8 = 3;
@@ -87,10 +117,19 @@ fn flows(version: u8) -> Program {
     program.send(0, &[12, 1, 3]).send(0, &[13]).send(0, &[14, 0, 1])
 }
 
+/// Two clients of 5.0, the first with a session that stays.
+fn pair() -> Program {
+    Program::new().connect(0, 0, V5, 12, NO_WILL).connect(1, 1, V5, 0, NO_WILL)
+}
+
 /// Names and bytes.
 pub(crate) fn all() -> Vec<(String, Vec<u8>)> {
-    let pair = || Program::new().connect(0, 0, V5, 12, NO_WILL).connect(1, 1, V5, 0, NO_WILL);
-    let programs = [
+    let programs = sessions().into_iter().chain(limits());
+    programs.map(|(name, program)| (name.to_owned(), program.0)).collect()
+}
+
+fn sessions() -> Vec<(&'static str, Program)> {
+    vec![
         ("flows-v31", flows(V31)),
         ("flows-v311", flows(V311)),
         ("flows-v5", flows(V5)),
@@ -141,6 +180,11 @@ pub(crate) fn all() -> Vec<(String, Vec<u8>)> {
             "shared",
             pair().subscribe(0, 11, 1).subscribe(1, 11, 2).publish(1, 0, 1).publish(1, 0, 2).cut(0),
         ),
+    ]
+}
+
+fn limits() -> Vec<(&'static str, Program)> {
+    vec![
         (
             "stalled",
             pair()
@@ -183,6 +227,5 @@ pub(crate) fn all() -> Vec<(String, Vec<u8>)> {
         ("administration", pair().command(&[23, 0, 0]).command(&[29]).command(&[31]).open()),
         ("small-budget", pair().limit(25, 2).subscribe(0, 3, 1).publish(1, 0, 9).advance(4)),
         ("bytes", Program::new().open().add(&[18, 0, 4]).add(b"\x10\x0d\0\x04").advance(4)),
-    ];
-    programs.into_iter().map(|(name, program)| (name.to_owned(), program.0)).collect()
+    ]
 }

@@ -1,26 +1,34 @@
-//! Seeds and dictionary of the fuzzer, made from packets with known bytes and from the table of
-//! properties.
+//! Seeds and dictionary of the fuzzer, made from packets with known bytes, from the traces and from
+//! the table of properties.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
 
 use fulmar_core::codec::{Properties, PropertyId, PropertyPacket};
 use fulmar_core::fuzzing;
+use fulmar_tests::trace::{self, Step};
 
 use crate::program;
 
 /// The packets of the codec's own tests, as they stand there.
 const VECTORS: &str = include_str!("../../../core/tests/codec_vectors.rs");
 
+/// Longer ones say nothing new, and the fuzzer would cut them.
+const LONGEST: usize = 4096;
+
 type Seeds = Vec<(String, Vec<u8>)>;
 
 /// Names and contents for a target.
 pub(crate) fn of(target: &str) -> Seeds {
     match target {
-        "broker_ops" => program::all(),
-        "client_connection" => servers(),
+        "broker_ops" => [program::all(), trace_programs()].concat(),
+        "client_connection" => [servers(), trace_servers()].concat(),
         "config" => configs(),
-        "decode" | "reencode" => packets(),
+        "decode" | "reencode" => [packets(), trace_packets()].concat(),
         "frame" => frames(),
         "recording" => recordings(),
-        "server_connection" => streams(),
+        "server_connection" => [streams(), trace_clients()].concat(),
         "topics" => topics(),
         _ => Vec::new(),
     }
@@ -59,6 +67,115 @@ fn vectors() -> Vec<(u8, Vec<u8>)> {
         }
     }
     out
+}
+
+/// What happened on the connections of each trace, by its name.
+fn traces() -> Vec<(String, Vec<Step>)> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("traces");
+    let entries = |folder: &Path| -> Vec<_> {
+        fs::read_dir(folder)
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").path())
+            .collect()
+    };
+    let folders = entries(&top).into_iter().filter(|path| path.is_dir());
+    let files = folders.flat_map(|folder| entries(&folder));
+    let mut traces: Vec<_> = files
+        .filter(|path| path.extension().is_some_and(|end| end == "trace"))
+        .map(|path| {
+            let name = path.strip_prefix(&top).expect("below the top").with_extension("");
+            let name = name.to_str().expect("UTF-8").replace(['/', '\\'], "-");
+            let file = fs::read_to_string(&path).expect("a trace");
+            let steps = trace::steps(&file).unwrap_or_else(|error| panic!("{name}: {error}"));
+            (name, steps)
+        })
+        .collect();
+    traces.sort_by(|(a, _), (b, _)| a.cmp(b));
+    assert!(traces.len() > 100, "the traces are there");
+    traces
+}
+
+/// What each connection of each trace sent and took; none that sent nothing.
+fn trace_wires() -> Vec<(String, Vec<u8>, Vec<u8>)> {
+    let mut wires = Vec::new();
+    for (name, steps) in traces() {
+        let mut found = BTreeMap::<usize, (Vec<u8>, Vec<u8>)>::new();
+        for step in steps {
+            match step {
+                Step::Sent(number, bytes) => found.entry(number).or_default().0.extend(bytes),
+                Step::Took(number, bytes) => found.entry(number).or_default().1.extend(bytes),
+                Step::Open(_) | Step::Closed(_) => {}
+            }
+        }
+        found.retain(|_, (sent, took)| !sent.is_empty() && sent.len().max(took.len()) < LONGEST);
+        wires
+            .extend(found.into_iter().map(|(i, (sent, took))| (format!("{name}-{i}"), sent, took)));
+    }
+    wires
+}
+
+/// As the first byte of a seed has it: by the level of CONNECT.
+fn version_byte(sent: &[u8]) -> u8 {
+    let level = |name: &[u8]| {
+        let at = sent.windows(name.len()).position(|bytes| bytes == name)?;
+        sent.get(at + name.len()).copied()
+    };
+    match level(b"MQTT").or_else(|| level(b"MQIsdp")) {
+        Some(3) => 0,
+        Some(4) => 1,
+        _ => 2,
+    }
+}
+
+/// Every packet of the traces, of clients and of the broker.
+fn trace_packets() -> Seeds {
+    let mut packets = BTreeSet::new();
+    for (_, sent, took) in trace_wires() {
+        for mut rest in [&sent[..], &took[..]] {
+            while let Ok(Some((_, used))) = fulmar_core::codec::split(rest, u32::MAX) {
+                packets.insert([&[version_byte(&sent)], &rest[..used]].concat());
+                rest = &rest[used..];
+            }
+        }
+    }
+    packets.into_iter().enumerate().map(|(i, bytes)| (format!("trace-{i:03}"), bytes)).collect()
+}
+
+/// What each client of the traces sends, to a server that accepts it, or that asks it first.
+fn trace_clients() -> Seeds {
+    let mut seeds = Vec::new();
+    for (name, sent, _) in trace_wires() {
+        for (how, choices) in [("accepted", 0b1010), ("asked", 0b1001)] {
+            if how == "accepted" || name.starts_with("auth") {
+                let bytes = [&[0, 0x84, choices, 0], &sent[..]].concat();
+                seeds.push((format!("trace-{name}-{how}"), bytes));
+            }
+        }
+    }
+    seeds
+}
+
+/// What the broker of the traces sends to each, on a first and on a second connection.
+fn trace_servers() -> Seeds {
+    let mut seeds = Vec::new();
+    for (name, sent, took) in trace_wires().into_iter().filter(|(_, _, took)| took.len() > 4) {
+        let half = u8::try_from(took.len().div_ceil(2)).unwrap_or(u8::MAX);
+        // The client has an Authentication Method, or it has not.
+        let method = if name.starts_with("auth") { 0x40 } else { 0 };
+        let head = [method | version_byte(&sent), 0xff, 0, half];
+        // The length of the first stream is even; the first byte of PINGRESP does no harm.
+        let fill: &[u8] = if took.len() % 2 == 1 { &[0xd0] } else { &[] };
+        seeds.push((format!("trace-{name}"), [&head, &took[..], fill, &took[..]].concat()));
+    }
+    seeds
+}
+
+/// The traces as far as connections and bytes go.
+fn trace_programs() -> Seeds {
+    let programs = traces()
+        .into_iter()
+        .map(|(name, steps)| (format!("trace-{name}"), program::of_steps(&steps)));
+    programs.filter(|(_, bytes)| bytes.len() < LONGEST).collect()
 }
 
 fn packets() -> Seeds {

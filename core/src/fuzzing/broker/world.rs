@@ -96,7 +96,7 @@ impl World {
             }
             Op::Decide { how } => self.decision = *how,
             Op::Verdict { peer, how } => self.with(*peer, |world, at| world.decide(at, *how)),
-            Op::Advance { millis } => self.advance(*millis),
+            Op::Advance { millis } => self.advance((*millis).into()),
             Op::Timeout => self.handle(Input::Timeout),
             Op::Command(wish) => self.command(*wish),
             Op::Take { subscriber, most } => self.take(*subscriber, *most),
@@ -227,8 +227,8 @@ impl World {
         self.handle(Input::Authenticated { conn, verdict });
     }
 
-    fn advance(&mut self, millis: u32) {
-        self.now = Instant::from_micros(self.now.as_micros() + u64::from(millis) * 1000);
+    fn advance(&mut self, millis: u64) {
+        self.now = Instant::from_micros(self.now.as_micros() + millis * 1000);
         let mut calls = 0;
         while self.broker.poll_timeout().is_some_and(|at| at <= self.now) {
             self.handle(Input::Timeout);
@@ -406,8 +406,8 @@ impl World {
             self.order(Command::Publish(Box::new(publication)));
         }
         while let Some(at) = self.broker.poll_timeout() {
-            let millis = at.since(self.now).as_millis() + 1;
-            self.advance(millis as u32);
+            let millis = at.since(self.now).as_millis() as u64 + 1;
+            self.advance(millis);
         }
         let stats = self.broker.stats();
         let left = (stats.connections, stats.sessions, stats.subscriptions, stats.queued);
