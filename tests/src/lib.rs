@@ -4,6 +4,7 @@
 pub mod cites;
 #[cfg(target_os = "linux")]
 pub mod load;
+pub mod micro;
 pub mod packet;
 pub mod pair;
 pub mod shard;

@@ -8,7 +8,8 @@ use super::broker::{Limits, RELAY, Recipe};
 use super::engine::Patience;
 use super::measure::{Target, measure};
 use super::row::{Row, median};
-use super::scenario::Scenario;
+use super::scenario::{Load, Scenario};
+use super::sweep::Over;
 
 /// What to compare.
 pub(super) struct Comparison {
@@ -17,6 +18,8 @@ pub(super) struct Comparison {
     pub(super) scenarios: Vec<Scenario>,
     /// Runs of each scenario against each broker, one after the other in turn.
     pub(super) runs: usize,
+    /// Threads that play the clients.
+    pub(super) threads: usize,
     /// Where to append every run to.
     pub(super) json: Option<PathBuf>,
 }
@@ -41,12 +44,33 @@ impl Comparison {
             for _ in 0..runs {
                 let able = |recipe: &&Recipe| recipe.name != RELAY || scenario.relay;
                 for recipe in self.brokers.iter().filter(able) {
-                    let row = run_once(recipe, scenario, 1, Place::default());
+                    let row = self.run_once(recipe, scenario, Place::default());
                     self.keep(row, &mut rows)?;
                 }
             }
         }
         Ok(rows)
+    }
+
+    /// One run against a broker that is started for it.
+    pub(super) fn run_once(&self, recipe: &Recipe, scenario: &Scenario, place: Place) -> Row {
+        let load = &Load { threads: self.threads, ..scenario.load };
+        let clients = load.publishers + load.subscribers;
+        let limits = Limits {
+            connections: 1000 + clients.max(load.idle),
+            subscriptions: 1000 + load.wild,
+            shards: if place.over == Over::Shards.name() { place.at } else { 1 },
+        };
+        let row = match recipe.start(&limits) {
+            Ok(mut running) => {
+                let (addr, pid) = (running.addr, running.pid());
+                let mut target = Target { addr, pid, running: Some(&mut running) };
+                measure(load, &mut target, Patience::default())
+            }
+            Err(error) => Row { error: error.to_string(), ..Row::default() },
+        };
+        let (name, broker) = (scenario.name.to_owned(), recipe.name.clone());
+        Row { scenario: name, broker, over: place.over.to_owned(), at: place.at, ..row }
     }
 
     /// Tells of a row, saves it, and adds it.
@@ -58,27 +82,6 @@ impl Comparison {
         rows.push(row);
         Ok(())
     }
-}
-
-/// One run against a broker that is started for it.
-pub(super) fn run_once(recipe: &Recipe, scenario: &Scenario, shards: u64, place: Place) -> Row {
-    let load = &scenario.load;
-    let clients = load.publishers + load.subscribers;
-    let limits = Limits {
-        connections: 1000 + clients.max(load.idle),
-        subscriptions: 1000 + load.wild,
-        shards,
-    };
-    let row = match recipe.start(&limits) {
-        Ok(mut running) => {
-            let (addr, pid) = (running.addr, running.pid());
-            let mut target = Target { addr, pid, running: Some(&mut running) };
-            measure(load, &mut target, Patience::default())
-        }
-        Err(error) => Row { error: error.to_string(), ..Row::default() },
-    };
-    let (name, broker) = (scenario.name.to_owned(), recipe.name.clone());
-    Row { scenario: name, broker, over: place.over.to_owned(), at: place.at, ..row }
 }
 
 /// A run in a line.

@@ -1,4 +1,4 @@
-//! The load: all publishers and subscribers on one thread.
+//! The load: publishers and subscribers on one thread.
 
 use std::io;
 use std::net::SocketAddrV4;

@@ -22,6 +22,13 @@ impl Histogram {
         self.longest = self.longest.max(nanos);
     }
 
+    /// Adds all that another one has.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(sum, count)| *sum += count);
+        self.total += other.total;
+        self.longest = self.longest.max(other.longest);
+    }
+
     /// Microseconds that this part of all took at most; 0 if there are none.
     pub(super) fn quantile(&self, part: f64) -> f64 {
         let wanted = ((self.total as f64 * part).ceil() as u64).max(1);
@@ -71,9 +78,11 @@ mod tests {
 
     #[test]
     fn quantiles_are_those_of_what_was_added() {
-        let mut histogram = Histogram::new();
+        let (mut histogram, mut other) = (Histogram::new(), Histogram::new());
         assert_eq!(histogram.quantile(0.5), 0.0);
-        (1..=1000).for_each(|micros| histogram.add(micros * 1000));
+        (1..=300).for_each(|micros| histogram.add(micros * 1000));
+        (301..=1000).for_each(|micros| other.add(micros * 1000));
+        histogram.merge(&other);
         for (part, micros) in [(0.5, 500.0), (0.99, 990.0), (0.999, 999.0), (1.0, 1000.0)] {
             let found = histogram.quantile(part);
             assert!(found <= micros && found >= micros * 63.0 / 64.0, "{part}: {found}");

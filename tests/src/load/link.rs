@@ -29,8 +29,8 @@ impl<'a> Opener<'a> {
         Self { to, load, streams: Vec::new() }
     }
 
-    /// Opens `count` connections, 50 at a time. Number `n` of them has the client identifier
-    /// `fulmar-load-KIND-n` and the filters that `filters` has for it.
+    /// Opens `count` connections, 50 at a time. Number `n` of the load has the client
+    /// identifier `fulmar-load-KIND-n` and the filters that `filters` has for it.
     ///
     /// # Errors
     /// The broker refuses something, or does not answer for a minute.
@@ -47,7 +47,7 @@ impl<'a> Opener<'a> {
                 let address = (self.streams.len() / PER_ADDRESS) as u8;
                 let from = Ipv4Addr::new(127, 0, 0, 2 + address);
                 let mut stream = system::connect(self.to, Some(from))?;
-                let client_id = format!("fulmar-load-{kind}-{number}");
+                let client_id = format!("fulmar-load-{kind}-{}", self.load.first + number);
                 stream.write_all(&wire::connect(self.load, &client_id))?;
                 self.streams.push(stream);
             }

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::SocketAddrV4;
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::Duration;
 
 use super::broker::Running;
 use super::engine::{Engine, Patience};
+use super::histogram::Histogram;
 use super::link::Opener;
 use super::row::Row;
 use super::scenario::Load;
@@ -35,13 +36,15 @@ pub(super) fn measure(load: &Load, target: &mut Target<'_>, patience: Patience) 
 }
 
 fn traffic(load: &Load, target: &mut Target<'_>, patience: Patience) -> io::Result<Row> {
-    let mut engine = Engine::new(load, target.addr, patience)?;
+    let parts = load.parts();
+    let engines = parts.iter().map(|part| Engine::new(part, target.addr, patience));
+    let mut engines = engines.collect::<io::Result<Vec<_>>>()?;
     sleep(Duration::from_millis(300));
     let counters = target.counters();
     let before = Usage::of(target.pid);
     let own = Usage::of(std::process::id());
     let start = now();
-    let result = engine.drive();
+    let error = drive(&mut engines).err().map(|error| error.to_string()).unwrap_or_default();
     let own = Usage::of(std::process::id()).seconds_since(&own);
     // Whatever the broker does after the last message is part of its cost.
     sleep(Duration::from_millis(50));
@@ -49,37 +52,59 @@ fn traffic(load: &Load, target: &mut Target<'_>, patience: Patience) -> io::Resu
     let counters = counters.zip(target.counters());
     let calls = counters.map(|(before, after)| after.all() - before.all());
 
-    let (due, checker) = (engine.due(), &engine.checker);
-    let seconds = engine.progress.saturating_sub(start).max(1) as f64 / 1e9;
+    let progress = engines.iter().map(|engine| engine.progress).max().unwrap_or(start);
+    let seconds = progress.saturating_sub(start).max(1) as f64 / 1e9;
     let cpu_seconds = after.seconds_since(&before);
-    let delivered = checker.delivered.max(1) as f64;
-    let row = Row {
-        error: result.err().map(|error| error.to_string()).unwrap_or_default(),
-        published: engine.published,
-        delivered: checker.delivered,
-        lost: due.saturating_sub(checker.delivered),
-        duplicates: checker.duplicates,
-        disordered: checker.disordered,
-        strays: checker.strays,
-        altered: checker.altered,
+    let mut row = Row {
+        error,
         seconds,
-        rate: checker.delivered as f64 / seconds,
-        p50_us: engine.latencies.quantile(0.5),
-        p99_us: engine.latencies.quantile(0.99),
-        p999_us: engine.latencies.quantile(0.999),
-        max_us: engine.latencies.longest(),
         cpu_seconds,
-        cpu_us_per_delivery: cpu_seconds * 1e6 / delivered,
         own_cpu_seconds: own,
-        calls_per_delivery: calls.map(|calls| calls as f64 / delivered),
         connections: (load.publishers + load.subscribers) as u64,
         memory_before: before.memory,
         memory_after: after.memory,
         memory_peak: after.peak,
         ..Row::default()
     };
-    engine.disconnect();
+    let mut latencies = Histogram::new();
+    for engine in engines {
+        count(&engine, &mut row);
+        latencies.merge(&engine.latencies);
+        engine.disconnect();
+    }
+    let delivered = row.delivered.max(1) as f64;
+    row.rate = row.delivered as f64 / seconds;
+    row.cpu_us_per_delivery = cpu_seconds * 1e6 / delivered;
+    row.calls_per_delivery = calls.map(|calls| calls as f64 / delivered);
+    [row.p50_us, row.p99_us, row.p999_us] = [0.5, 0.99, 0.999].map(|part| latencies.quantile(part));
+    row.max_us = latencies.longest();
     Ok(row)
+}
+
+/// Drives all to their ends, each on a thread of its own, the only one on this.
+fn drive(engines: &mut [Engine<'_>]) -> io::Result<()> {
+    if let [engine] = engines {
+        return engine.drive();
+    }
+    thread::scope(|scope| {
+        let threads = engines.iter_mut().map(|engine| scope.spawn(|| engine.drive()));
+        let threads: Vec<_> = threads.collect();
+        let ends = threads.into_iter().map(|thread| thread.join().expect("it does not panic"));
+        // All are waited for, whatever became of the first.
+        ends.collect::<Vec<_>>().into_iter().collect()
+    })
+}
+
+/// Adds what an engine has counted.
+fn count(engine: &Engine<'_>, row: &mut Row) {
+    let checker = &engine.checker;
+    row.published += engine.published;
+    row.delivered += checker.delivered;
+    row.lost += engine.due().saturating_sub(checker.delivered);
+    row.duplicates += checker.duplicates;
+    row.disordered += checker.disordered;
+    row.strays += checker.strays;
+    row.altered += checker.altered;
 }
 
 /// What connections cost that do nothing but subscribe.

@@ -1,6 +1,6 @@
 //! A load generator: what a broker costs, and whether it loses, doubles or disorders messages.
 //!
-//! One thread plays all clients ([`engine`]) and stamps each message with time and number; the
+//! A thread, or several, plays all clients ([`engine`]) and stamps each message with time and number; the
 //! numbers tell what is wrong ([`check`]), the times how long it took ([`histogram`]), and
 //! `/proc` what the broker used ([`usage`]). Brokers are processes ([`broker`]), measured in turn
 //! ([`compare`]). Everything is on loopback and ends by itself. Linux only.
@@ -9,6 +9,8 @@ mod broker;
 mod check;
 mod compare;
 mod engine;
+#[cfg(test)]
+mod fake;
 mod histogram;
 mod link;
 mod measure;
@@ -130,6 +132,9 @@ struct Brokers {
     /// Runs of each.
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// Threads that play the clients, where publishers and subscribers are pairs.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
     /// Append every run to this file, an object a line.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -137,14 +142,14 @@ struct Brokers {
 
 impl Brokers {
     fn comparison(self, scenarios: Vec<Scenario>) -> Result<Comparison, String> {
-        let Self { mut brokers, runs, json } = self;
+        let Self { mut brokers, runs, threads, json } = self;
         if brokers.is_empty() {
             brokers = ["fulmar", broker::RELAY]
                 .map(Recipe::parse)
                 .into_iter()
                 .collect::<Result<_, _>>()?;
         }
-        Ok(Comparison { brokers, scenarios, runs, json })
+        Ok(Comparison { brokers, scenarios, runs, threads, json })
     }
 }
 

@@ -17,6 +17,11 @@ pub(super) struct Scenario {
 /// the topic `n % topics`, unless `wild` says otherwise.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Load {
+    /// Threads that play the clients, where pairs of them can be dealt out; see
+    /// [`parts`](Self::parts).
+    pub(super) threads: usize,
+    /// The number of the first publisher, subscriber and topic in names.
+    pub(super) first: usize,
     pub(super) version: Version,
     /// Publishers use topic aliases, message expiry, a content type and user properties, and
     /// subscribers accept aliases. 5.0 only.
@@ -42,6 +47,8 @@ pub(super) struct Load {
 }
 
 const BASE: Load = Load {
+    threads: 1,
+    first: 0,
     version: Version::V311,
     properties: false,
     publishers: 50,
@@ -177,6 +184,31 @@ impl Load {
         }
     }
 
+    /// The load dealt out to its threads. One that is not made of pairs stays whole.
+    pub(super) fn parts(&self) -> Vec<Self> {
+        let pairs = self.publishers;
+        if self.wild > 0 || self.subscribers != pairs || self.topics != pairs {
+            return vec![*self];
+        }
+        let threads = self.threads.clamp(1, pairs);
+        let from = |all: usize, part: usize| all * part / threads;
+        let part = |part: usize| {
+            let share = |all: usize| from(all, part + 1) - from(all, part);
+            let pairs = share(pairs);
+            Self {
+                threads: 1,
+                first: self.first + from(self.publishers, part),
+                publishers: pairs,
+                subscribers: pairs,
+                topics: pairs,
+                messages: share(self.messages as usize) as u64,
+                rate: share(self.rate as usize) as u64,
+                ..*self
+            }
+        };
+        (0..threads).map(part).collect()
+    }
+
     /// Numberings that each publisher has.
     pub(super) const fn groups(&self) -> usize {
         if self.wild == 0 { 1 } else { LEAVES.len() }
@@ -185,7 +217,7 @@ impl Load {
     /// All topics. Those of a group are every [`groups`](Self::groups)-th.
     pub(super) fn topic_names(&self) -> Vec<String> {
         if self.wild == 0 {
-            return (0..self.topics).map(|topic| format!("bench/topic/{topic}")).collect();
+            return (0..self.topics).map(|topic| self.plain_topic(topic)).collect();
         }
         let place = |j: usize| format!("plant/{}/cell/{}", j / SIDE, j % SIDE);
         let topics = |j| LEAVES.iter().map(move |leaf| format!("{}/{leaf}/temp", place(j)));
@@ -195,7 +227,7 @@ impl Load {
     /// The filters of a subscriber. Each topic of its group matches exactly one of them.
     pub(super) fn filters(&self, subscriber: usize) -> Vec<String> {
         if self.wild == 0 {
-            return vec![format!("bench/topic/{}", subscriber % self.topics)];
+            return vec![self.plain_topic(subscriber % self.topics)];
         }
         let leaf = LEAVES[Self::group_of(subscriber)];
         let filter = |j: usize| {
@@ -209,6 +241,10 @@ impl Load {
             }
         };
         (0..self.wild).map(filter).collect()
+    }
+
+    fn plain_topic(&self, number: usize) -> String {
+        format!("bench/topic/{}", self.first + number)
     }
 
     fn group_of(subscriber: usize) -> usize {
@@ -288,6 +324,25 @@ mod tests {
                 assert_eq!(count, usize::from(expected), "{topic} for {subscriber}");
             }
         }
+    }
+
+    #[test]
+    fn parts_are_the_whole_and_share_nothing() {
+        for scenario in ALL {
+            for threads in [1, 3, 7] {
+                let parts = Load { threads, ..scenario.load }.parts();
+                let sum = |get: fn(&Load) -> u64| parts.iter().map(get).sum::<u64>();
+                assert_eq!(sum(|part| part.messages), scenario.load.messages);
+                assert_eq!(sum(|part| part.rate), scenario.load.rate);
+                assert_eq!(sum(|part| part.publishers as u64), scenario.load.publishers as u64);
+                assert_eq!(sum(|part| part.subscribers as u64), scenario.load.subscribers as u64);
+                let mut topics: Vec<_> = parts.iter().flat_map(Load::topic_names).collect();
+                topics.sort_unstable();
+                topics.dedup();
+                assert_eq!(topics.len(), scenario.load.topic_names().len());
+            }
+        }
+        assert_eq!(Load { threads: 3, ..BASE }.parts().len(), 3);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::compare::{Comparison, Place, run_once};
+use super::compare::{Comparison, Place};
 use super::row::Row;
 use super::scenario::{ALL, Load, Scenario};
 
@@ -78,7 +78,6 @@ pub(super) fn sweep(
     for &at in points {
         let mut scenario = over.scenario(at);
         scenario.load.messages = messages.unwrap_or(scenario.load.messages);
-        let shards = if over == Over::Shards { at } else { 1 };
         for _ in 0..comparison.runs {
             for recipe in &comparison.brokers {
                 let able = match over {
@@ -87,7 +86,7 @@ pub(super) fn sweep(
                 };
                 if able {
                     let place = Place { over: over.name(), at };
-                    let row = run_once(recipe, &scenario, shards, place);
+                    let row = comparison.run_once(recipe, &scenario, place);
                     comparison.keep(row, &mut rows)?;
                 }
             }

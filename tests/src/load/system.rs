@@ -1,11 +1,11 @@
 //! What the generator asks of the system: sockets, readiness, clock, limits.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
@@ -83,13 +83,12 @@ pub(super) struct Ready {
 /// Waits for sockets, level-triggered.
 pub(super) struct Poller {
     epoll: OwnedFd,
-    events: Vec<epoll::Event>,
 }
 
 impl Poller {
     pub(super) fn new() -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Ok(Self { epoll, events: Vec::with_capacity(EVENTS) })
+        Ok(Self { epoll })
     }
 
     /// Watches for something to read.
@@ -106,16 +105,17 @@ impl Poller {
     }
 
     /// Waits at most `limit`, exact to the nanosecond, and fills `ready`.
-    pub(super) fn wait(&mut self, limit: Duration, ready: &mut Vec<Ready>) -> io::Result<()> {
+    pub(super) fn wait(&self, limit: Duration, ready: &mut Vec<Ready>) -> io::Result<()> {
         let limit =
             Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
-        self.events.clear();
         ready.clear();
-        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&limit)) {
-            Ok(_) | Err(Errno::INTR) => {}
+        let mut events = [const { MaybeUninit::uninit() }; EVENTS];
+        let events = match epoll::wait(&self.epoll, &mut events, Some(&limit)) {
+            Ok((events, _)) => events,
+            Err(Errno::INTR) => return Ok(()),
             Err(error) => return Err(error.into()),
-        }
-        ready.extend(self.events.iter().map(|event| {
+        };
+        ready.extend(events.iter().map(|event| {
             let (flags, data) = (event.flags, event.data);
             Ready {
                 key: data.u64() as usize,
