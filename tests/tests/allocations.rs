@@ -119,7 +119,7 @@ fn pieces_of_work_allocate_no_more_than_their_budget() {
         (0..WARM_UP).for_each(|_| work());
         let counted = allocation_counter::measure(|| (0..MESSAGES).for_each(|_| work()));
         let (count, allowed) = (counted.count_total, micro.allocations * MESSAGES);
-        // Those of a preparation too small would hide what comes later.
+        // A budget with room to spare would not see the next allocation.
         if count > allowed || count + MESSAGES <= allowed {
             faults.push(format!("{}: {count} in {MESSAGES} rounds, not {allowed}", micro.name));
         }

@@ -33,7 +33,7 @@ pub(super) struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { stall: Duration::from_secs(5), limit: Duration::from_secs(60) }
+        Self { stall: Duration::from_secs(10), limit: Duration::from_secs(180) }
     }
 }
 
