@@ -123,7 +123,7 @@ pub fn options(settings: Settings, log: &Log) -> Result<Options, Exposed> {
         config: settings.core,
         listeners,
         shutdown_timeout: settings.shutdown_timeout,
-        authenticate: Box::new(move |request| authenticate(request, anonymous)),
+        authenticate: Box::new(move |_, request| authenticate(request, anonymous)),
         observe: log.observer(),
         record: None,
     })

@@ -47,8 +47,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use fulmar_core::broker::{
-    AuthRequest, AuthStep, ClientInfo, Config, Delivery, Event, OpenError, Publication, Stats,
-    Verdict,
+    AuthRequest, AuthStep, ClientInfo, Config, ConnId, Delivery, Event, OpenError, Publication,
+    Stats, Verdict,
 };
 pub use fulmar_core::codec::{Qos, ReasonCode};
 
@@ -58,9 +58,10 @@ pub use notice::Notice;
 pub use server::{BindError, Server};
 pub use subscription::Subscription;
 
-/// Decides about clients. Called on the broker's thread, which waits for it: it must be quick, and
-/// must not wait for a [`BrokerHandle`].
-pub type Authenticate = Box<dyn FnMut(&AuthRequest) -> Verdict + Send>;
+/// Decides about clients. The steps of one enhanced authentication carry the same [`ConnId`];
+/// [`Event::Disconnected`] with it tells that no more will come. Called on the broker's thread,
+/// which waits for it: it must be quick, and must not wait for a [`BrokerHandle`].
+pub type Authenticate = Box<dyn FnMut(ConnId, &AuthRequest) -> Verdict + Send>;
 
 /// Is told what happens. Called on the broker's thread, which waits for it: it must be quick, and
 /// must not wait for a [`BrokerHandle`].
@@ -100,7 +101,7 @@ impl Default for Options {
             config: Config::default(),
             listeners: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 1883))],
             shutdown_timeout: Duration::from_secs(10),
-            authenticate: Box::new(|request| match request.method {
+            authenticate: Box::new(|_, request| match request.method {
                 None => Verdict::Accept { data: None },
                 Some(_) => Verdict::Refuse(ReasonCode::BadAuthenticationMethod),
             }),

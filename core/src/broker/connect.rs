@@ -82,18 +82,18 @@ impl Broker {
 
     pub(super) fn auth(
         &mut self,
-        _: Key,
+        session: Option<Key>,
         negotiated: &Negotiated,
-        connected: bool,
         auth: &Auth<'_>,
     ) -> Step {
         let (method, data) = authentication(auth.properties);
         let step = match auth.reason {
-            ReasonCode::Reauthenticate if connected => AuthStep::Reauthenticate,
+            ReasonCode::Reauthenticate if session.is_some() => AuthStep::Reauthenticate,
             _ => AuthStep::Continue,
         };
+        let session = session.and_then(|key| self.sessions.get(key));
         let request = AuthRequest {
-            client_id: String::new(),
+            client_id: session.map_or_else(String::new, |s| String::from(&*s.client_id)),
             username: None,
             password: None,
             method: method.map(String::from),
@@ -170,10 +170,12 @@ impl Broker {
 
     /// CONNACK with an error, then the end. `[MQTT-3.2.2-7]`
     pub(super) fn refuse(&mut self, now: Instant, key: Key, conn: &mut Conn, reason: ReasonCode) {
-        let properties = Properties::EMPTY;
-        let connack = Packet::Connack(Connack { session_present: false, reason, properties });
-        if conn.machine.send(now, &connack, &mut conn.out).is_ok() {
-            self.stats.packets_sent[2] += 1;
+        if conn.machine.negotiated().version == Version::V5 || reason.has_return_code() {
+            let properties = Properties::EMPTY;
+            let connack = Packet::Connack(Connack { session_present: false, reason, properties });
+            if conn.machine.send(now, &connack, &mut conn.out).is_ok() {
+                self.stats.packets_sent[2] += 1;
+            }
         }
         self.shut(now, key, conn, DisconnectReason::Refused(reason), None);
     }

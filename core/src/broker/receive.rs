@@ -78,9 +78,12 @@ impl Broker {
                     conn.waiting = Waiting::Job;
                     break;
                 }
-                Step::Decide(pending, request) => {
+                Step::Decide(pending, mut request) => {
                     // AUTH brings none: that of CONNECT stays.
                     conn.pending = pending.or(conn.pending.take());
+                    if let Some(pending) = &conn.pending {
+                        request.client_id.clone_from(&pending.client_id);
+                    }
                     conn.waiting = Waiting::Verdict;
                     let conn = ConnId::of(key);
                     self.effects.push_back(Effect::Authenticate { conn, request });
@@ -175,7 +178,7 @@ impl Broker {
             }
             Received::Auth(auth) => {
                 count(self, 15);
-                return self.auth(key, negotiated, session.is_some(), &auth);
+                return self.auth(session, negotiated, &auth);
             }
             Received::Failed(failure) => return Step::Close(reason_of(failure), None),
             _ => {}

@@ -393,17 +393,6 @@ impl<'s, H> Outbound<'s, H> {
         self.slot(id)?.what.as_ref()
     }
 
-    /// Shows what each PUBLISH in flight is made of, in the order of sending, to be changed.
-    pub fn for_each_mut(&mut self, mut change: impl FnMut(&mut H)) {
-        let mut at = self.sent.first;
-        while let Some(slot) = at.and_then(|id| self.slot_mut(id)) {
-            at = slot.after;
-            if let Some(what) = &mut slot.what {
-                change(what);
-            }
-        }
-    }
-
     /// Whether packets of before this connection are still to be sent again.
     #[must_use]
     pub fn resends(&self) -> bool {
