@@ -260,7 +260,7 @@ fn only_auth_and_disconnect_are_sent_before_connack() {
             assert!(scene.client.auth(&auth).is_err());
         }
     }
-    assert_eq!(scene.sent(), []);
+    assert_eq!(scene.sent(), b"");
 }
 
 #[test]

@@ -99,7 +99,8 @@ fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, weight: &str, words:
     let words = words.replace('&', "&amp;").replace('<', "&lt;");
     let _ = writeln!(
         svg,
-        r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}" font-weight="{weight}">{words}</text>"#
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" \
+         font-weight=\"{weight}\">{words}</text>"
     );
 }
 

@@ -7,7 +7,7 @@
 //!
 //! What a count depends on besides, and what is done about it:
 //!
-//! - functions of the C library chosen by the CPU's features: those of the oldest CPU are asked for;
+//! - functions of the C library chosen by the CPU's features: those of the oldest are asked for;
 //! - environment and arguments, which move the stack: the environment is emptied;
 //! - the compiler: its version is stored, and another one gets a wider tolerance, since it decides
 //!   anew what to inline; a clear message asks for new values.

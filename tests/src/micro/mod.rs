@@ -3,6 +3,7 @@
 //! (`tests/allocations.rs`).
 
 mod budget;
+mod client;
 mod codec;
 mod matching;
 mod shard;
@@ -28,7 +29,7 @@ const fn micro(name: &'static str, prepare: fn() -> Work, allocations: u64) -> M
 }
 
 /// All pieces of work.
-pub const ALL: [Micro; 14] = [
+pub const ALL: [Micro; 16] = [
     // A PUBLISH of 3.1.1 with 64 bytes, QoS 0.
     micro("decode_publish", codec::decode_publish, 0),
     // A PUBLISH of 5.0 with an alias, an expiry, two user properties and 64 bytes, QoS 1.
@@ -57,4 +58,8 @@ pub const ALL: [Micro; 14] = [
     micro("session_resume", shard::session_resume, 18),
     // A client subscribes to a filter with a wildcard among 1,000 others, and unsubscribes.
     micro("subscribe_unsubscribe", shard::subscribe_unsubscribe, 2),
+    // The client machine sends a message of QoS 1 and gets its PUBACK.
+    micro("client_publish", client::publish, 0),
+    // It gets a message of QoS 1 and acknowledges it.
+    micro("client_message", client::message, 0),
 ];
