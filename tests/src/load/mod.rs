@@ -1,9 +1,9 @@
 //! A load generator: what a broker costs, and whether it loses, doubles or disorders messages.
 //!
-//! A thread, or several, plays all clients ([`engine`]) and stamps each message with time and
-//! number; the numbers tell what is wrong ([`check`]), the times how long it took ([`histogram`]),
-//! and `/proc` what the broker used ([`usage`]). Brokers are processes ([`broker`]), measured in
-//! turn ([`compare`]). Everything is on loopback and ends by itself. Linux only.
+//! A thread, or several, plays all clients (`engine`) and stamps each message with time and
+//! number; the numbers tell what is wrong (`check`), the times how long it took (`histogram`),
+//! and `/proc` what the broker used (`usage`). Brokers are processes (`broker`), measured in
+//! turn (`compare`). Everything is on loopback and ends by itself. Linux only.
 
 mod broker;
 mod check;
