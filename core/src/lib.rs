@@ -29,6 +29,9 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+#[macro_use]
+mod defect;
+
 #[cfg(feature = "alloc")]
 pub mod broker;
 pub mod client;

@@ -79,6 +79,7 @@ impl Broker {
             qos: publication.qos,
             retain: publication.retain,
             empty: publication.payload.is_empty(),
+            plain: list.is_empty().then_some(&publication.payload[..]),
             expiry: publication.expiry,
             publisher: None,
             source: None,

@@ -100,6 +100,7 @@ impl Broker {
     /// `[MQTT-3.1.2-8]` `[MQTT-3.1.2-23]`
     fn detach(&mut self, now: Instant, key: Key) {
         self.mark_shared(key, false);
+        self.unstage(key);
         self.stats.sessions_connected -= 1;
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.attached = Attached::Nothing;
@@ -109,7 +110,12 @@ impl Broker {
             self.end_session(now, key, SessionEnd::Closed);
             return;
         }
+        if defect!("will_forgotten") {
+            self.forget_will(key);
+            return self.arm_session(key);
+        }
         match session.will.as_ref().map(|will| will.delay) {
+            Some(_) if defect!("will_delay_ignored") => self.publish_will(now, key),
             Some(0) => self.publish_will(now, key),
             Some(delay) => session.will_at = now.after_secs(u64::from(delay)),
             None => {}
@@ -119,6 +125,7 @@ impl Broker {
 
     /// Throws a session away; a will that is still due is published. `[MQTT-4.1.0-2]`
     pub(super) fn end_session(&mut self, now: Instant, key: Key, why: SessionEnd) {
+        self.unstage(key);
         let Some(mut session) = self.sessions.remove(key) else { return };
         self.timers.arm(Timer::Session(key), &mut session.armed, Instant::NEVER);
         if self.clients.get(&*session.client_id) == Some(&key.index) {
@@ -184,16 +191,19 @@ impl Broker {
         let body = will.body;
         let topic = body.topic();
         let draft = Draft {
+            plain: None,
             topic,
             qos: will.qos,
             retain: will.retain,
-            empty: body.len() == topic.len() + body.properties_len(),
+            empty: body.payload().is_empty(),
             // From its publication on.
             expiry: will.expiry,
             publisher: Some(client_id),
             source: None,
         };
-        self.publish(now, &draft, || body.clone());
+        for _ in 0..1 + usize::from(defect!("will_twice")) {
+            self.publish(now, &draft, || body.clone());
+        }
         self.event(Event::WillPublished { client_id: client_id.clone() });
     }
 
@@ -312,7 +322,7 @@ impl Broker {
             self.publish_will(now, key);
         }
         let Some(session) = self.sessions.get(key) else { return };
-        if session.expires_at() <= now {
+        if session.expires_at() <= now && !defect!("session_expiry_ignored") {
             self.end_session(now, key, SessionEnd::Expired);
         }
     }

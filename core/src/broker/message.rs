@@ -6,11 +6,12 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use crate::codec::{Properties, Property, PropertyPacket, Qos};
+use super::layout::SHARE_FROM;
+use crate::codec::{Properties, Property, PropertyPacket, Publish, Qos};
 use crate::time::Instant;
 
 /// Bytes charged for a message beside its body.
-const OVERHEAD: u64 = 160;
+pub(super) const OVERHEAD: u64 = 160;
 
 /// Counts the bytes of all messages alive in a shard. Microcontrollers have no 64-bit atomics.
 #[derive(Clone, Debug, Default)]
@@ -59,8 +60,12 @@ pub(super) struct Message {
 #[derive(Clone, Debug)]
 pub(super) struct Body {
     bytes: Bytes,
+    topic_at: u16,
     topic_len: u16,
+    properties_at: u32,
     properties_len: u32,
+    /// It goes to the end.
+    payload_at: u32,
 }
 
 impl Body {
@@ -80,22 +85,61 @@ impl Body {
         bytes.extend_from_slice(payload);
         Self {
             bytes: Bytes::from(bytes),
+            topic_at: 0,
             topic_len: topic.len() as u16,
+            properties_at: topic.len() as u32,
             properties_len: properties_len as u32,
+            payload_at: (topic.len() + properties_len) as u32,
         }
     }
 
+    /// Keeps `memory`, in which the PUBLISH lies, where it is worth more than a copy of what is
+    /// forwarded.
+    pub(super) fn of(publish: &Publish<'_>, memory: Option<&Bytes>) -> Self {
+        memory
+            .filter(|_| publish.payload.len() >= SHARE_FROM)
+            .and_then(|memory| Self::within(publish, memory))
+            .unwrap_or_else(|| Self::new(publish.topic, publish.properties, publish.payload))
+    }
+
+    fn within(publish: &Publish<'_>, memory: &Bytes) -> Option<Self> {
+        // Without a topic alias, the topic stands there too.
+        let properties = match publish.properties.is_empty() {
+            true => &[],
+            false => publish.properties.wire()?,
+        };
+        if !publish.properties.iter().all(|property| is_forwarded(&property)) {
+            return None;
+        }
+        let at = |part: &[u8]| {
+            let start = (part.as_ptr() as usize).checked_sub(memory.as_ptr() as usize)?;
+            (start + part.len() <= memory.len()).then_some(start)
+        };
+        Some(Self {
+            topic_at: u16::try_from(at(publish.topic.as_bytes())?).ok()?,
+            topic_len: publish.topic.len() as u16,
+            properties_at: if properties.is_empty() { 0 } else { at(properties)? as u32 },
+            properties_len: properties.len() as u32,
+            payload_at: at(publish.payload)? as u32,
+            bytes: memory.clone(),
+        })
+    }
+
+    pub(super) fn topic_bytes(&self) -> &[u8] {
+        &self.bytes[usize::from(self.topic_at)..][..usize::from(self.topic_len)]
+    }
+
     pub(super) fn topic(&self) -> &str {
-        // Never fails: it was copied from a str.
-        core::str::from_utf8(&self.bytes[..usize::from(self.topic_len)]).unwrap_or_default()
+        // Never fails: it was a str.
+        core::str::from_utf8(self.topic_bytes()).unwrap_or_default()
     }
 
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    pub(super) fn properties_len(&self) -> usize {
-        self.properties_len as usize
+    pub(super) fn payload(&self) -> &[u8] {
+        &self.bytes[self.payload_at as usize..]
     }
 }
 
@@ -118,7 +162,7 @@ impl Message {
     }
 
     pub(super) fn topic_bytes(&self) -> &[u8] {
-        &self.body.bytes[..usize::from(self.body.topic_len)]
+        self.body.topic_bytes()
     }
 
     pub(super) fn topic(&self) -> &str {
@@ -127,25 +171,20 @@ impl Message {
 
     /// The forwarded properties as they stand in a PUBLISH.
     pub(super) fn wire_properties(&self) -> &[u8] {
-        let start = usize::from(self.body.topic_len);
-        &self.body.bytes[start..start + self.body.properties_len as usize]
+        &self.body.bytes[self.body.properties_at as usize..][..self.body.properties_len as usize]
     }
 
     pub(super) fn properties(&self) -> Properties<'_> {
         Properties::from_wire(PropertyPacket::Publish, self.wire_properties()).unwrap_or_default()
     }
 
-    fn payload_start(&self) -> usize {
-        usize::from(self.body.topic_len) + self.body.properties_len as usize
-    }
-
     pub(super) fn payload(&self) -> &[u8] {
-        &self.body.bytes[self.payload_start()..]
+        self.body.payload()
     }
 
     /// The payload without copying it.
     pub(super) fn payload_shared(&self) -> Bytes {
-        self.body.bytes.slice(self.payload_start()..)
+        self.body.bytes.slice(self.body.payload_at as usize..)
     }
 
     /// Bytes charged for it.
@@ -154,7 +193,7 @@ impl Message {
     }
 
     pub(super) fn is_expired(&self, now: Instant) -> bool {
-        self.head.expires <= now
+        self.head.expires <= now && !defect!("expired_delivered")
     }
 
     /// Seconds left of its Message Expiry Interval, rounded up: it never reads 0 while alive.

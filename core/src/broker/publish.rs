@@ -14,6 +14,7 @@ use crate::codec::{
     Packet, Property, PropertyId, ProtocolError, Publish, Qos, ReasonCode, Version,
 };
 use crate::connection::Negotiated;
+use crate::connection::server::Memory;
 use crate::session::Verdict;
 use crate::time::Instant;
 use crate::topic::{Retained, TopicName};
@@ -25,11 +26,19 @@ pub(super) struct Draft<'d> {
     pub(super) retain: bool,
     /// Without payload: clears the retained message.
     pub(super) empty: bool,
+    /// The payload, where that and the topic are all there is of it.
+    pub(super) plain: Option<&'d [u8]>,
     /// Message Expiry Interval in seconds.
     pub(super) expiry: Option<u32>,
     pub(super) publisher: Option<&'d Arc<str>>,
     /// The connection whose input waits while the message is handed out.
     pub(super) source: Option<Key>,
+}
+
+/// A PUBLISH, and the memory it lies in where that is its own.
+pub(super) struct Incoming<'p> {
+    pub(super) publish: Publish<'p>,
+    pub(super) memory: Memory<'p>,
 }
 
 /// What became of it.
@@ -47,9 +56,10 @@ impl Broker {
         key: Key,
         session_key: Key,
         negotiated: &Negotiated,
-        publish: &Publish<'_>,
+        incoming: &Incoming<'_>,
         out: &mut Vec<u8>,
     ) -> Step {
+        let publish = &incoming.publish;
         self.stats.messages_received[publish.qos as usize] += 1;
         let Some(session) = self.sessions.get_mut(session_key) else { return Step::Next };
         let client_id = session.client_id.clone();
@@ -89,7 +99,7 @@ impl Broker {
                 (reason, false)
             }
             None => {
-                let published = self.take_message(now, key, &client_id, publish);
+                let published = self.take_message(now, key, &client_id, incoming);
                 let reason = match published.receivers {
                     0 => ReasonCode::NoMatchingSubscribers,
                     _ => ReasonCode::Success,
@@ -109,18 +119,20 @@ impl Broker {
         now: Instant,
         key: Key,
         client_id: &Arc<str>,
-        publish: &Publish<'_>,
+        incoming: &Incoming<'_>,
     ) -> Published {
+        let publish = &incoming.publish;
         let draft = Draft {
             topic: publish.topic,
             qos: publish.qos,
             retain: publish.retain,
             empty: publish.payload.is_empty(),
+            plain: publish.properties.is_empty().then_some(publish.payload),
             expiry: message_expiry(publish),
             publisher: Some(client_id),
             source: Some(key),
         };
-        self.publish(now, &draft, || Body::new(publish.topic, publish.properties, publish.payload))
+        self.publish(now, &draft, || Body::of(publish, incoming.memory.get()))
     }
 
     /// Takes ownership, or says why not. `[MQTT-4.3.2-4]`
@@ -147,6 +159,9 @@ impl Broker {
             Qos::ExactlyOnce => Packet::Pubrec(ack(id, reason)),
             _ => Packet::Puback(ack(id, reason)),
         };
+        if defect!("acknowledgement_lost") && reason == ReasonCode::NoMatchingSubscribers {
+            return Step::Next;
+        }
         step(self.send(negotiated, &packet, out))
     }
 
@@ -209,13 +224,17 @@ impl Broker {
         targets.clear();
         self.find_targets(draft, &mut targets);
         let keep = draft.retain && !draft.empty && self.config.retain_available;
-        if draft.retain && draft.empty {
+        let keep = keep && !(defect!("retained_lost") && draft.qos == Qos::AtMostOnce);
+        if draft.retain && draft.empty && !defect!("retained_not_cleared") {
             // [MQTT-3.3.1-6]
             self.retained.remove(draft.topic);
         }
         let receivers = targets.len();
+        if !keep && let Some(payload) = draft.plain {
+            self.stage(draft, payload, &mut targets);
+        }
         let mut job = false;
-        if receivers > 0 || keep {
+        if !targets.is_empty() || keep {
             let head = Head {
                 id: self.next_message_id(),
                 qos: draft.qos,

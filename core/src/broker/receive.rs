@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::conn::{Conn, Pending, Waiting};
+use super::publish::Incoming;
 use super::slots::Key;
 use super::{AuthRequest, Broker, ConnId, DisconnectReason, Effect};
 use crate::codec::{Packet, ReasonCode};
@@ -188,8 +189,9 @@ impl Broker {
             return Step::Close(DisconnectReason::Client(ReasonCode::Success), None);
         };
         match received {
-            Received::Publish(publish) => {
+            Received::Publish(publish, memory) => {
                 count(self, 3);
+                let publish = Incoming { publish, memory };
                 self.publish_in(now, key, session, negotiated, &publish, out)
             }
             Received::Puback(ack) => {

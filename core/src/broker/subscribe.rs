@@ -124,7 +124,7 @@ impl Broker {
         // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11] [U5-058]
         let retained = match options.retain_handling {
             RetainHandling::Send => true,
-            RetainHandling::SendIfNew => !exists,
+            RetainHandling::SendIfNew => !exists || defect!("retained_sent_again"),
             RetainHandling::DoNotSend => false,
         };
         if retained && shared.is_none() && !self.retained.is_empty() {
@@ -214,6 +214,9 @@ impl Broker {
         let Ok(at) = session.find(filter) else { return false };
         let removed = session.subscriptions.remove(at);
         session.walks.retain(|walk| *walk.filter != *filter);
+        if defect!("unsubscribe_ignored") && removed.filter.contains('+') {
+            return true;
+        }
         self.forget_subscription(key, &removed);
         true
     }
@@ -233,7 +236,9 @@ impl Broker {
                 self.index.remove(filter, key.index);
             }
         }
-        self.held -= Subscription::cost(filter);
+        if !defect!("bytes_leaked") {
+            self.held -= Subscription::cost(filter);
+        }
         self.stats.subscriptions -= 1;
     }
 

@@ -37,6 +37,7 @@ impl Client<'_> {
             Got::Pubrec(id, failed) => self.pubrec(id, failed),
             Got::Pubrel(id) => self.pubrel(id),
             Got::Pubcomp(id) => match self.outbound.pubcomp(id) {
+                Acked::Done(()) if defect!("client_completion_lost") => Ok(Flow::Next),
                 Acked::Done(()) => Ok(Flow::Tell(self.ticket(id))),
                 Acked::Unknown => Ok(Flow::Next),
                 Acked::WrongType => Err(ProtocolError::protocol("MQTT-4.3.3-5")),
@@ -139,6 +140,7 @@ impl Client<'_> {
             Verdict::New => None,
             // Its acknowledgement is still to come.
             Verdict::Repeat if self.owes(id) => return Ok(Flow::Next),
+            Verdict::Repeat if defect!("client_tells_qos_2_twice") => None,
             // [MQTT-4.3.3-10]
             Verdict::Repeat => Some(ReasonCode::Success),
             Verdict::OverQuota => {

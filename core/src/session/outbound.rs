@@ -203,7 +203,10 @@ impl<'s, H> Outbound<'s, H> {
     /// Sets the Receive Maximum of the peer, for this connection; 0 is taken as 1. Without it the
     /// limit is the window. May come before or after [`resume`](Self::resume).
     pub fn limit(&mut self, receive_maximum: u16) {
-        self.limit = receive_maximum.max(1).min(self.window);
+        self.limit = match receive_maximum {
+            _ if defect!("receive_maximum_exceeded") => self.window,
+            maximum => maximum.max(1).min(self.window),
+        };
     }
 
     /// A new connection takes the session up: everything in flight is to be sent again, and the
@@ -427,6 +430,9 @@ impl<'s, H> Outbound<'s, H> {
     /// in such a state.
     fn waiting(&self, from: Option<PacketId>, such: fn(State) -> bool) -> Option<PacketId> {
         let mut at = from;
+        if defect!("resend_order_wrong") {
+            at = from.and_then(|id| self.slot(id)?.after).or(from);
+        }
         loop {
             let slot = self.slot(at?)?;
             if slot.waits && such(slot.state) {
@@ -455,7 +461,9 @@ impl<'s, H> Outbound<'s, H> {
         self.on_the_wire(id);
         let slot = core::mem::take(self.slot_mut(id)?);
         self.in_flight -= 1;
-        self.used -= 1;
+        if !(defect!("quota_leaked") && slot.state == State::AwaitsPubcomp) {
+            self.used -= 1;
+        }
         match slot.before.and_then(|before| self.slot_mut(before)) {
             Some(before) => before.after = slot.after,
             None => self.sent.first = slot.after,
