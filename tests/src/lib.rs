@@ -2,6 +2,9 @@
 //! the registration of statements that a test shows.
 
 pub mod cites;
+#[cfg(target_os = "linux")]
+pub mod load;
+pub mod micro;
 pub mod packet;
 pub mod pair;
 pub mod shard;

@@ -45,8 +45,14 @@ pub fn publish(version: Version, topic: &str, payload: &[u8], qos: Qos, id: u16)
 /// PUBACK with reason Success.
 #[must_use]
 pub fn puback(id: u16) -> [u8; 4] {
+    acknowledgement(0x40, id)
+}
+
+/// PUBACK, PUBREC, PUBREL or PUBCOMP with reason Success; `first` is its first byte.
+#[must_use]
+pub fn acknowledgement(first: u8, id: u16) -> [u8; 4] {
     let [high, low] = id.to_be_bytes();
-    [0x40, 2, high, low]
+    [first, 2, high, low]
 }
 
 fn no_properties(body: &mut Vec<u8>, version: Version) {

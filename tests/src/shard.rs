@@ -32,9 +32,28 @@ impl Shard {
     ///
     /// If the broker refuses the connection.
     pub fn connect(&mut self, version: Version, client_id: &str) -> ConnId {
-        let conn = self.broker.open(self.now, ConnInfo::default()).expect("a free connection");
+        let conn = self.open();
         self.receive(conn, &packet::connect(version, client_id, true));
         conn
+    }
+
+    /// A connection on which nothing came yet.
+    ///
+    /// # Panics
+    ///
+    /// If the broker refuses it.
+    pub fn open(&mut self) -> ConnId {
+        self.broker.open(self.now, ConnInfo::default()).expect("a free connection")
+    }
+
+    /// The transport of `conn` is gone.
+    ///
+    /// # Panics
+    ///
+    /// As [`Shard::receive`].
+    pub fn closed(&mut self, conn: ConnId) {
+        self.broker.handle(self.now, Input::Closed { conn });
+        self.settle(|_, _| {});
     }
 
     /// Hands over what `conn` sent, and does what the broker asks for until it asks no more: every
@@ -59,6 +78,11 @@ impl Shard {
         mut seen: impl FnMut(ConnId, &[u8]),
     ) {
         self.broker.handle(self.now, Input::Received { conn, bytes });
+        self.settle(&mut seen);
+    }
+
+    /// Does what the broker asks for until it asks no more.
+    fn settle(&mut self, mut seen: impl FnMut(ConnId, &[u8])) {
         loop {
             while let Some(effect) = self.broker.poll_effect() {
                 match effect {

@@ -4,6 +4,7 @@
 
 use fulmar_core::broker::{Config, ConnId};
 use fulmar_core::{Qos, Version};
+use fulmar_tests::micro;
 use fulmar_tests::packet;
 use fulmar_tests::shard::Shard;
 
@@ -110,4 +111,20 @@ fn an_acknowledged_message_costs_two_allocations_at_most() {
         let count = counted.count_total;
         assert!(count <= 2 * MESSAGES, "{version:?}: {count} allocations");
     }
+}
+
+#[test]
+fn pieces_of_work_allocate_no_more_than_their_budget() {
+    let mut faults = Vec::new();
+    for micro in micro::ALL {
+        let mut work = (micro.prepare)();
+        (0..WARM_UP).for_each(|_| work());
+        let counted = allocation_counter::measure(|| (0..MESSAGES).for_each(|_| work()));
+        let (count, allowed) = (counted.count_total, micro.allocations * MESSAGES);
+        // A budget with room to spare would not see the next allocation.
+        if count > allowed || count + MESSAGES <= allowed {
+            faults.push(format!("{}: {count} in {MESSAGES} rounds, not {allowed}", micro.name));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }

@@ -1,0 +1,212 @@
+//! Brokers through the same scenarios, in turn, and the table.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+
+use super::broker::{Limits, RELAY, Recipe};
+use super::engine::Patience;
+use super::measure::{Target, measure};
+use super::row::{Row, median};
+use super::scenario::{Load, Scenario};
+use super::sweep::Over;
+
+/// What to compare.
+pub(super) struct Comparison {
+    /// Ratios are of the first one to the others.
+    pub(super) brokers: Vec<Recipe>,
+    pub(super) scenarios: Vec<Scenario>,
+    /// Runs of each scenario against each broker, one after the other in turn.
+    pub(super) runs: usize,
+    /// Threads that play the clients.
+    pub(super) threads: usize,
+    /// Where to append every run to.
+    pub(super) json: Option<PathBuf>,
+}
+
+/// Where in a series a run stands.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Place {
+    pub(super) over: &'static str,
+    pub(super) at: u64,
+}
+
+impl Comparison {
+    /// Measures all, tells of each run on standard error, and gives the rows.
+    ///
+    /// # Errors
+    /// The file cannot be written. What goes wrong with a broker stands in its rows.
+    pub(super) fn run(&self) -> io::Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        for scenario in &self.scenarios {
+            // What is counted there does not vary.
+            let runs = if scenario.load.idle > 0 { 1 } else { self.runs };
+            for _ in 0..runs {
+                let able = |recipe: &&Recipe| recipe.name != RELAY || scenario.relay;
+                for recipe in self.brokers.iter().filter(able) {
+                    let row = self.run_once(recipe, scenario, Place::default());
+                    self.keep(row, &mut rows)?;
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    /// One run against a broker that is started for it.
+    pub(super) fn run_once(&self, recipe: &Recipe, scenario: &Scenario, place: Place) -> Row {
+        let load = &Load { threads: self.threads, ..scenario.load };
+        let clients = load.publishers + load.subscribers;
+        let limits = Limits {
+            connections: 1000 + clients.max(load.idle),
+            subscriptions: 1000 + load.wild,
+            shards: if place.over == Over::Shards.name() { place.at } else { 1 },
+        };
+        let row = match recipe.start(&limits) {
+            Ok(mut running) => {
+                let (addr, pid) = (running.addr, running.pid());
+                let mut target = Target { addr, pid, running: Some(&mut running) };
+                measure(load, &mut target, Patience::default())
+            }
+            Err(error) => Row { error: error.to_string(), ..Row::default() },
+        };
+        let (name, broker) = (scenario.name.to_owned(), recipe.name.clone());
+        Row { scenario: name, broker, over: place.over.to_owned(), at: place.at, ..row }
+    }
+
+    /// Tells of a row, saves it, and adds it.
+    pub(super) fn keep(&self, row: Row, rows: &mut Vec<Row>) -> io::Result<()> {
+        eprintln!("{}", line(&row));
+        if let Some(file) = &self.json {
+            row.save(file)?;
+        }
+        rows.push(row);
+        Ok(())
+    }
+}
+
+/// A run in a line.
+pub(super) fn line(row: &Row) -> String {
+    let mut line = format!("{:4} {:12}", row.scenario, row.broker);
+    if !row.over.is_empty() {
+        let _ = write!(line, " {} {:7}", row.over, row.at);
+    }
+    if row.bytes_per_connection > 0.0 {
+        let _ = write!(
+            line,
+            " {:6.0} B and {:5.1} us a connection, {:.2} % idle",
+            row.bytes_per_connection, row.cpu_us_per_connection, row.idle_percent
+        );
+    } else {
+        let _ = write!(
+            line,
+            " {:8.3} us  {:9.0} msg/s  p50 {:6.0} p99 {:6.0} p99.9 {:6.0} us  own {:.2} s",
+            row.cpu_us_per_delivery,
+            row.rate,
+            row.p50_us,
+            row.p99_us,
+            row.p999_us,
+            row.own_cpu_seconds
+        );
+        if let Some(calls) = row.calls_per_delivery {
+            let _ = write!(line, "  {calls:.3} calls");
+        }
+    }
+    if !row.is_clean() {
+        let Row { lost, duplicates, disordered, strays, altered, error, .. } = row;
+        let _ = write!(
+            line,
+            "  WRONG: {lost} lost, {duplicates} double, {disordered} out of order, {strays} \
+             astray, {altered} altered; {error}"
+        );
+    }
+    line
+}
+
+type Figure = fn(&Row) -> Option<f64>;
+
+/// What the table has of traffic, and of idle connections.
+const TRAFFIC: [(&str, Figure); 7] = [
+    ("CPU µs/message", |row| Some(row.cpu_us_per_delivery)),
+    ("messages/s", |row| Some(row.rate)),
+    ("p50 µs", |row| Some(row.p50_us)),
+    ("p99 µs", |row| Some(row.p99_us)),
+    ("p99.9 µs", |row| Some(row.p999_us)),
+    ("calls/message", |row| row.calls_per_delivery),
+    ("wrong", |row| Some(row.faults() as f64)),
+];
+const IDLE: [(&str, Figure); 3] = [
+    ("bytes/connection", |row| Some(row.bytes_per_connection)),
+    ("CPU µs/connection", |row| Some(row.cpu_us_per_connection)),
+    ("idle CPU %", |row| Some(row.idle_percent)),
+];
+
+/// Medians of all runs that ended, in Markdown; ratios are of the first broker to the others.
+pub(super) fn table(rows: &[Row], scenarios: &[Scenario]) -> String {
+    let mut text = String::new();
+    for scenario in scenarios {
+        let rows: Vec<_> = rows.iter().filter(|row| row.scenario == scenario.name).collect();
+        let mut brokers: Vec<&str> = Vec::new();
+        for row in &rows {
+            if !brokers.contains(&row.broker.as_str()) {
+                brokers.push(&row.broker);
+            }
+        }
+        let figures = if scenario.load.idle > 0 { &IDLE[..] } else { &TRAFFIC[..] };
+        let _ = writeln!(text, "\n{}: {}\n", scenario.name, scenario.about);
+        let names = figures.iter().map(|(name, _)| format!(" {name} |")).collect::<String>();
+        let first = brokers.first().copied().unwrap_or_default();
+        let _ = writeln!(text, "| broker |{names} {first} is |");
+        let _ = writeln!(text, "|---|{}---|", "---|".repeat(figures.len()));
+        let figure = |broker: &str, figure: Figure| {
+            let good = rows.iter().filter(|row| row.broker == broker && row.error.is_empty());
+            median(good.filter_map(|row| figure(row)))
+        };
+        for broker in &brokers {
+            let _ = write!(text, "| {broker} |");
+            for (_, get) in figures {
+                let value = figure(broker, *get).map(three_digits).unwrap_or_default();
+                let _ = write!(text, " {value} |");
+            }
+            let ratio = figure(first, figures[0].1).zip(figure(broker, figures[0].1));
+            let ratio = ratio.map(|(own, other)| three_digits(own / other)).unwrap_or_default();
+            let _ = writeln!(text, " {ratio} |");
+        }
+    }
+    text
+}
+
+/// A number with three digits that count, and no fewer than it has before the point.
+fn three_digits(value: f64) -> String {
+    let whole = if value >= 1.0 { value.log10() as usize + 1 } else { 0 };
+    let leading = if value > 0.0 && value < 0.1 { (-value.log10()) as usize } else { 0 };
+    let digits = if value == 0.0 { 0 } else { (3 + leading).saturating_sub(whole) };
+    format!("{value:.digits$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scenario::ALL;
+    use super::*;
+
+    #[test]
+    fn numbers_have_three_digits() {
+        let shown = [0.0, 0.01234, 0.3421, 3.456, 45.67, 456.7, 45678.9].map(three_digits);
+        assert_eq!(shown, ["0", "0.0123", "0.342", "3.46", "45.7", "457", "45679"]);
+    }
+
+    #[test]
+    fn the_table_has_medians_and_ratios_and_leaves_out_runs_that_failed() {
+        let row = |broker: &str, cpu| Row {
+            scenario: "S1".into(),
+            broker: broker.into(),
+            cpu_us_per_delivery: cpu,
+            ..Row::default()
+        };
+        let failed = Row { error: "x".into(), ..row("a", 9.0) };
+        let rows = [row("a", 1.0), row("b", 4.0), row("a", 3.0), row("a", 2.0), failed];
+        let text = table(&rows, &ALL[..1]);
+        assert!(text.contains("| broker | CPU µs/message |"), "{text}");
+        assert!(text.contains("| a | 2.00 |") && text.contains("| b | 4.00 |"), "{text}");
+        assert!(text.contains("| 1.00 |\n") && text.contains("| 0.500 |\n"), "{text}");
+    }
+}

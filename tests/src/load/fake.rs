@@ -1,0 +1,172 @@
+//! A broker that does wrong on purpose, to show that the generator sees it.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use fulmar_core::codec::{Connack, Properties, Publish, ReasonCodes, Suback, decode, split};
+use fulmar_core::{Packet, Qos, ReasonCode, Version};
+
+use super::engine::Patience;
+use super::measure::{Target, measure};
+use super::row::Row;
+use super::scenario::{ALL, Load};
+use super::wire::Stamp;
+
+/// What happens to message 5 of each subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Nothing,
+    Lost,
+    Double,
+    /// It comes after message 6.
+    Late,
+    /// A byte of its payload is missing.
+    Short,
+    /// It comes as one of a publisher that there is not.
+    Astray,
+    /// The connection ends instead.
+    Closed,
+}
+
+/// Subscribers by topic.
+type Subscribers = Arc<Mutex<Vec<(String, TcpStream)>>>;
+
+fn listen(fault: Fault) -> SocketAddrV4 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+    let Ok(SocketAddr::V4(addr)) = listener.local_addr() else { panic!("it is bound") };
+    let subscribers = Subscribers::default();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let subscribers = Arc::clone(&subscribers);
+            thread::spawn(move || serve(stream, &subscribers, fault));
+        }
+    });
+    addr
+}
+
+/// Serves a client of 3.1.1 until it goes.
+fn serve(mut stream: TcpStream, subscribers: &Subscribers, fault: Fault) {
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
+    let mut held = Vec::new();
+    while let Ok(read @ 1..) = stream.read(&mut buffer) {
+        bytes.extend_from_slice(&buffer[..read]);
+        let mut used = 0;
+        while let Ok(Some((frame, len))) = split(&bytes[used..], 1 << 20) {
+            let packet = decode(Version::V311, frame).expect("clients break no rules");
+            match packet {
+                Packet::Publish(publish) => {
+                    let all = subscribers.lock().expect("no thread panics");
+                    for (_, to) in all.iter().filter(|(topic, _)| topic == publish.topic) {
+                        pass(&publish, to, fault, &mut held);
+                    }
+                }
+                Packet::Disconnect(_) => return,
+                packet => answer(&packet, &mut stream, subscribers),
+            }
+            used += len;
+        }
+        bytes.drain(..used);
+    }
+}
+
+fn answer(packet: &Packet<'_>, stream: &mut TcpStream, subscribers: &Subscribers) {
+    let (reason, properties) = (ReasonCode::Success, Properties::EMPTY);
+    let answer = match packet {
+        Packet::Connect(_) => {
+            Packet::Connack(Connack { session_present: false, reason, properties })
+        }
+        Packet::Subscribe(subscribe) => {
+            let mut all = subscribers.lock().expect("no thread panics");
+            for (filter, _) in subscribe.filters.iter() {
+                all.push((filter.to_owned(), stream.try_clone().expect("a file is free")));
+            }
+            let reasons = ReasonCodes::list(&[ReasonCode::Success]);
+            Packet::Suback(Suback { packet_id: subscribe.packet_id, properties, reasons })
+        }
+        other => panic!("not expected here: {other:?}"),
+    };
+    send(stream, &answer);
+}
+
+/// Fails where the generator has gone already.
+fn send(mut stream: &TcpStream, packet: &Packet<'_>) {
+    let mut bytes = Vec::new();
+    packet.append(Version::V311, &mut bytes).expect("it can be sent");
+    let _ = stream.write_all(&bytes);
+}
+
+fn pass(publish: &Publish<'_>, to: &TcpStream, fault: Fault, held: &mut Vec<u8>) {
+    let send = |payload: &[u8]| {
+        send(to, &Packet::Publish(Publish { payload, qos: Qos::AtMostOnce, ..*publish }));
+    };
+    let payload = publish.payload;
+    let number = Stamp::read(payload).expect("a stamp").number;
+    match (number, fault) {
+        (5, Fault::Lost) => {}
+        (5, Fault::Double) => [payload; 2].map(send).into_iter().collect(),
+        (5, Fault::Late) => *held = payload.to_vec(),
+        (6, Fault::Late) => [payload, held].map(send).into_iter().collect(),
+        (5, Fault::Short) => send(&payload[..payload.len() - 1]),
+        (5, Fault::Astray) => {
+            let mut other = payload.to_vec();
+            other[8] = 77;
+            send(&other);
+        }
+        (5, Fault::Closed) => {
+            // Fails where the generator has gone already.
+            let _ = to.shutdown(std::net::Shutdown::Both);
+        }
+        _ => send(payload),
+    }
+}
+
+/// What is measured with 3 publishers and 3 subscribers, 20 messages each.
+fn run(fault: Fault) -> Row {
+    let load =
+        Load { publishers: 3, subscribers: 3, topics: 3, window: 30, messages: 60, ..ALL[0].load };
+    let patience = Patience { stall: Duration::from_millis(300), limit: Duration::from_secs(20) };
+    measure(&load, &mut Target { addr: listen(fault), pid: 0, running: None }, patience)
+}
+
+#[test]
+fn without_a_fault_none_is_seen() {
+    let row = run(Fault::Nothing);
+    assert!(row.is_clean(), "{row:?}");
+    assert_eq!((row.published, row.delivered), (60, 60));
+}
+
+#[test]
+fn every_fault_is_seen_as_what_it_is() {
+    // Lost, doubled, out of order, astray, altered; of each of three subscribers.
+    for (fault, counts) in [
+        (Fault::Lost, [3, 0, 0, 0, 0]),
+        (Fault::Double, [0, 3, 0, 0, 0]),
+        (Fault::Late, [0, 0, 3, 0, 0]),
+        (Fault::Short, [0, 0, 0, 0, 3]),
+        (Fault::Astray, [3, 0, 0, 3, 0]),
+    ] {
+        let row = run(fault);
+        let seen = [row.lost, row.duplicates, row.disordered, row.strays, row.altered];
+        assert_eq!(seen, counts, "{fault:?}: {row:?}");
+        assert!(!row.is_clean());
+        assert_eq!(row.error.is_empty(), row.lost == 0, "{fault:?}: {}", row.error);
+    }
+}
+
+#[test]
+fn a_connection_that_ends_is_an_error() {
+    let row = run(Fault::Closed);
+    assert!(row.error.contains("closed connection") || row.error.contains("reset"), "{row:?}");
+}
+
+#[test]
+fn where_nobody_listens_there_is_an_error() {
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+    let Ok(SocketAddr::V4(addr)) = free.local_addr() else { panic!("it is bound") };
+    drop(free);
+    let target = &mut Target { addr, pid: 0, running: None };
+    assert!(!measure(&ALL[0].load, target, Patience::default()).error.is_empty());
+}

@@ -1,0 +1,92 @@
+//! How long messages took.
+
+/// Steps between a power of two and the next: a value is at most 1/64 too low.
+const STEPS: usize = 64;
+
+/// Counts of durations in nanoseconds.
+pub(super) struct Histogram {
+    counts: Vec<u64>,
+    total: u64,
+    longest: u64,
+}
+
+impl Histogram {
+    pub(super) fn new() -> Self {
+        Self { counts: vec![0; bucket(u64::MAX) + 1], total: 0, longest: 0 }
+    }
+
+    #[inline]
+    pub(super) fn add(&mut self, nanos: u64) {
+        self.counts[bucket(nanos)] += 1;
+        self.total += 1;
+        self.longest = self.longest.max(nanos);
+    }
+
+    /// Adds all that another one has.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(sum, count)| *sum += count);
+        self.total += other.total;
+        self.longest = self.longest.max(other.longest);
+    }
+
+    /// Microseconds that this part of all took at most; 0 if there are none.
+    pub(super) fn quantile(&self, part: f64) -> f64 {
+        let wanted = ((self.total as f64 * part).ceil() as u64).max(1);
+        let mut seen = 0;
+        let found = self.counts.iter().position(|count| {
+            seen += count;
+            seen >= wanted
+        });
+        found.map_or(0.0, |index| lowest(index) as f64 / 1e3)
+    }
+
+    /// The longest in microseconds.
+    pub(super) fn longest(&self) -> f64 {
+        self.longest as f64 / 1e3
+    }
+}
+
+/// Values below 128 have a bucket each, all above share it with those of the same 7 high bits.
+fn bucket(value: u64) -> usize {
+    let bits = u64::BITS - value.leading_zeros();
+    let dropped = bits.saturating_sub(7);
+    dropped as usize * STEPS + (value >> dropped) as usize
+}
+
+/// The lowest value of a bucket.
+fn lowest(index: usize) -> u64 {
+    let dropped = (index / STEPS).saturating_sub(1);
+    ((index - dropped * STEPS) as u64) << dropped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_follow_each_other_and_are_narrow() {
+        let mut before = None;
+        for shift in 0..63 {
+            for value in [1u64 << shift, (1 << shift) + (1 << shift) / 3] {
+                let low = lowest(bucket(value));
+                assert!(low <= value && value - low <= value / 64, "{value} is put at {low}");
+                assert!(before <= Some(bucket(value)));
+                before = Some(bucket(value));
+            }
+        }
+    }
+
+    #[test]
+    fn quantiles_are_those_of_what_was_added() {
+        let (mut histogram, mut other) = (Histogram::new(), Histogram::new());
+        assert_eq!(histogram.quantile(0.5), 0.0);
+        (1..=300).for_each(|micros| histogram.add(micros * 1000));
+        (301..=1000).for_each(|micros| other.add(micros * 1000));
+        histogram.merge(&other);
+        for (part, micros) in [(0.5, 500.0), (0.99, 990.0), (0.999, 999.0), (1.0, 1000.0)] {
+            let found = histogram.quantile(part);
+            assert!(found <= micros && found >= micros * 63.0 / 64.0, "{part}: {found}");
+        }
+        assert_eq!(histogram.longest(), 1000.0);
+    }
+}

@@ -1,0 +1,185 @@
+//! A client's connection: opening it, and what waits to be sent or is not read whole.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+
+use fulmar_core::codec::{Suback, decode, header, split};
+use fulmar_core::{Packet, PacketId, Version};
+
+use super::scenario::Load;
+use super::system::{self, Poller, unless_blocked};
+use super::wire;
+
+/// Connections opened at once, so that the broker works on several.
+const BATCH: usize = 50;
+/// Filters in one SUBSCRIBE.
+const FILTERS: usize = 100;
+/// Connections from one address: there are about 28,000 ports to choose from.
+const PER_ADDRESS: usize = 15_000;
+
+/// Sockets that block, with an MQTT session and subscriptions each.
+pub(super) struct Opener<'a> {
+    pub(super) to: SocketAddrV4,
+    pub(super) load: &'a Load,
+    pub(super) streams: Vec<TcpStream>,
+}
+
+impl<'a> Opener<'a> {
+    pub(super) fn new(to: SocketAddrV4, load: &'a Load) -> Self {
+        Self { to, load, streams: Vec::new() }
+    }
+
+    /// Opens `count` connections, 50 at a time. Number `n` of the load has the client
+    /// identifier `fulmar-load-KIND-n` and the filters that `filters` has for it.
+    ///
+    /// # Errors
+    /// The broker refuses something, or does not answer for a minute.
+    pub(super) fn open(
+        &mut self,
+        count: usize,
+        kind: &str,
+        filters: impl Fn(usize) -> Vec<String>,
+    ) -> io::Result<()> {
+        let start = self.streams.len();
+        for first in (0..count).step_by(BATCH) {
+            let batch = first..(first + BATCH).min(count);
+            for number in batch.clone() {
+                let address = (self.streams.len() / PER_ADDRESS) as u8;
+                let from = Ipv4Addr::new(127, 0, 0, 2 + address);
+                let mut stream = system::connect(self.to, Some(from))?;
+                let client_id = format!("fulmar-load-{kind}-{}", self.load.first + number);
+                stream.write_all(&wire::connect(self.load, &client_id))?;
+                self.streams.push(stream);
+            }
+            let opened = &mut self.streams[start + first..];
+            for stream in opened.iter_mut() {
+                answer(stream, self.load.version)?;
+            }
+            self.subscribe(start, batch, &filters)?;
+        }
+        Ok(())
+    }
+
+    fn subscribe(
+        &mut self,
+        start: usize,
+        batch: std::ops::Range<usize>,
+        filters: impl Fn(usize) -> Vec<String>,
+    ) -> io::Result<()> {
+        let mut filters: Vec<_> = batch.clone().map(filters).collect();
+        let mut id = PacketId::MIN;
+        while filters.iter().any(|filters| !filters.is_empty()) {
+            let waiting = |filters: &Vec<String>| !filters.is_empty();
+            let asking: Vec<_> =
+                batch.clone().zip(&filters).filter(|(_, f)| waiting(f)).map(|(n, _)| n).collect();
+            for (number, filters) in batch.clone().zip(&mut filters) {
+                if !filters.is_empty() {
+                    let part: Vec<_> = filters.drain(..filters.len().min(FILTERS)).collect();
+                    let bytes = wire::subscribe(self.load, id, &part);
+                    self.streams[start + number].write_all(&bytes)?;
+                }
+            }
+            for number in asking {
+                answer(&mut self.streams[start + number], self.load.version)?;
+            }
+            id = id.checked_add(1).unwrap_or(PacketId::MIN);
+        }
+        Ok(())
+    }
+}
+
+/// Waits for CONNACK or SUBACK, which must not refuse anything, and reads nothing behind it.
+fn answer(stream: &mut TcpStream, version: Version) -> io::Result<()> {
+    let mut bytes = vec![0; 2];
+    stream.read_exact(&mut bytes)?;
+    let header = loop {
+        match header(&bytes).map_err(wire::malformed)? {
+            Some(header) => break header,
+            None => {
+                bytes.push(0);
+                let end = bytes.len() - 1;
+                stream.read_exact(&mut bytes[end..])?;
+            }
+        }
+    };
+    let start = bytes.len();
+    bytes.resize(header.total() as usize, 0);
+    stream.read_exact(&mut bytes[start..])?;
+    let (frame, _) = split(&bytes, u32::MAX).map_err(wire::malformed)?.expect("a whole packet");
+    let packet = decode(version, frame).map_err(wire::malformed)?;
+    let granted = match &packet {
+        Packet::Connack(connack) => !connack.reason.is_error(),
+        Packet::Suback(Suback { reasons, .. }) => reasons.iter().all(|reason| !reason.is_error()),
+        _ => false,
+    };
+    if granted { Ok(()) } else { Err(io::Error::other(format!("the broker refused: {packet:?}"))) }
+}
+
+/// A connection under load.
+pub(super) struct Link {
+    stream: TcpStream,
+    /// The beginning of a packet that has not come whole.
+    part: Vec<u8>,
+    /// Packets to send.
+    pub(super) out: Vec<u8>,
+    written: usize,
+    /// The socket took less than there was.
+    pub(super) full: bool,
+}
+
+impl Link {
+    /// Has the poller watch the stream, which no longer blocks, under this key.
+    pub(super) fn new(stream: TcpStream, key: usize, poller: &Poller) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        poller.add(&stream, key)?;
+        Ok(Self { stream, part: Vec::new(), out: Vec::new(), written: 0, full: false })
+    }
+
+    /// Bytes that wait to be sent.
+    pub(super) fn waiting(&self) -> usize {
+        self.out.len() - self.written
+    }
+
+    /// Writes what waits, as far as the socket takes it.
+    pub(super) fn flush(&mut self, key: usize, poller: &Poller) -> io::Result<()> {
+        while self.waiting() > 0 {
+            match unless_blocked(self.stream.write(&self.out[self.written..]))? {
+                Some(written) => self.written += written,
+                None => break,
+            }
+        }
+        if self.waiting() == 0 {
+            self.out.clear();
+            self.written = 0;
+        }
+        let full = self.waiting() > 0;
+        if full != self.full {
+            self.full = full;
+            poller.watch_room(&self.stream, key, full)?;
+        }
+        Ok(())
+    }
+
+    /// Reads once, at most `most` bytes, and puts at the start of `buffer` all that has not been
+    /// taken; says how much that is. `None` at the end of the stream.
+    pub(super) fn read(&mut self, buffer: &mut Vec<u8>, most: usize) -> io::Result<Option<usize>> {
+        let kept = self.part.len();
+        if buffer.len() < kept + most {
+            buffer.resize(kept + most, 0);
+        }
+        buffer[..kept].copy_from_slice(&self.part);
+        self.part.clear();
+        let read = unless_blocked(self.stream.read(&mut buffer[kept..kept + most]))?;
+        Ok((read != Some(0)).then_some(kept + read.unwrap_or(0)))
+    }
+
+    /// Keeps what was read and not taken.
+    pub(super) fn keep(&mut self, rest: &[u8]) {
+        self.part.extend_from_slice(rest);
+    }
+
+    /// Says goodbye. The broker may be gone.
+    pub(super) fn disconnect(mut self) {
+        let _ = self.stream.write(&wire::DISCONNECT);
+    }
+}

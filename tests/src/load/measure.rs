@@ -1,0 +1,138 @@
+//! One run: a load on a broker, and what it cost.
+
+use std::io;
+use std::net::SocketAddrV4;
+use std::thread::{self, sleep};
+use std::time::Duration;
+
+use super::broker::Running;
+use super::engine::{Engine, Patience};
+use super::histogram::Histogram;
+use super::link::Opener;
+use super::row::Row;
+use super::scenario::Load;
+use super::serve::Counters;
+use super::system::now;
+use super::usage::Usage;
+
+/// What is measured: an address, and where they are known its process and its counters.
+pub(super) struct Target<'a> {
+    pub(super) addr: SocketAddrV4,
+    /// 0 if not known.
+    pub(super) pid: u32,
+    pub(super) running: Option<&'a mut Running>,
+}
+
+impl Target<'_> {
+    fn counters(&mut self) -> Option<Counters> {
+        self.running.as_mut()?.counters()
+    }
+}
+
+/// Runs a load. What goes wrong stands in the row.
+pub(super) fn measure(load: &Load, target: &mut Target<'_>, patience: Patience) -> Row {
+    let result = if load.idle > 0 { idle(load, target) } else { traffic(load, target, patience) };
+    result.unwrap_or_else(|error| Row { error: error.to_string(), ..Row::default() })
+}
+
+fn traffic(load: &Load, target: &mut Target<'_>, patience: Patience) -> io::Result<Row> {
+    let parts = load.parts();
+    let engines = parts.iter().map(|part| Engine::new(part, target.addr, patience));
+    let mut engines = engines.collect::<io::Result<Vec<_>>>()?;
+    sleep(Duration::from_millis(300));
+    let counters = target.counters();
+    let before = Usage::of(target.pid);
+    let own = Usage::of(std::process::id());
+    let start = now();
+    let error = drive(&mut engines).err().map(|error| error.to_string()).unwrap_or_default();
+    let own = Usage::of(std::process::id()).seconds_since(&own);
+    // Whatever the broker does after the last message is part of its cost.
+    sleep(Duration::from_millis(50));
+    let after = Usage::of(target.pid);
+    let counters = counters.zip(target.counters());
+    let calls = counters.map(|(before, after)| after.all() - before.all());
+
+    let progress = engines.iter().map(|engine| engine.progress).max().unwrap_or(start);
+    let seconds = progress.saturating_sub(start).max(1) as f64 / 1e9;
+    let cpu_seconds = after.seconds_since(&before);
+    let mut row = Row {
+        error,
+        seconds,
+        cpu_seconds,
+        own_cpu_seconds: own,
+        connections: (load.publishers + load.subscribers) as u64,
+        memory_before: before.memory,
+        memory_after: after.memory,
+        memory_peak: after.peak,
+        ..Row::default()
+    };
+    let mut latencies = Histogram::new();
+    for engine in engines {
+        count(&engine, &mut row);
+        latencies.merge(&engine.latencies);
+        engine.disconnect();
+    }
+    let delivered = row.delivered.max(1) as f64;
+    row.rate = row.delivered as f64 / seconds;
+    row.cpu_us_per_delivery = cpu_seconds * 1e6 / delivered;
+    row.calls_per_delivery = calls.map(|calls| calls as f64 / delivered);
+    [row.p50_us, row.p99_us, row.p999_us] = [0.5, 0.99, 0.999].map(|part| latencies.quantile(part));
+    row.max_us = latencies.longest();
+    Ok(row)
+}
+
+/// Drives all to their ends, each on a thread of its own, the only one on this.
+fn drive(engines: &mut [Engine<'_>]) -> io::Result<()> {
+    if let [engine] = engines {
+        return engine.drive();
+    }
+    thread::scope(|scope| {
+        let threads = engines.iter_mut().map(|engine| scope.spawn(|| engine.drive()));
+        let threads: Vec<_> = threads.collect();
+        let ends = threads.into_iter().map(|thread| thread.join().expect("it does not panic"));
+        // All are waited for, whatever became of the first.
+        ends.collect::<Vec<_>>().into_iter().collect()
+    })
+}
+
+/// Adds what an engine has counted.
+fn count(engine: &Engine<'_>, row: &mut Row) {
+    let checker = &engine.checker;
+    row.published += engine.published;
+    row.delivered += checker.delivered;
+    row.lost += engine.due().saturating_sub(checker.delivered);
+    row.duplicates += checker.duplicates;
+    row.disordered += checker.disordered;
+    row.strays += checker.strays;
+    row.altered += checker.altered;
+}
+
+/// What connections cost that do nothing but subscribe.
+fn idle(load: &Load, target: &Target<'_>) -> io::Result<Row> {
+    let before = Usage::of(target.pid);
+    let start = now();
+    let mut opener = Opener::new(target.addr, load);
+    let filters = |number| vec![format!("device/{number}/command")];
+    let result = opener.open(load.idle, "idle", filters);
+    let seconds = (now() - start) as f64 / 1e9;
+    let connected = Usage::of(target.pid);
+    // A small number is a test of the way, not a measurement.
+    let (settle, watch) = if load.idle < 1000 { (0.1, 0.2) } else { (2.0, 5.0) };
+    sleep(Duration::from_secs_f64(settle));
+    let settled = Usage::of(target.pid);
+    sleep(Duration::from_secs_f64(watch));
+    let later = Usage::of(target.pid);
+    let count = opener.streams.len().max(1) as f64;
+    Ok(Row {
+        error: result.err().map(|error| error.to_string()).unwrap_or_default(),
+        seconds,
+        connections: opener.streams.len() as u64,
+        memory_before: before.memory,
+        memory_after: settled.memory,
+        memory_peak: settled.peak,
+        bytes_per_connection: (settled.memory as f64 - before.memory as f64) * 1024.0 / count,
+        cpu_us_per_connection: connected.seconds_since(&before) * 1e6 / count,
+        idle_percent: later.seconds_since(&settled) / watch * 100.0,
+        ..Row::default()
+    })
+}

@@ -1,0 +1,233 @@
+//! A load generator: what a broker costs, and whether it loses, doubles or disorders messages.
+//!
+//! A thread, or several, plays all clients (`engine`) and stamps each message with time and
+//! number; the numbers tell what is wrong (`check`), the times how long it took (`histogram`),
+//! and `/proc` what the broker used (`usage`). Brokers are processes (`broker`), measured in
+//! turn (`compare`). Everything is on loopback and ends by itself. Linux only.
+
+mod broker;
+mod check;
+mod compare;
+mod engine;
+#[cfg(test)]
+mod fake;
+mod histogram;
+mod link;
+mod measure;
+mod plot;
+mod relay;
+mod row;
+mod scenario;
+mod serve;
+mod svg;
+mod sweep;
+mod system;
+mod usage;
+mod wire;
+
+use std::error::Error;
+use std::net::SocketAddrV4;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use fulmar_core::Version;
+
+use broker::Recipe;
+use compare::Comparison;
+use engine::Patience;
+use measure::{Target, measure};
+use row::Row;
+use scenario::{ALL, Scenario};
+use sweep::Over;
+
+/// Measures MQTT brokers.
+#[derive(Debug, Parser)]
+#[command(name = "fulmar-load", version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run brokers through scenarios, in turn, and print medians side by side.
+    ///
+    /// Runs alternate between the brokers, so that a machine with other work hurts all of them
+    /// alike. Ends with 1 if the first broker lost, doubled, disordered or altered a message.
+    Compare {
+        #[command(flatten)]
+        brokers: Brokers,
+        /// Names of scenarios with commas between; all if not given.
+        #[arg(long, value_delimiter = ',', value_parser = scenario)]
+        scenario: Vec<Scenario>,
+        /// Have all clients speak MQTT 5.0.
+        #[arg(long)]
+        v5: bool,
+        /// So many messages in each run, and few filters and connections: a test of the way.
+        #[arg(long, value_name = "MESSAGES")]
+        tiny: Option<u64>,
+    },
+    /// Measure a series for pictures.
+    Sweep {
+        #[command(flatten)]
+        brokers: Brokers,
+        /// What to vary.
+        #[arg(long, value_enum)]
+        over: Over,
+        /// The values; a choice if not given.
+        #[arg(long, value_delimiter = ',')]
+        at: Vec<u64>,
+        /// Messages in each run.
+        #[arg(long)]
+        messages: Option<u64>,
+    },
+    /// Draw the series of a JSON file as SVG: throughput and CPU for each message.
+    Plot {
+        /// A file made by `sweep --json`.
+        #[arg(long, value_name = "FILE")]
+        json: PathBuf,
+        /// The folder for the pictures.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Run one scenario against a broker that runs already, and print JSON.
+    Run {
+        /// Where it listens.
+        #[arg(long)]
+        addr: SocketAddrV4,
+        /// Its process, for CPU and memory.
+        #[arg(long, default_value_t = 0)]
+        pid: u32,
+        /// The name of a scenario.
+        #[arg(long, value_parser = scenario)]
+        scenario: Scenario,
+        /// Messages of all publishers together.
+        #[arg(long)]
+        messages: Option<u64>,
+    },
+    /// List the scenarios.
+    List,
+    /// Be the broker of this repository, and tell its counters for each line on standard input.
+    Serve {
+        /// Its configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Be a broker that copies bytes without reading them: QoS 0, no wildcards.
+    Relay {
+        /// Where to listen.
+        #[arg(long)]
+        listen: SocketAddrV4,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Brokers {
+    /// NAME=COMMAND, where {port} is a free port, {dir} a folder with fulmar.yaml,
+    /// mosquitto.conf and rumqttd.toml, {shards} a number; or one of fulmar, relay, mosquitto,
+    /// rumqttd. Several may be given; fulmar and relay if none is.
+    #[arg(long = "broker", value_parser = Recipe::parse)]
+    brokers: Vec<Recipe>,
+    /// Runs of each.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Threads that play the clients, where publishers and subscribers are pairs.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Append every run to this file, an object a line.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Brokers {
+    fn comparison(self, scenarios: Vec<Scenario>) -> Result<Comparison, String> {
+        let Self { mut brokers, runs, threads, json } = self;
+        if brokers.is_empty() {
+            brokers = ["fulmar", broker::RELAY]
+                .map(Recipe::parse)
+                .into_iter()
+                .collect::<Result<_, _>>()?;
+        }
+        Ok(Comparison { brokers, scenarios, runs, threads, json })
+    }
+}
+
+fn scenario(name: &str) -> Result<Scenario, String> {
+    let names = || ALL.map(|scenario| scenario.name).join(", ");
+    let found = ALL.into_iter().find(|scenario| scenario.name == name);
+    found.ok_or_else(|| format!("expected one of {}", names()))
+}
+
+/// The program; see `fulmar-load --help`.
+#[must_use]
+pub fn main() -> ExitCode {
+    match run(Args::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("fulmar-load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Does what was asked, and says whether what was measured is right.
+fn run(command: Command) -> Result<bool, Box<dyn Error>> {
+    system::prepare();
+    match command {
+        Command::Compare { brokers, mut scenario, v5, tiny } => {
+            if scenario.is_empty() {
+                scenario = ALL.to_vec();
+            }
+            for scenario in &mut scenario {
+                if v5 {
+                    scenario.load.version = Version::V5;
+                }
+                if let Some(messages) = tiny {
+                    scenario.load = scenario.load.tiny(messages);
+                }
+            }
+            let comparison = brokers.comparison(scenario)?;
+            let rows = comparison.run()?;
+            println!("{}", compare::table(&rows, &comparison.scenarios));
+            Ok(rows
+                .iter()
+                .filter(|row| row.broker == comparison.brokers[0].name)
+                .all(Row::is_clean))
+        }
+        Command::Sweep { brokers, over, at, messages } => {
+            let comparison = brokers.comparison(Vec::new())?;
+            let points = if at.is_empty() { over.points() } else { &at };
+            let rows = sweep::sweep(&comparison, over, points, messages)?;
+            if rows.is_empty() {
+                return Err("no broker has {shards} in its command".into());
+            }
+            Ok(rows
+                .iter()
+                .filter(|row| row.broker == comparison.brokers[0].name)
+                .all(Row::is_clean))
+        }
+        Command::Plot { json, out } => {
+            for path in plot::plot(&Row::load(&json)?, &out)? {
+                println!("{}", path.display());
+            }
+            Ok(true)
+        }
+        Command::Run { addr, pid, scenario, messages } => {
+            let mut load = scenario.load;
+            load.messages = messages.unwrap_or(load.messages);
+            let mut target = Target { addr, pid, running: None };
+            let row = measure(&load, &mut target, Patience::default());
+            let row = Row { scenario: scenario.name.into(), ..row };
+            println!("{}", serde_json::to_string(&row)?);
+            Ok(row.is_clean())
+        }
+        Command::List => {
+            ALL.iter().for_each(|scenario| println!("{:4} {}", scenario.name, scenario.about));
+            Ok(true)
+        }
+        Command::Serve { config } => serve::serve(&config).map(|()| true),
+        Command::Relay { listen } => Ok(relay::serve(listen).map(|()| true)?),
+    }
+}

@@ -1,0 +1,114 @@
+//! What one run gave, as it stands in the JSON file: an object a line.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// One run of one scenario against one broker. What does not apply is 0.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Row {
+    pub(super) scenario: String,
+    pub(super) broker: String,
+    /// What a series varies: `shards`, `connections` or `subscriptions`; empty without a series.
+    pub(super) over: String,
+    /// Its value.
+    pub(super) at: u64,
+    /// What ended the run early; empty if nothing did.
+    pub(super) error: String,
+    pub(super) published: u64,
+    pub(super) delivered: u64,
+    pub(super) lost: u64,
+    pub(super) duplicates: u64,
+    pub(super) disordered: u64,
+    pub(super) strays: u64,
+    pub(super) altered: u64,
+    pub(super) seconds: f64,
+    /// Deliveries a second.
+    pub(super) rate: f64,
+    pub(super) p50_us: f64,
+    pub(super) p99_us: f64,
+    pub(super) p999_us: f64,
+    pub(super) max_us: f64,
+    /// Of the broker, all threads.
+    pub(super) cpu_seconds: f64,
+    pub(super) cpu_us_per_delivery: f64,
+    /// Of the generator.
+    pub(super) own_cpu_seconds: f64,
+    /// System calls of the broker that read, wrote or waited, where it tells them.
+    pub(super) calls_per_delivery: Option<f64>,
+    pub(super) connections: u64,
+    /// KiB of the broker in memory before and after the traffic or the connections, and at most.
+    pub(super) memory_before: u64,
+    pub(super) memory_after: u64,
+    pub(super) memory_peak: u64,
+    /// Of idle connections.
+    pub(super) bytes_per_connection: f64,
+    pub(super) cpu_us_per_connection: f64,
+    /// Part of a CPU that the broker uses while nothing happens, in percent.
+    pub(super) idle_percent: f64,
+}
+
+impl Row {
+    /// Whether everything came once, in order, as it was sent.
+    pub(super) fn is_clean(&self) -> bool {
+        self.error.is_empty() && self.faults() == 0
+    }
+
+    /// Messages lost, doubled, out of order, astray or altered.
+    pub(super) fn faults(&self) -> u64 {
+        self.lost + self.duplicates + self.disordered + self.strays + self.altered
+    }
+
+    /// Appends it to a file.
+    pub(super) fn save(&self, file: &Path) -> io::Result<()> {
+        let mut file = OpenOptions::new().create(true).append(true).open(file)?;
+        writeln!(file, "{}", serde_json::to_string(self)?)
+    }
+
+    /// All rows of a file.
+    pub(super) fn load(file: &Path) -> io::Result<Vec<Self>> {
+        let text = std::fs::read_to_string(file)?;
+        text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    }
+}
+
+/// The middle one, or the mean of the two in the middle; `None` without values.
+pub(super) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<_> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let (low, high) = (values.get(values.len().checked_sub(1)? / 2)?, values[values.len() / 2]);
+    Some(f64::midpoint(*low, high))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_are_in_the_middle() {
+        assert_eq!(median([]), None);
+        assert_eq!(median([3.0]), Some(3.0));
+        assert_eq!(median([9.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median([4.0, 1.0, 2.0, 9.0]), Some(3.0));
+    }
+
+    #[test]
+    fn a_row_survives_its_file_and_faults_are_faults() {
+        let row = Row { scenario: "S1".into(), rate: 1.5, ..Row::default() };
+        let text = serde_json::to_string(&row).expect("JSON");
+        let back: Row = serde_json::from_str(&text).expect("a row");
+        assert!(back.is_clean() && back.rate == 1.5 && back.calls_per_delivery.is_none());
+        assert!(!Row { error: "x".into(), ..row.clone() }.is_clean());
+        let rows = [
+            Row { lost: 1, ..row.clone() },
+            Row { duplicates: 1, ..row.clone() },
+            Row { disordered: 1, ..row.clone() },
+            Row { strays: 1, ..row.clone() },
+            Row { altered: 1, ..row },
+        ];
+        assert!(rows.iter().all(|row| !row.is_clean()));
+    }
+}

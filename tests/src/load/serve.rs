@@ -1,0 +1,48 @@
+//! The broker of this repository inside this program: the same code as its binary, and it tells
+//! its counters, a line of JSON for each line on standard input.
+
+use std::error::Error;
+use std::io::{BufRead, Write};
+use std::path::Path;
+
+use fulmar::broker::{BrokerHandle, Server};
+use fulmar::{Log, Settings};
+use serde::{Deserialize, Serialize};
+
+/// System calls of the broker's shard since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Counters {
+    pub(super) reads: u64,
+    pub(super) writes: u64,
+    pub(super) waits: u64,
+}
+
+impl Counters {
+    pub(super) const fn all(&self) -> u64 {
+        self.reads + self.writes + self.waits
+    }
+}
+
+/// Serves until it is killed, or standard input ends.
+pub(super) fn serve(config: &Path) -> Result<(), Box<dyn Error>> {
+    let settings = Settings::load(config)?;
+    fulmar::broker::raise_file_limit()?;
+    let server = Server::bind(fulmar::options(settings, &Log::default())?)?;
+    let broker = server.handle();
+    std::thread::spawn(move || tell(&broker));
+    server.run()?;
+    Ok(())
+}
+
+fn tell(broker: &BrokerHandle) {
+    for _ in std::io::stdin().lock().lines().map_while(Result::ok) {
+        let Ok(told) = smol::block_on(broker.stats()) else { return };
+        let counters = Counters { reads: told.reads, writes: told.writes, waits: told.waits };
+        let line = serde_json::to_string(&counters).expect("numbers can be written");
+        let mut out = std::io::stdout().lock();
+        if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
+            return;
+        }
+    }
+    smol::block_on(broker.abort());
+}

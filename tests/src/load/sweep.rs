@@ -1,0 +1,115 @@
+//! Series: the same load with more and more shards, connections or subscriptions.
+
+use std::io;
+
+use super::compare::{Comparison, Place};
+use super::row::Row;
+use super::scenario::{ALL, Load, Scenario};
+
+/// What a series varies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Over {
+    /// Shards of the broker, for commands with `{shards}`; S1.
+    Shards,
+    /// Publishers and subscribers, half each; messages as in S1.
+    Connections,
+    /// Filters with and without wildcards; S9.
+    Subscriptions,
+}
+
+impl Over {
+    /// Its name in rows and pictures.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Shards => "shards",
+            Self::Connections => "connections",
+            Self::Subscriptions => "subscriptions",
+        }
+    }
+
+    pub(super) const ALL: [Self; 3] = [Self::Shards, Self::Connections, Self::Subscriptions];
+
+    /// What is measured if nothing else is said.
+    pub(super) const fn points(self) -> &'static [u64] {
+        match self {
+            Self::Shards => &[1, 2, 4, 8],
+            Self::Connections => &[20, 100, 400, 2_000, 8_000, 19_000],
+            Self::Subscriptions => &[100, 1_000, 10_000, 100_000, 1_000_000],
+        }
+    }
+
+    /// The load at a point.
+    fn scenario(self, point: u64) -> Scenario {
+        let of = |name: &str| ALL.into_iter().find(|s| s.name == name).expect("a scenario");
+        match self {
+            Self::Shards => of("S1"),
+            Self::Connections => {
+                let scenario = of("S1");
+                let pairs = (point / 2).max(1) as usize;
+                let each = Load {
+                    publishers: pairs,
+                    subscribers: pairs,
+                    topics: pairs,
+                    messages: 500_000.max(100 * pairs as u64),
+                    ..scenario.load
+                };
+                Scenario { load: each, ..scenario }
+            }
+            Self::Subscriptions => {
+                let scenario = of("S9");
+                let wild = (point / scenario.load.subscribers as u64).max(1) as usize;
+                Scenario { load: Load { wild, ..scenario.load }, ..scenario }
+            }
+        }
+    }
+}
+
+/// Measures a series, each point for each broker in turn, `runs` times.
+///
+/// # Errors
+/// As [`Comparison::run`].
+pub(super) fn sweep(
+    comparison: &Comparison,
+    over: Over,
+    points: &[u64],
+    messages: Option<u64>,
+) -> io::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for &at in points {
+        let mut scenario = over.scenario(at);
+        scenario.load.messages = messages.unwrap_or(scenario.load.messages);
+        for _ in 0..comparison.runs {
+            for recipe in &comparison.brokers {
+                let able = match over {
+                    Over::Shards => recipe.has_shards(),
+                    Over::Connections | Over::Subscriptions => true,
+                };
+                if able {
+                    let place = Place { over: over.name(), at };
+                    let row = comparison.run_once(recipe, &scenario, place);
+                    comparison.keep(row, &mut rows)?;
+                }
+            }
+        }
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_is_as_large_as_it_says() {
+        for &point in Over::Connections.points() {
+            let load = Over::Connections.scenario(point).load;
+            assert_eq!((load.publishers + load.subscribers) as u64, point);
+            assert!((0..load.publishers).step_by(97).all(|p| load.flow(p, 0, p).is_some()));
+        }
+        for &point in Over::Subscriptions.points() {
+            let load = Over::Subscriptions.scenario(point).load;
+            let filters: usize = [0, 9].iter().map(|s| load.filters(*s).len()).sum();
+            assert_eq!((filters * load.subscribers / 2) as u64, point);
+        }
+    }
+}

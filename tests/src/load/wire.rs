@@ -1,0 +1,255 @@
+//! Packets of the generator, written and read with the codec of the core.
+
+use std::io;
+
+use fulmar_core::codec::{
+    Ack, Connect, Filters, Properties, Property, Publish, Subscribe, SubscriptionOptions, decode,
+    split,
+};
+use fulmar_core::{Packet, PacketId, Qos, ReasonCode, Version};
+
+use super::scenario::Load;
+
+/// Largest packet taken.
+const MAX_PACKET: u32 = 1024 * 1024;
+/// Aliases that a subscriber allows.
+const ALIASES: u16 = 16;
+
+/// What a publisher adds to each message where it uses properties.
+const ADDED: [Property<'_>; 4] = [
+    Property::MessageExpiryInterval(3600),
+    Property::ContentType("application/octet-stream"),
+    Property::UserProperty("device", "thermometer-7"),
+    Property::UserProperty("unit", "kelvin"),
+];
+
+/// What each payload begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    /// Nanoseconds on the monotonic clock at which it was sent, or was to be sent.
+    pub(super) time: u64,
+    pub(super) publisher: u32,
+    /// The numbering that it belongs to.
+    pub(super) group: u32,
+    pub(super) number: u32,
+}
+
+impl Stamp {
+    /// Bytes in a payload.
+    pub(super) const LEN: usize = 20;
+
+    #[inline]
+    fn write(&self, out: &mut [u8]) {
+        out[..8].copy_from_slice(&self.time.to_le_bytes());
+        out[8..12].copy_from_slice(&self.publisher.to_le_bytes());
+        out[12..16].copy_from_slice(&self.group.to_le_bytes());
+        out[16..20].copy_from_slice(&self.number.to_le_bytes());
+    }
+
+    /// The stamp of a payload; `None` if it is too short to have one.
+    #[inline]
+    pub(super) fn read(payload: &[u8]) -> Option<Self> {
+        let bytes = payload.first_chunk::<{ Self::LEN }>()?;
+        let four = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| bytes[at + i]));
+        let time = u64::from(four(0)) | u64::from(four(4)) << 32;
+        Some(Self { time, publisher: four(8), group: four(12), number: four(16) })
+    }
+}
+
+fn encoded(version: Version, packet: &Packet<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    packet.append(version, &mut bytes).expect("packets of the generator can be sent");
+    bytes
+}
+
+/// CONNECT with a clean session and no keep alive.
+pub(super) fn connect(load: &Load, client_id: &str) -> Vec<u8> {
+    let properties = [Property::TopicAliasMaximum(ALIASES)];
+    let properties = if load.properties { &properties[..] } else { &[] };
+    let connect = Connect {
+        version: load.version,
+        bridge: false,
+        clean_start: true,
+        keep_alive: 0,
+        client_id,
+        will: None,
+        username: None,
+        password: None,
+        properties: Properties::list(properties),
+    };
+    encoded(load.version, &Packet::Connect(connect))
+}
+
+/// SUBSCRIBE with all these filters.
+pub(super) fn subscribe(load: &Load, id: PacketId, filters: &[String]) -> Vec<u8> {
+    let options = SubscriptionOptions { qos: load.qos, ..SubscriptionOptions::default() };
+    let filters: Vec<_> = filters.iter().map(|filter| (filter.as_str(), options)).collect();
+    let (properties, filters) = (Properties::EMPTY, Filters::list(&filters));
+    let subscribe = Subscribe { packet_id: id, properties, filters };
+    encoded(load.version, &Packet::Subscribe(subscribe))
+}
+
+/// DISCONNECT.
+pub(super) const DISCONNECT: [u8; 2] = [0xe0, 0];
+
+/// A PUBLISH encoded once. Packet Identifier and stamp are put in at each use.
+pub(super) struct Template {
+    bytes: Vec<u8>,
+    id_at: Option<usize>,
+    stamp_at: usize,
+}
+
+/// What a publisher sends to one topic: first, and from then on.
+pub(super) struct Templates {
+    pub(super) first: Template,
+    pub(super) again: Template,
+}
+
+impl Templates {
+    /// To a topic, which has this alias where aliases are used.
+    pub(super) fn new(load: &Load, topic: &str, alias: u16) -> Self {
+        let mut properties = Vec::new();
+        if load.properties {
+            properties.extend(ADDED);
+            properties.push(Property::TopicAlias(alias));
+        }
+        let later = if load.properties { "" } else { topic };
+        Self {
+            first: Template::new(load, topic, &properties),
+            again: Template::new(load, later, &properties),
+        }
+    }
+}
+
+impl Template {
+    fn new(load: &Load, topic: &str, properties: &[Property<'_>]) -> Self {
+        let payload = vec![b'x'; load.payload.max(Stamp::LEN)];
+        let qos = load.qos;
+        let publish = Publish {
+            dup: false,
+            qos,
+            retain: false,
+            topic,
+            packet_id: (qos > Qos::AtMostOnce).then_some(PacketId::MIN),
+            properties: Properties::list(properties),
+            payload: &payload,
+        };
+        let bytes = encoded(load.version, &Packet::Publish(publish));
+        let header = fulmar_core::codec::header(&bytes).ok().flatten().expect("a whole packet");
+        let id_at = usize::from(header.header_len) + 2 + topic.len();
+        let stamp_at = bytes.len() - payload.len();
+        Self { bytes, id_at: (qos > Qos::AtMostOnce).then_some(id_at), stamp_at }
+    }
+
+    /// Appends a message. With QoS 0 `id` is not looked at.
+    #[inline]
+    pub(super) fn append(&self, out: &mut Vec<u8>, id: u16, stamp: &Stamp) {
+        let start = out.len();
+        out.extend_from_slice(&self.bytes);
+        let packet = &mut out[start..];
+        if let Some(at) = self.id_at {
+            packet[at..at + 2].copy_from_slice(&id.to_be_bytes());
+        }
+        stamp.write(&mut packet[self.stamp_at..]);
+    }
+}
+
+/// Appends a PUBACK, PUBREC, PUBREL or PUBCOMP with success.
+#[inline]
+pub(super) fn acknowledge(
+    version: Version,
+    packet: fn(Ack<'static>) -> Packet<'static>,
+    packet_id: PacketId,
+    out: &mut Vec<u8>,
+) {
+    let ack = Ack { packet_id, reason: ReasonCode::Success, properties: Properties::EMPTY };
+    packet(ack).append(version, out).expect("an acknowledgement can be sent");
+}
+
+/// Whether a message has all that a publisher of this load adds, and what came as payload is as
+/// long as it was.
+pub(super) fn is_unaltered(load: &Load, publish: &Publish<'_>) -> bool {
+    let added = |property: &Property<'_>| match property {
+        // Seconds that it waited are taken off.
+        Property::MessageExpiryInterval(seconds) => (1..=3600).contains(seconds),
+        property => ADDED.contains(property),
+    };
+    let whole = publish.payload.len() == load.payload.max(Stamp::LEN);
+    let count = || publish.properties.iter().filter(added).count();
+    whole && (!load.properties || count() == ADDED.len())
+}
+
+/// What goes wrong where the other side is to speak MQTT.
+pub(super) fn malformed(what: impl std::fmt::Display) -> io::Error {
+    io::Error::other(format!("the broker sent what is not MQTT: {what}"))
+}
+
+/// Takes all whole packets off `bytes`, and says how many bytes they had.
+///
+/// # Errors
+/// What is not MQTT, or an error of `take`.
+pub(super) fn packets(
+    version: Version,
+    bytes: &[u8],
+    mut take: impl FnMut(Packet<'_>) -> io::Result<()>,
+) -> io::Result<usize> {
+    let mut used = 0;
+    while let Some((frame, len)) = split(&bytes[used..], MAX_PACKET).map_err(malformed)? {
+        take(decode(version, frame).map_err(malformed)?)?;
+        used += len;
+    }
+    Ok(used)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scenario::ALL;
+    use super::*;
+
+    #[test]
+    fn what_is_sent_comes_back_whatever_the_scenario() {
+        for scenario in ALL {
+            let load = scenario.load;
+            let templates = Templates::new(&load, "bench/topic/7", 1);
+            for (template, topic) in [(&templates.first, true), (&templates.again, false)] {
+                let sent = Stamp { time: u64::MAX - 9, publisher: 3, group: 1, number: 1 << 20 };
+                let mut bytes = Vec::new();
+                template.append(&mut bytes, 513, &sent);
+                bytes.extend([0x40, 0]);
+                let mut seen = 0;
+                let used = packets(load.version, &bytes[..bytes.len() - 1], |packet| {
+                    let Packet::Publish(publish) = packet else { panic!("{packet:?}") };
+                    seen += 1;
+                    assert_eq!(Stamp::read(publish.payload), Some(sent));
+                    assert!(is_unaltered(&load, &publish), "{}", scenario.name);
+                    assert_eq!(publish.packet_id.is_some(), load.qos > Qos::AtMostOnce);
+                    assert!(publish.packet_id.is_none_or(|id| id.get() == 513));
+                    assert_eq!(!publish.topic.is_empty(), topic || !load.properties);
+                    Ok(())
+                });
+                assert_eq!((used.expect("packets"), seen), (bytes.len() - 2, 1));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_changed_is_seen() {
+        let load = ALL.iter().find(|scenario| scenario.load.properties).expect("S10").load;
+        let payload = vec![0; load.payload];
+        let ok = Publish { payload: &payload, ..Publish::default() };
+        assert!(!is_unaltered(&load, &ok), "properties are missing");
+        let properties = Properties::list(&ADDED);
+        assert!(is_unaltered(&load, &Publish { properties, ..ok }));
+        assert!(!is_unaltered(&load, &Publish { properties, payload: &payload[1..], ..ok }));
+        let mut other = ADDED;
+        other[3] = Property::UserProperty("unit", "celsius");
+        let properties = Properties::list(&other);
+        assert!(!is_unaltered(&load, &Publish { properties, ..ok }));
+    }
+
+    #[test]
+    fn what_is_not_mqtt_is_an_error() {
+        assert!(packets(Version::V311, &[0x00, 0x00], |_| Ok(())).is_err());
+        assert!(packets(Version::V311, &[0x30, 0xff, 0xff, 0xff, 0xff], |_| Ok(())).is_err());
+    }
+}
