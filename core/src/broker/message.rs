@@ -34,7 +34,7 @@ pub struct MessageId {
 }
 
 /// What goes with a body into a [`Message`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Head {
     pub(super) id: MessageId,
     pub(super) qos: Qos,
@@ -52,11 +52,13 @@ pub(super) struct Head {
 pub(super) struct Message {
     body: Body,
     pub(super) head: Head,
+    /// When this shard took it, in its own reckoning: its number is another shard's, perhaps.
+    pub(super) arrival: u64,
     ledger: Ledger,
 }
 
 /// The bytes of a message, to be had before it has a [`Head`], as for a will.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Body {
     bytes: Bytes,
     topic_len: u16,
@@ -97,6 +99,26 @@ impl Body {
     pub(super) fn properties_len(&self) -> usize {
         self.properties_len as usize
     }
+
+    /// Without payload.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == usize::from(self.topic_len) + self.properties_len()
+    }
+
+    /// Bytes charged for a message with it.
+    pub(super) fn footprint(&self) -> u64 {
+        self.len() as u64 + OVERHEAD
+    }
+
+    /// All bytes, and how many of them are topic and properties.
+    pub(super) fn parts(&self) -> (&[u8], u16, u32) {
+        (&self.bytes, self.topic_len, self.properties_len)
+    }
+
+    /// The opposite of [`Body::parts`]; the caller has checked them.
+    pub(super) fn of_parts(bytes: &[u8], topic_len: u16, properties_len: u32) -> Self {
+        Self { bytes: Bytes::copy_from_slice(bytes), topic_len, properties_len }
+    }
 }
 
 fn is_forwarded(property: &Property<'_>) -> bool {
@@ -111,8 +133,8 @@ fn is_forwarded(property: &Property<'_>) -> bool {
 }
 
 impl Message {
-    pub(super) fn new(body: Body, head: Head, ledger: &Ledger) -> Arc<Self> {
-        let message = Self { body, head, ledger: ledger.clone() };
+    pub(super) fn new(body: Body, head: Head, arrival: u64, ledger: &Ledger) -> Arc<Self> {
+        let message = Self { body, head, arrival, ledger: ledger.clone() };
         ledger.0.fetch_add(message.footprint() as usize, Ordering::Relaxed);
         Arc::new(message)
     }
@@ -148,9 +170,14 @@ impl Message {
         self.body.bytes.slice(self.payload_start()..)
     }
 
+    /// What it consists of, for another shard.
+    pub(super) fn body(&self) -> &Body {
+        &self.body
+    }
+
     /// Bytes charged for it.
     pub(super) fn footprint(&self) -> u64 {
-        self.body.len() as u64 + OVERHEAD
+        self.body.footprint()
     }
 
     pub(super) fn is_expired(&self, now: Instant) -> bool {
