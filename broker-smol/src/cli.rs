@@ -39,6 +39,10 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) allow_anonymous: bool,
 
+    /// Serve with so many threads instead of the configured number; 0 is one per core.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=64))]
+    pub(crate) shards: Option<u16>,
+
     /// Read this YAML file.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -51,9 +55,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LEVEL", value_enum, default_value = "info")]
     pub(crate) log: LogLevel,
 
-    /// Record every call of the broker into a new file in this folder, 256 MiB at most.
+    /// Record every call of the broker into new files in this folder, one for each shard.
     ///
-    /// The file holds all messages, but no passwords; only its owner may read it.
+    /// They end at 256 MiB. A file holds all messages, but no passwords; only its owner may read it.
     #[arg(long, value_name = "DIR")]
     pub(crate) record: Option<PathBuf>,
 

@@ -25,6 +25,8 @@ pub(super) struct Recorder {
     out: Vec<u8>,
     masks: Masks,
     digest: Digest,
+    /// When the last call was made.
+    pub(super) last: Instant,
     /// Effects polled since the last call.
     polled: u32,
     written: u64,
@@ -70,7 +72,8 @@ impl Recorder {
         write_config(&mut out, config);
         let written = out.len() as u64;
         let (masks, digest) = (Masks::default(), Digest::START);
-        Self { out, masks, digest, polled: 0, written, limit, full: false }
+        let last = boot.now;
+        Self { out, masks, digest, last, polled: 0, written, limit, full: false }
     }
 
     /// Writes a call, after the digest of what the calls before gave.
@@ -78,6 +81,7 @@ impl Recorder {
         if self.full {
             return;
         }
+        self.last = now;
         let start = self.out.len();
         self.out.extend_from_slice(&self.digest.0.to_le_bytes());
         self.out.extend_from_slice(&self.polled.to_le_bytes());

@@ -203,10 +203,12 @@ impl Broker {
         self.find_targets(&Draft::of(&message), &mut targets);
         let unwanted = targets.is_empty();
         let source = Source::Peer { from, lane: DELIVER, number };
-        if unwanted && !self.has_early(message.head.retain) {
-            if let Some(peers) = &mut self.peers {
-                peers.withdraw_all();
-            }
+        let early = self.has_early(message.head.retain);
+        if unwanted
+            && !early
+            && let Some(peers) = &mut self.peers
+        {
+            peers.withdraw_all();
         }
         self.hold_early(now, from, &message);
         let job = !unwanted && self.hand_out(now, source, message, &mut targets);

@@ -354,7 +354,8 @@ impl Broker {
     /// Appends to `out` what is to be sent to another shard, in order. Harmless at any time.
     pub fn take_peer_messages(&mut self, to: u16, out: &mut Vec<PeerMsg>) {
         let start = out.len();
-        self.record_call(Instant::ZERO, &Call::TakePeer(to));
+        let last = self.recorder.as_ref().map_or(Instant::ZERO, |recorder| recorder.last);
+        self.record_call(last, &Call::TakePeer(to));
         self.announce_changed();
         if let Some(peers) = &mut self.peers
             && peers.others & 1 << to != 0

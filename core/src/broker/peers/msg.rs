@@ -116,6 +116,15 @@ pub(super) struct Counters {
 }
 
 impl PeerMsg {
+    /// Bytes of the application message it carries; 0 for all else.
+    #[must_use]
+    pub fn payload(&self) -> usize {
+        match &self.0 {
+            Msg::Forward(forward) => forward.parts.body.len(),
+            _ => 0,
+        }
+    }
+
     /// Appends the form as bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(FORM);
