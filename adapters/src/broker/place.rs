@@ -126,21 +126,14 @@ impl Placer {
 
 /// Reads until it is known what to do, or nothing more comes.
 async fn read(stream: &Async<TcpStream>, bytes: &mut Vec<u8>) {
+    // Apart, since this may be left at the next wait.
+    let mut step = [0; STEP];
     while peek_connect(bytes) == Peek::More && bytes.len() < LOOK {
-        let start = bytes.len();
-        bytes.resize(start + STEP, 0);
-        let read = stream.read_with(|mut stream| stream.read(&mut bytes[start..])).await;
-        let n = match read {
-            Ok(n) => n,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {
-                bytes.truncate(start);
-                continue;
-            }
-            Err(_) => 0,
-        };
-        bytes.truncate(start + n);
-        if n == 0 {
-            return;
+        match stream.read_with(|mut stream| stream.read(&mut step)).await {
+            Ok(0) => return,
+            Ok(n) => bytes.extend_from_slice(&step[..n]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return,
         }
     }
 }

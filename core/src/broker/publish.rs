@@ -8,7 +8,7 @@ use super::fanout::{Job, Source};
 use super::message::{Body, Head, Message, MessageId};
 use super::peers::{Held, HeldPublish, Need};
 use super::receive::{Step, step};
-use super::session::HELD;
+use super::session::{HELD, Session};
 use super::slots::Key;
 use super::{Broker, DisconnectReason, DropReason};
 use crate::codec::{
@@ -148,8 +148,11 @@ impl Broker {
     /// Whether a client's message waits for other shards; never with one.
     fn must_wait(&self, session: Key, topic: &str, retain: bool) -> bool {
         let Some(peers) = &self.peers else { return false };
-        let session = self.sessions.get(session);
-        session.is_some_and(|session| peers.must_wait(&session.clocks, topic, retain))
+        // What a client subscribed to before, it gets of its own messages, too.
+        let waits = |session: &Session| {
+            !session.gates.is_empty() || peers.must_wait(&session.clocks, topic, retain)
+        };
+        self.sessions.get(session).is_some_and(waits)
     }
 
     /// Publishes a message that waited, or has it wait on.

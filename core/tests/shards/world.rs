@@ -261,11 +261,6 @@ impl World {
         while self.step(a, b) || self.step(b, a) {}
     }
 
-    pub(crate) fn advance(&mut self, micros: u64) {
-        self.now = Instant::from_micros(self.now.as_micros() + micros);
-        (0..self.shards.len()).for_each(|shard| self.turn(shard));
-    }
-
     /// Payloads that came since the last time.
     pub(crate) fn payloads(&mut self, client: Client) -> Vec<String> {
         let out = self.out.entry(client).or_default();

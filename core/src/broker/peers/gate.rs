@@ -375,6 +375,8 @@ impl Broker {
             // Before anything else is taken: what it published without RETAIN comes after.
             self.walk(now, gate.session, FIRST_STEPS);
         }
+        // Its client's messages may wait for it.
+        self.retry_paused();
     }
 
     /// A subscription behind a gate is no more.
