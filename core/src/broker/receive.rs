@@ -255,7 +255,7 @@ impl Broker {
             }
             Received::Pingreq => {
                 count(self, 12);
-                step(self.send(negotiated, &Packet::Pingresp, out))
+                self.answer_ping(session, negotiated, out)
             }
             Received::Disconnect(disconnect) => {
                 count(self, 14);

@@ -105,6 +105,19 @@ fn puback_and_pubrec_come_when_every_shard_concerned_has_the_message() {
 }
 
 #[test]
+fn pingresp_says_that_what_was_sent_before_it_is_taken() {
+    let mut world = World::new(3);
+    let publisher = world.connect(0, "p");
+    let client = subscriber(&mut world, 1, "s", "t", Q0);
+    world.answers(publisher);
+    world.send(publisher, &[publish("t", "1", Q0, 0), Packet::Pingreq, Packet::Pingreq]);
+    assert_eq!(world.answers(publisher), [""; 0]);
+    world.settle();
+    assert_eq!(world.answers(publisher), ["other", "other"]);
+    assert_eq!(world.payloads(client), ["1"]);
+}
+
+#[test]
 fn a_retained_message_is_found_wherever_it_was_published() {
     let mut world = World::new(3);
     let publisher = world.connect(0, "p");

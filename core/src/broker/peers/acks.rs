@@ -9,7 +9,7 @@ use super::super::session::Attached;
 use super::super::slots::Key;
 use super::super::{Broker, DisconnectReason};
 use super::gate::Waits;
-use super::link::{Need, Waiter};
+use super::link::{Mark, Need, Waiter};
 use crate::PacketId;
 use crate::codec::{Packet, Qos, ReasonCode};
 use crate::connection::Negotiated;
@@ -28,6 +28,9 @@ pub(in crate::broker) struct Acks {
     subs: VecDeque<Sub>,
     /// Number of the first of them.
     first: u64,
+    /// PINGRESP, so many, and what they wait for.
+    pings: u32,
+    marks: Vec<Mark>,
 }
 
 #[derive(Debug)]
@@ -48,7 +51,8 @@ struct Sub {
 impl Acks {
     /// How many there are.
     pub(in crate::broker) fn len(&self) -> usize {
-        self.publishes.iter().map(VecDeque::len).sum::<usize>() + self.subs.len()
+        let publishes = self.publishes.iter().map(VecDeque::len).sum::<usize>();
+        publishes + self.subs.len() + self.marks.len()
     }
 }
 
@@ -116,6 +120,45 @@ impl Broker {
         Step::Next
     }
 
+    /// Answers PINGREQ. Whoever pings after a message of QoS 0 learns that it was taken: by this
+    /// shard as by all others.
+    pub(in crate::broker) fn answer_ping(
+        &mut self,
+        key: Key,
+        negotiated: &Negotiated,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        if let Some(peers) = &mut self.peers
+            && let Some(session) = self.sessions.get_mut(key)
+        {
+            let marks = peers.marks(&session.clocks);
+            if !marks.is_empty() {
+                let acks = session.acks.get_or_insert_default();
+                // Another PINGREQ without a message between costs nothing.
+                if acks.marks != marks {
+                    peers.wait_marks(&marks, Waiter::Session(key));
+                }
+                self.held += marks.len() as u64 * PENDING;
+                self.held -= acks.marks.len() as u64 * PENDING;
+                acks.marks = marks;
+                acks.pings = acks.pings.saturating_add(1);
+                return Step::Next;
+            }
+        }
+        step(self.send(negotiated, &Packet::Pingresp, out))
+    }
+
+    fn pings_due(&mut self, key: Key) -> u32 {
+        let Some(peers) = &self.peers else { return 0 };
+        let Some(acks) = self.sessions.get_mut(key).and_then(|s| s.acks.as_mut()) else { return 0 };
+        if !peers.has_marks(&acks.marks) {
+            return 0;
+        }
+        self.held -= acks.marks.len() as u64 * PENDING;
+        acks.marks = Vec::new();
+        core::mem::take(&mut acks.pings)
+    }
+
     /// A gate has opened that someone waits for.
     pub(super) fn gate_opened(&mut self, now: Instant, waits: Waits) {
         match waits {
@@ -160,6 +203,9 @@ impl Broker {
         while let Some(sub) = self.next_sub_ack(key) {
             conn.out.extend_from_slice(&sub.packet);
             self.stats.packets_sent[sub.kind] += 1;
+        }
+        for _ in 0..self.pings_due(key) {
+            let _ = self.send(&negotiated, &Packet::Pingresp, &mut conn.out);
         }
         self.finish(now, conn_key, &mut conn);
         self.put_back(conn_key, conn);
@@ -213,5 +259,6 @@ impl Broker {
         acks.first += acks.subs.len() as u64;
         acks.subs = VecDeque::new();
         acks.publishes = Default::default();
+        (acks.marks, acks.pings) = (Vec::new(), 0);
     }
 }

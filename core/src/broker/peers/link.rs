@@ -31,6 +31,14 @@ impl Need {
     }
 }
 
+/// A message on one link and lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) shard: usize,
+    pub(super) lane: usize,
+    pub(super) number: u64,
+}
+
 /// Numbers of the last messages of one publisher that were forwarded, by lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::broker) struct Clocks(pub(super) [u64; 2]);
@@ -77,6 +85,14 @@ impl Link {
     pub(super) fn has_taken(&self, lane: usize, number: u64) -> bool {
         let taken = self.heard.taken[lane];
         taken >= number || taken >= self.sent[lane]
+    }
+
+    /// Has someone told when a message is taken.
+    pub(super) fn wait(&mut self, lane: usize, number: u64, waiter: Waiter) {
+        // Mostly it is the last one, but not where a client asks for what it sent before.
+        let queue = &mut self.waiters[lane];
+        let at = queue.partition_point(|(other, _)| *other <= number);
+        queue.insert(at, (number, waiter));
     }
 
     /// Bytes on their way, or in the other's hands.

@@ -36,7 +36,7 @@ use crate::map::Map;
 use crate::time::Instant;
 use crate::topic::{Index, TopicFilter};
 use gate::Gate;
-use link::{Link, Waiter};
+use link::{Link, Mark, Waiter};
 use msg::{Change, Msg};
 use routes::Routes;
 
@@ -246,6 +246,29 @@ impl Peers {
         !self.is_met(&self.all_of(clocks, other))
     }
 
+    /// What of a publisher's messages is not taken: the last one on each link, at most.
+    fn marks(&self, clocks: &Clocks) -> Vec<Mark> {
+        let lanes = [DELIVER, OWNER].into_iter();
+        let marks = lanes.flat_map(|lane| {
+            bits(self.others).map(move |shard| {
+                let number = clocks.0[lane].min(self.links[shard].sent[lane]);
+                Mark { shard, lane, number }
+            })
+        });
+        marks.filter(|mark| !self.has_marks(&[*mark])).collect()
+    }
+
+    fn has_marks(&self, marks: &[Mark]) -> bool {
+        let taken = |mark: &Mark| self.links[mark.shard].heard.taken[mark.lane] >= mark.number;
+        marks.iter().all(taken)
+    }
+
+    fn wait_marks(&mut self, marks: &[Mark], waiter: Waiter) {
+        for mark in marks {
+            self.links[mark.shard].wait(mark.lane, mark.number, waiter);
+        }
+    }
+
     /// As if a publisher had sent the last message of this shard: its own may be among them.
     pub(super) fn clocks(&self) -> Clocks {
         Clocks([self.clock; 2])
@@ -257,10 +280,7 @@ impl Peers {
             let link = &mut self.links[shard];
             let number = need.number.min(link.sent[need.lane]);
             if !link.has_taken(need.lane, number) {
-                // Numbers may come in another order than they were given: a repeat, say.
-                let queue = &mut link.waiters[need.lane];
-                let at = queue.partition_point(|(other, _)| *other <= number);
-                queue.insert(at, (number, waiter));
+                link.wait(need.lane, number, waiter);
             }
         }
     }
