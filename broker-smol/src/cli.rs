@@ -39,7 +39,9 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) allow_anonymous: bool,
 
-    /// Serve with so many threads instead of the configured number; 0 is one per core.
+    /// Serve with so many threads; 0 is one per core.
+    ///
+    /// Instead of the configured number.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=64))]
     pub(crate) shards: Option<u16>,
 
@@ -55,9 +57,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LEVEL", value_enum, default_value = "info")]
     pub(crate) log: LogLevel,
 
-    /// Record every call of the broker into new files in this folder, one for each shard.
+    /// Record every call of the broker into new files in this folder.
     ///
-    /// They end at 256 MiB. A file holds all messages, but no passwords; only its owner may read it.
+    /// One for each shard, 256 MiB at most. It holds all messages, but no passwords; only its owner may read it.
     #[arg(long, value_name = "DIR")]
     pub(crate) record: Option<PathBuf>,
 
