@@ -59,7 +59,9 @@ pub(crate) struct Args {
 
     /// Record every call of the broker into new files in this folder.
     ///
-    /// One for each shard, 256 MiB at most. It holds all messages, but no passwords; only its owner may read it.
+    /// One for each shard, 256 MiB at most. It holds all messages, but no passwords.
+    ///
+    /// Only its owner may read it.
     #[arg(long, value_name = "DIR")]
     pub(crate) record: Option<PathBuf>,
 
