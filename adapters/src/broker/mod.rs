@@ -22,8 +22,9 @@
 //! # }
 //! ```
 //!
-//! Each shard of the broker has a thread that runs it and owns its connections; another one accepts
-//! them and finds out where they belong, and one more (of `smol`) watches the listening sockets. [`BrokerHandle`] may be used from any thread and any
+//! Each shard of the broker has a thread that runs it and owns its connections; another one
+//! accepts them and finds out where they belong, and one more (of `smol`) watches the listening
+//! sockets. [`BrokerHandle`] may be used from any thread and any
 //! executor.
 //!
 //! Tested on Linux. For FreeBSD and macOS it compiles; there nothing has been run.
@@ -61,12 +62,12 @@ pub use notice::Notice;
 pub use server::{BindError, Server};
 pub use subscription::Subscription;
 
-/// Decides about clients. Called on a thread of the broker, which waits for it, as the other ones do
-/// that want to call it: it must be quick, and must not wait for a [`BrokerHandle`].
+/// Decides about clients. Called on a thread of the broker, which waits for it, as the other ones
+/// do that want to call it: it must be quick, and must not wait for a [`BrokerHandle`].
 pub type Authenticate = Box<dyn FnMut(&AuthRequest) -> Verdict + Send>;
 
-/// Is told what happens. Called on a thread of the broker, which waits for it, as the other ones do
-/// that want to call it: it must be quick, and must not wait for a [`BrokerHandle`].
+/// Is told what happens. Called on a thread of the broker, which waits for it, as the other ones
+/// do that want to call it: it must be quick, and must not wait for a [`BrokerHandle`].
 pub type Observe = Box<dyn FnMut(&Notice) + Send>;
 
 /// Where to record to; see [`fulmar_core::broker::Replay`].
@@ -83,8 +84,8 @@ pub struct Record {
 pub struct Options {
     /// Limits and choices of the broker.
     pub config: Config,
-    /// Shards, each with a thread, up to 64; 0 for one per core. The limits of `config` are those of
-    /// each shard, but that of connections, which is for all. 1.
+    /// Shards, each with a thread, up to 64; 0 for one per core. The limits of `config` are those
+    /// of each shard, but that of connections, which is for all. 1.
     pub shards: u16,
     /// Addresses to listen on; port 0 lets the system choose. May be empty, for a broker that is
     /// used through its handle only. 127.0.0.1:1883.

@@ -98,7 +98,6 @@ impl Broker {
                 Verdict::Full => Some(ReasonCode::QuotaExceeded),
             },
         };
-        let answer = Answer { qos: publish.qos, id: publish.packet_id };
         if let Some(reason) = refused {
             if let Some(close) =
                 self.refused_publish(&client_id, reason, publish, negotiated.version)
@@ -109,15 +108,23 @@ impl Broker {
                 }
                 return close;
             }
-            return self.answer_publish(
-                session_key,
-                negotiated,
-                answer,
-                reason,
-                Need::default(),
-                out,
-            );
+            let answer = Answer { qos: publish.qos, id: publish.packet_id };
+            let need = Need::default();
+            return self.answer_publish(session_key, negotiated, answer, reason, need, out);
         }
+        self.take_message(now, key, (session_key, &client_id), negotiated, publish, out)
+    }
+
+    /// Publishes a client's message, or has it wait.
+    fn take_message(
+        &mut self,
+        now: Instant,
+        key: Key,
+        (session_key, client_id): (Key, &Arc<str>),
+        negotiated: &Negotiated,
+        publish: &Publish<'_>,
+        out: &mut Vec<u8>,
+    ) -> Step {
         let body = || Body::new(publish.topic, publish.properties, publish.payload);
         let expires =
             message_expiry(publish).map_or(Instant::NEVER, |secs| now.after_secs(u64::from(secs)));
@@ -136,12 +143,13 @@ impl Broker {
             retain: publish.retain,
             empty: publish.payload.is_empty(),
             expires,
-            publisher: Some(&client_id),
+            publisher: Some(client_id),
             source: Source::Conn(key),
             id: None,
             groups: true,
         };
         let published = self.publish(now, &draft, body);
+        let answer = Answer { qos: publish.qos, id: publish.packet_id };
         self.published(session_key, negotiated, answer, published, out)
     }
 
