@@ -373,6 +373,12 @@ mod tests {
     }
 
     quickcheck::quickcheck! {
+        fn no_bytes_do_harm(kind: u8, bytes: Vec<u8>) -> bool {
+            let bytes = [&[FORM, kind % 6][..], &bytes].concat();
+            let _ = PeerMsg::decode(&bytes);
+            true
+        }
+
         fn whatever_is_decoded_encodes_to_the_same_meaning(
             sample: usize, at: usize, byte: u8, more: Vec<u8>
         ) -> bool {
