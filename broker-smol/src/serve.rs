@@ -124,7 +124,7 @@ pub fn options(settings: Settings, log: &Log) -> Result<Options, Exposed> {
         shards: settings.shards,
         listeners,
         shutdown_timeout: settings.shutdown_timeout,
-        authenticate: Box::new(move |request| authenticate(request, anonymous)),
+        authenticate: Box::new(move |_, request| authenticate(request, anonymous)),
         observe: log.observer(),
         record: None,
     })

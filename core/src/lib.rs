@@ -1,12 +1,13 @@
 //! MQTT 3.1, 3.1.1 and 5.0 as state machines that do no I/O.
 //!
-//! Five machines, each usable without the ones below it:
+//! Machines, each usable without the ones below it:
 //!
 //! | machine | what it knows | needs |
 //! |---|---|---|
 //! | [`codec`] | bytes and packets, no state | nothing |
 //! | [`session`] | packet identifiers, QoS 1 and 2, windows | nothing |
 //! | [`topic`] | names, filters, matching; index, retained store, groups | nothing; `alloc` |
+//! | [`client`] | one client: connection after connection, and its session | nothing |
 //! | [`connection`] | one byte stream: framing, phases, keep alive, aliases, limits | `alloc` |
 //! | [`broker`] | many connections and sessions, subscriptions, retained, wills | `alloc` |
 //!
@@ -16,7 +17,7 @@
 //!
 //! | feature | contains |
 //! |---|---|
-//! | none | codec, topic matching, session halves with borrowed storage |
+//! | none | codec, topic matching, session halves and client with borrowed storage |
 //! | `alloc` | and heap storage, the server's connection, the broker |
 //! | `std` (default) | and conversions to types of the standard library |
 //! | `fuzzing` | and entry points for fuzzing, which panic where the machines do wrong |
@@ -27,6 +28,9 @@
 extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
+
+#[macro_use]
+mod defect;
 
 #[cfg(feature = "alloc")]
 pub mod broker;
@@ -45,6 +49,7 @@ pub mod topic;
 
 #[cfg(feature = "alloc")]
 pub use broker::{Broker, ConnId};
+pub use client::Client;
 pub use codec::{Packet, PacketId, Qos, ReasonCode, Version};
 pub use storage::Storage;
 pub use time::Instant;

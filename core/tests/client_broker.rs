@@ -1,425 +1,428 @@
-//! Client machine and broker over a wire that can be cut after any number of bytes.
+//! Clients and a broker over a wire that is cut after every single packet: QoS 2 arrives exactly
+//! once, QoS 1 at least once, and every ticket comes back once.
 #![cfg(feature = "alloc")]
 
 #[macro_use]
 #[path = "../../tests/src/cites.rs"]
 pub mod cites;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use fulmar_core::broker::{
-    Boot, Broker, Command, Config, ConnId, ConnInfo, Effect, Input, Outbox, Publication, Verdict,
+use fulmar_core::Instant;
+use fulmar_core::broker::{Boot, Broker, Config, ConnId, ConnInfo, Effect, Input, Outbox, Verdict};
+use fulmar_core::client::{Client, Event, Fixed, Options, SendError, Sizes, Storage, Ticket};
+use fulmar_core::codec::{
+    Connect, Disconnect, Properties, Property, Publish, Qos, ReasonCode, SubscriptionOptions,
+    Version, split,
 };
-use fulmar_core::client::{Client, Event, Fixed, Options, SendError, Sizes, Storage};
-use fulmar_core::codec::{Connect, Disconnect, Properties, Property, Publish, SubscriptionOptions};
-use fulmar_core::{Instant, Qos, ReasonCode, Version};
 
-/// What the client's program saw.
-#[derive(Debug, Default)]
-struct Seen {
-    connected: u32,
-    session_present: bool,
-    messages: Vec<(String, Vec<u8>, Qos)>,
-    published: Vec<ReasonCode>,
-    subscribed: u32,
-    lost: u32,
-    other: Vec<String>,
-}
+/// Memory of one client.
+type Memory = Fixed<512, 256, 3, 8, 512>;
 
-struct Pair<'s> {
-    now: Instant,
-    broker: Broker,
-    conn: Option<ConnId>,
+const NOW: Instant = Instant::ZERO;
+/// Messages published in each run.
+const MESSAGES: usize = 6;
+
+/// A client with its wire and what its application knows.
+struct Peer<'s> {
     client: Client<'s>,
-    seen: Seen,
-    /// Bytes that may still pass, in both directions together.
-    budget: usize,
-    passed: usize,
+    connect: Connect<'static>,
+    conn: Option<ConnId>,
+    /// Bytes that are on their way.
+    up: VecDeque<u8>,
+    down: VecDeque<u8>,
+    /// Packets that arrived, in either direction, on any connection.
+    packets: usize,
+    /// The wire is cut when so many have.
+    cuts: VecDeque<usize>,
+    /// Bytes that the wire takes at once.
+    piece: usize,
+    connected: bool,
+    connected_once: bool,
+    /// Of the subscriber.
+    filter: Option<&'static str>,
+    subscribed: bool,
+    subscribing: Option<Ticket>,
+    got: Vec<(String, Qos)>,
+    /// Of the publisher: the tickets not come back, and how many did.
+    to_publish: VecDeque<(String, Qos)>,
+    waiting: BTreeMap<Ticket, String>,
+    published: usize,
 }
 
-impl<'s> Pair<'s> {
-    fn new(storage: Storage<'s>, options: Options, config: Config) -> Self {
-        let now = Instant::ZERO;
-        let boot = Boot { now, unix_millis: 0, seed: 7, epoch: 1 };
+impl<'s> Peer<'s> {
+    fn new(storage: Storage<'s>, connect: Connect<'static>, cuts: &[usize]) -> Self {
         Self {
-            now,
-            broker: Broker::new(config, boot),
+            client: Client::new(storage, Options::default()),
+            connect,
             conn: None,
-            client: Client::new(storage, options),
-            seen: Seen::default(),
-            budget: usize::MAX,
-            passed: 0,
+            up: VecDeque::new(),
+            down: VecDeque::new(),
+            packets: 0,
+            cuts: cuts.iter().copied().collect(),
+            piece: usize::MAX,
+            connected: false,
+            connected_once: false,
+            filter: None,
+            subscribed: false,
+            subscribing: None,
+            got: Vec::new(),
+            to_publish: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            published: 0,
         }
     }
 
-    fn connect(&mut self, version: Version, clean_start: bool) {
-        let expiry = [Property::SessionExpiryInterval(1000)];
-        let properties = match version {
-            Version::V5 => Properties::list(&expiry),
-            _ => Properties::EMPTY,
-        };
-        let connect = Connect {
-            version,
-            bridge: false,
-            clean_start,
-            keep_alive: 60,
-            client_id: "c",
-            will: None,
-            username: None,
-            password: None,
-            properties,
-        };
-        self.client.connect(self.now, &connect).expect("a free client");
-        self.conn = Some(self.broker.open(self.now, ConnInfo::default()).expect("room"));
+    fn open(&mut self, broker: &mut Broker) {
+        // What a 5.0 client does that has no session yet: the server shall have none either.
+        let fresh = self.connect.version == Version::V5 && !self.connected_once;
+        let connect = Connect { clean_start: fresh || self.connect.clean_start, ..self.connect };
+        self.client.connect(NOW, &connect).unwrap();
+        self.conn = Some(broker.open(NOW, ConnInfo::default()).unwrap());
     }
 
-    fn cut(&mut self) {
+    /// The wire breaks; what is on its way is gone.
+    fn cut(&mut self, broker: &mut Broker) {
         if let Some(conn) = self.conn.take() {
-            self.broker.handle(self.now, Input::Closed { conn });
+            broker.handle(NOW, Input::Closed { conn });
         }
-        self.client.closed();
+        self.up.clear();
+        self.down.clear();
+        self.client.closed(NOW);
+        self.connected = false;
     }
 
-    /// Lets bytes flow until nothing moves; false if the wire was cut on the way.
-    fn run(&mut self) -> bool {
+    /// One packet arrived; answers whether the wire broke because of it.
+    fn arrived(&mut self, broker: &mut Broker) -> bool {
+        self.packets += 1;
+        let now = self.cuts.front().is_some_and(|cut| *cut <= self.packets);
+        if now {
+            self.cuts.pop_front();
+            self.cut(broker);
+        }
+        now
+    }
+
+    /// Carries what there is, packet by packet; answers whether anything moved.
+    fn carry(&mut self, broker: &mut Broker) -> bool {
+        let mut moved = false;
         loop {
-            let up = self.upwards();
-            let down = self.downwards();
-            let events = self.events();
-            if self.budget == 0 {
-                self.cut();
-                return false;
+            let lent = self.client.transmit();
+            let n = lent.len().min(self.piece);
+            self.up.extend(&lent[..n]);
+            self.client.transmitted(NOW, n);
+            moved |= n > 0;
+            // In small pieces, something is still to be sent when the wire is cut.
+            if n == 0 || self.piece < usize::MAX {
+                break;
             }
-            if !(up || down || events) {
+        }
+        while let (Some(packet), Some(conn)) = (take_packet(&mut self.up), self.conn) {
+            broker.handle(NOW, Input::Received { conn, bytes: &packet });
+            moved = true;
+            if self.arrived(broker) {
                 return true;
             }
         }
-    }
-
-    fn upwards(&mut self) -> bool {
-        let Some(conn) = self.conn else { return false };
-        let bytes = self.client.transmit();
-        let bytes = bytes[..bytes.len().min(self.budget)].to_vec();
-        if bytes.is_empty() {
-            return false;
-        }
-        self.budget -= bytes.len();
-        self.passed += bytes.len();
-        self.client.transmitted(self.now, bytes.len());
-        self.broker.handle(self.now, Input::Received { conn, bytes: &bytes });
-        true
-    }
-
-    fn downwards(&mut self) -> bool {
-        let mut moved = false;
-        let mut out = Outbox::new();
-        while let Some(effect) = self.broker.poll_effect() {
-            match effect {
-                Effect::Authenticate { conn, .. } => {
-                    let verdict = Verdict::Accept { data: None };
-                    self.broker.handle(self.now, Input::Authenticated { conn, verdict });
-                }
-                Effect::Transmit(conn) => {
-                    while self.broker.transmit(self.now, conn, &mut out, 4096) {}
-                }
-                Effect::Close { conn, .. } => {
-                    panic!("{conn:?} closed by the broker: {:?}", self.seen.other)
-                }
-                _ => {}
-            }
-            moved = true;
-        }
-        let mut bytes: Vec<u8> = out.slices().flatten().copied().collect();
-        bytes.truncate(self.budget);
-        self.budget -= bytes.len();
-        self.passed += bytes.len();
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            let room = self.client.recv_buf();
-            let len = room.len().min(rest.len());
-            room[..len].copy_from_slice(&rest[..len]);
-            self.client.received(len);
-            rest = &rest[len..];
+        while let Some(packet) = take_packet(&mut self.down) {
+            assert_eq!(self.client.receive(NOW, &packet), packet.len());
             self.events();
+            moved = true;
+            if self.arrived(broker) {
+                return true;
+            }
         }
         moved
     }
 
-    fn events(&mut self) -> bool {
-        let mut any = false;
-        while let Some(event) = self.client.poll_event(self.now) {
-            any = true;
+    fn events(&mut self) {
+        while let Some(event) = self.client.poll_event() {
             match event {
-                Event::Connected { session_present, reason, .. } => {
-                    assert_eq!(reason, ReasonCode::Success);
-                    self.seen.connected += 1;
-                    self.seen.session_present = session_present;
+                Event::Connected { session_present, .. } => {
+                    self.connected = true;
+                    self.connected_once = true;
+                    self.subscribed &= session_present;
                 }
-                Event::Message(m) => {
-                    self.seen.messages.push((m.topic.into(), m.payload.to_vec(), m.qos));
+                Event::Message(message) => {
+                    self.got.push((message.topic.to_string(), message.qos));
                 }
-                Event::Published { reason, .. } => self.seen.published.push(reason),
-                Event::Subscribed { reasons, .. } => {
-                    assert!(reasons.iter().all(|reason| !reason.is_error()));
-                    self.seen.subscribed += 1;
+                Event::Published { ticket, reason, .. } => {
+                    assert!(!reason.is_error(), "{reason}");
+                    assert!(self.waiting.remove(&ticket).is_some(), "told twice");
+                    self.published += 1;
                 }
-                Event::Lost { .. } => self.seen.lost += 1,
-                other => self.seen.other.push(format!("{other:?}")),
+                Event::Subscribed { ticket, .. } => {
+                    assert_eq!(self.subscribing.take(), Some(ticket));
+                    self.subscribed = true;
+                }
+                Event::Lost { ticket } if self.subscribing == Some(ticket) => {
+                    self.subscribing = None;
+                }
+                Event::Lost { ticket } => {
+                    let topic = self.waiting.remove(&ticket).expect("told twice");
+                    assert!(topic.starts_with("0/"), "{topic} was lost in a kept session");
+                    self.published += 1;
+                }
+                Event::Closed => self.connected = false,
+                other => panic!("{other:?}"),
             }
         }
-        any
     }
 
-    fn subscribe(&mut self, filter: &str, qos: Qos) {
-        let options = SubscriptionOptions { qos, ..Default::default() };
-        self.client.subscribe(&[(filter, options)], Properties::EMPTY).expect("room");
-    }
-
-    fn publish(&mut self, payload: &[u8], qos: Qos) -> Result<(), SendError> {
-        let publish = Publish { topic: "up/x", payload, qos, ..Default::default() };
-        self.client.publish(&publish).map(|_| ())
-    }
-
-    /// A message from elsewhere for the client.
-    fn send_down(&mut self, payload: &'static [u8], qos: Qos) {
-        let publication = Publication {
-            topic: "down/x".into(),
-            payload: payload.into(),
-            qos,
-            ..Publication::default()
+    /// What the application wants next; answers whether it could.
+    fn work(&mut self, may_publish: bool) -> bool {
+        if !self.connected {
+            return false;
+        }
+        if let Some(filter) = self.filter
+            && !self.subscribed
+            && self.subscribing.is_none()
+        {
+            let options = SubscriptionOptions { qos: Qos::ExactlyOnce, ..Default::default() };
+            let ticket = self.client.subscribe(&[(filter, options)], Properties::EMPTY).unwrap();
+            self.subscribing = Some(ticket);
+            return true;
+        }
+        let Some((topic, qos)) = self.to_publish.front().filter(|_| may_publish) else {
+            return false;
         };
-        let command = Command::Publish(Box::new(publication));
-        self.broker.handle(self.now, Input::Command { token: 1, command });
+        let publish = Publish { topic, qos: *qos, payload: b"payload", ..Publish::default() };
+        match self.client.publish(&publish) {
+            Ok(ticket) => {
+                let (topic, _) = self.to_publish.pop_front().unwrap();
+                assert_eq!(self.waiting.insert(ticket, topic), None);
+                true
+            }
+            Err(SendError::Full) => false,
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 
-fn heap() -> Storage<'static> {
-    Storage::heap(Sizes { rx: 4096, tx: 4096, aliases: 256 })
+/// Takes one whole packet off the front.
+fn take_packet(bytes: &mut VecDeque<u8>) -> Option<Vec<u8>> {
+    let (_, used) = split(bytes.make_contiguous(), u32::MAX).unwrap()?;
+    Some(bytes.drain(..used).collect())
 }
 
-const ALL: [Version; 3] = [Version::V31, Version::V311, Version::V5];
-const QOS: [Qos; 3] = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce];
+/// Does what the broker asks for.
+fn effects(broker: &mut Broker, peers: &mut [Peer<'_>]) -> bool {
+    let mut any = false;
+    while let Some(effect) = broker.poll_effect() {
+        any = true;
+        match effect {
+            Effect::Authenticate { conn, .. } => {
+                let verdict = Verdict::Accept { data: None };
+                broker.handle(NOW, Input::Authenticated { conn, verdict });
+            }
+            Effect::Transmit(conn) => {
+                let mut out = Outbox::new();
+                while broker.transmit(NOW, conn, &mut out, 1 << 16) {}
+                if let Some(peer) = peers.iter_mut().find(|peer| peer.conn == Some(conn)) {
+                    out.slices().for_each(|slice| peer.down.extend(slice));
+                }
+            }
+            Effect::Close { conn, .. } => {
+                assert!(peers.iter().all(|peer| peer.conn != Some(conn)), "the broker closed");
+            }
+            _ => {}
+        }
+    }
+    any
+}
+
+fn connect(version: Version, client_id: &'static str) -> Connect<'static> {
+    let properties = match version {
+        Version::V5 => Properties::list(&[Property::SessionExpiryInterval(1000)]),
+        _ => Properties::EMPTY,
+    };
+    Connect {
+        version,
+        bridge: false,
+        clean_start: false,
+        keep_alive: 0,
+        client_id,
+        will: None,
+        username: None,
+        password: None,
+        properties,
+    }
+}
+
+/// One run, with cuts of the publisher's or the subscriber's wire. Answers how many packets that
+/// wire carried.
+fn run(case: Case, cuts: &[usize]) -> usize {
+    let Case { version, fixed, cut_publisher, piece } = case;
+    let boot = Boot { now: NOW, unix_millis: 0, seed: 1, epoch: 1 };
+    let config = Config { max_inflight: 4, receive_maximum: 4, ..Config::default() };
+    let mut broker = Broker::new(config, boot);
+    let mut memories = [Memory::new(), Memory::new()];
+    let sizes = Sizes { rx: 512, tx: 256, aliases: 512 };
+    let none: &[usize] = &[];
+    let storages = memories.each_mut().map(|memory| match fixed {
+        true => memory.storage(),
+        false => Storage::heap(sizes),
+    });
+    let [first, second] = storages;
+    let (publisher_cuts, subscriber_cuts) = if cut_publisher { (cuts, none) } else { (none, cuts) };
+    let mut peers = [
+        Peer::new(first, connect(version, "p"), publisher_cuts),
+        Peer::new(second, connect(version, "s"), subscriber_cuts),
+    ];
+    peers[1].filter = Some("#");
+    peers.iter_mut().for_each(|peer| peer.piece = piece);
+    for number in 0..MESSAGES {
+        let qos = Qos::from_bits((number % 3) as u8).unwrap();
+        peers[0].to_publish.push_back((format!("{}/{number}", qos as u8), qos));
+    }
+    // Virtual time stands still, so what goes on for ever would be seen here.
+    for _ in 0..10_000 {
+        let mut moved = false;
+        for index in 0..2 {
+            let ready = peers[1].subscribed;
+            let peer = &mut peers[index];
+            peer.events();
+            if peer.conn.is_none() {
+                peer.open(&mut broker);
+                moved = true;
+            }
+            while peer.work(ready) {
+                moved = true;
+            }
+            moved |= peer.carry(&mut broker);
+            moved |= effects(&mut broker, &mut peers);
+        }
+        while broker.poll_timeout() == Some(Instant::ZERO) {
+            broker.handle(NOW, Input::Timeout);
+            moved |= effects(&mut broker, &mut peers);
+        }
+        if !moved {
+            break;
+        }
+    }
+    check(&peers, &format!("{case:?} {cuts:?}"));
+    peers[usize::from(!cut_publisher)].packets
+}
+
+fn check(peers: &[Peer<'_>; 2], case: &str) {
+    let [publisher, subscriber] = peers;
+    assert_eq!(publisher.published, MESSAGES, "{case}");
+    assert!(publisher.to_publish.is_empty() && publisher.waiting.is_empty(), "{case}");
+    assert_eq!(publisher.client.in_flight(), 0, "{case}");
+    for number in 0..MESSAGES {
+        let qos = Qos::from_bits((number % 3) as u8).unwrap();
+        let message = (format!("{}/{number}", qos as u8), qos);
+        let count = subscriber.got.iter().filter(|got| **got == message).count();
+        match qos {
+            Qos::AtMostOnce => assert!(count <= 1, "{case}: {message:?} came {count} times"),
+            Qos::AtLeastOnce => assert!(count >= 1, "{case}: {message:?} did not come"),
+            Qos::ExactlyOnce => assert_eq!(count, 1, "{case}: {message:?} came {count} times"),
+        }
+    }
+    for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        let mut first: Vec<_> = Vec::new();
+        for got in subscriber.got.iter().filter(|got| got.1 == qos) {
+            if !first.contains(&got) {
+                first.push(got);
+            }
+        }
+        assert!(first.is_sorted(), "{case}: {first:?}");
+    }
+}
+
+/// What may differ.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    version: Version,
+    /// The clients' memory is borrowed.
+    fixed: bool,
+    cut_publisher: bool,
+    /// Bytes that the wire takes at once.
+    piece: usize,
+}
+
+fn cases() -> impl Iterator<Item = Case> {
+    let versions = [Version::V31, Version::V311, Version::V5].into_iter();
+    versions.flat_map(|version| {
+        (0..8).map(move |bits| Case {
+            version,
+            fixed: bits & 1 == 0,
+            cut_publisher: bits & 2 == 0,
+            piece: if bits & 4 == 0 { usize::MAX } else { 5 },
+        })
+    })
+}
 
 #[test]
-fn messages_go_both_ways_in_every_version_and_qos() {
+fn without_a_cut_every_message_arrives_once() {
     cites!("v5:MQTT-4.5.0-2 v4:MQTT-4.5.0-2 v4:MQTT-7.1.2-1");
-    for version in ALL {
-        for qos in QOS {
-            let mut memory = Fixed::<256, 256, 4, 64>::new();
-            for storage in [heap(), memory.storage()] {
-                let mut pair = Pair::new(storage, Options::default(), Config::default());
-                pair.connect(version, true);
-                assert!(pair.run());
-                assert_eq!(pair.publish(b"early", qos), Ok(()), "after CONNACK");
-                pair.subscribe("+/x", qos);
-                assert!(pair.run());
-                pair.publish(b"echo", qos).expect("room");
-                pair.send_down(b"news", qos);
-                assert!(pair.run());
-                let mut payloads: Vec<_> = pair.seen.messages.iter().map(|m| &m.1[..]).collect();
-                payloads.sort_unstable();
-                assert_eq!(payloads, [&b"echo"[..], b"news"], "{version:?} {qos:?}");
-                assert!(pair.seen.messages.iter().all(|m| m.2 == qos));
-                assert_eq!(pair.seen.published.len(), 2);
-                assert_eq!((pair.client.in_flight(), pair.seen.lost), (0, 0));
-                assert_eq!(pair.seen.other, [""; 0]);
-            }
-        }
+    for case in cases() {
+        let packets = run(case, &[]);
+        // CONNECT and CONNACK, and for each QoS what belongs to it.
+        let least = 2 + (1 + 2 + 4) * MESSAGES / 3;
+        assert!(packets >= least, "{packets} packets only");
     }
-}
-
-/// Publishes three messages each way, with the wire cut once after `cut` bytes, and reconnects.
-/// Answers how many bytes passed in all.
-fn story(version: Version, qos: Qos, storage: Storage<'_>, cut: usize) -> usize {
-    let mut pair = Pair::new(storage, Options::default(), Config::default());
-    pair.connect(version, false);
-    assert!(pair.run());
-    pair.subscribe("down/#", qos);
-    assert!(pair.run());
-    let before = pair.passed;
-    pair.budget = cut;
-    let up: [&[u8]; 3] = [b"one", b"two", b"three"];
-    for payload in up {
-        pair.publish(payload, qos).expect("room");
-    }
-    for payload in [&b"1"[..], b"2", b"3"] {
-        pair.send_down(payload, qos);
-    }
-    let mut up_seen = pair.run();
-    pair.budget = usize::MAX;
-    while !up_seen {
-        pair.connect(version, false);
-        up_seen = pair.run();
-        assert!(pair.seen.session_present || version == Version::V31, "session at cut {cut}");
-    }
-    let context = format!("{version:?} {qos:?} cut after {cut}");
-    assert_eq!(pair.client.in_flight(), 0, "{context}");
-    assert_eq!(
-        pair.seen.published,
-        [ReasonCode::NoMatchingSubscribers; 3].map(|reason| {
-            match (version, qos) {
-                // The code of QoS 2 came with PUBREC; PUBCOMP says that it is over.
-                (Version::V5, Qos::AtLeastOnce) => reason,
-                _ => ReasonCode::Success,
-            }
-        }),
-        "{context}"
-    );
-    let mut count: BTreeMap<&[u8], u32> = BTreeMap::new();
-    let mut order = Vec::new();
-    for (_, payload, _) in &pair.seen.messages {
-        let times = count.entry(payload).or_default();
-        *times += 1;
-        if *times == 1 {
-            order.push(&payload[..]);
-        }
-    }
-    assert_eq!(order, [b"1", b"2", b"3"], "{context}");
-    if qos == Qos::ExactlyOnce {
-        assert!(count.values().all(|times| *times == 1), "{context}: {count:?}");
-    }
-    assert_eq!(pair.seen.other, [""; 0], "{context}");
-    let stats = pair.broker.stats();
-    assert!(stats.messages_received[qos as usize] >= 3, "{context}");
-    assert_eq!(stats.queued, 0, "{context}");
-    pair.passed - before
 }
 
 #[test]
-fn a_cut_after_any_byte_loses_nothing_and_doubles_no_qos_2_message() {
+fn a_cut_after_any_packet_loses_and_repeats_nothing() {
     cites!(
         "v5:MQTT-4.4.0-1 v5:MQTT-4.3.3-10 v5:MQTT-4.6.0-1 v5:MQTT-4.6.0-5 v4:MQTT-4.4.0-1
          v4:MQTT-4.3.3-1 v4:MQTT-4.3.3-2 v4:MQTT-4.6.0-6"
     );
-    for version in ALL {
-        for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
-            let whole = story(version, qos, heap(), usize::MAX);
-            for cut in 1..whole {
-                story(version, qos, heap(), cut);
-            }
-            for cut in (1..whole).step_by(3) {
-                let mut memory = Fixed::<128, 192, 4, 0>::new();
-                story(version, qos, memory.storage(), cut);
+    for case in cases() {
+        let packets = run(case, &[]);
+        for cut in 1..=packets {
+            run(case, &[cut]);
+        }
+    }
+}
+
+#[test]
+fn two_cuts_after_any_packets_lose_and_repeat_nothing() {
+    for case in cases() {
+        let packets = run(case, &[]);
+        for first in 1..=packets {
+            for second in first + 1..=run(case, &[first]) {
+                run(case, &[first, second]);
             }
         }
     }
 }
 
 #[test]
-fn a_session_the_server_lost_is_lost_for_the_client_too() {
-    cites!("v5:MQTT-3.2.2-5");
-    let mut pair = Pair::new(heap(), Options::default(), Config::default());
-    pair.connect(Version::V5, false);
-    assert!(pair.run());
-    pair.publish(b"x", Qos::AtLeastOnce).expect("room");
-    pair.publish(b"y", Qos::ExactlyOnce).expect("room");
-    pair.cut();
-    // Another broker, which knows nothing.
-    let boot = Boot { now: pair.now, unix_millis: 0, seed: 8, epoch: 2 };
-    pair.broker = Broker::new(Config::default(), boot);
-    pair.connect(Version::V5, false);
-    assert!(pair.run());
-    assert_eq!((pair.seen.lost, pair.client.in_flight()), (2, 0));
-    pair.publish(b"z", Qos::AtLeastOnce).expect("a new session");
-    assert!(pair.run());
-    assert_eq!(pair.seen.published.len(), 1);
-}
-
-#[test]
-fn a_client_with_little_memory_refuses_and_goes_on_when_there_is_room() {
-    let mut memory = Fixed::<128, 320, 2, 0>::new();
-    let mut pair = Pair::new(memory.storage(), Options::default(), Config::default());
-    assert_eq!(pair.publish(b"x", Qos::AtMostOnce), Err(SendError::State));
-    pair.connect(Version::V5, true);
-    assert!(pair.run());
-    assert_eq!(pair.publish(b"1", Qos::AtLeastOnce), Ok(()));
-    assert_eq!(pair.publish(b"2", Qos::ExactlyOnce), Ok(()));
-    assert_eq!(pair.publish(b"3", Qos::AtLeastOnce), Err(SendError::Full), "two slots");
-    assert_eq!(pair.publish(&[0; 400], Qos::AtMostOnce), Err(SendError::Full), "320 bytes");
-    assert!(pair.run());
-    assert_eq!(pair.publish(b"3", Qos::AtLeastOnce), Ok(()));
-    assert!(pair.run());
-    assert_eq!(pair.seen.published.len(), 3);
-}
-
-#[test]
-fn manual_acknowledgement_holds_the_server_back_and_keeps_the_order() {
-    cites!("v5:MQTT-4.6.0-2 v5:MQTT-3.3.4-9");
-    let options = Options { manual_ack: true, receive_maximum: 2, ..Options::default() };
-    let mut pair = Pair::new(heap(), options, Config::default());
-    pair.connect(Version::V5, true);
-    assert!(pair.run());
-    pair.subscribe("down/#", Qos::AtLeastOnce);
-    assert!(pair.run());
-    for payload in [&b"1"[..], b"2", b"3"] {
-        pair.send_down(payload, Qos::AtLeastOnce);
-    }
-    let mut tickets = Vec::new();
-    for _ in 0..4 {
-        pair.upwards();
-        let mut out = Outbox::new();
-        while let Some(effect) = pair.broker.poll_effect() {
-            if let Effect::Transmit(conn) = effect {
-                pair.broker.transmit(pair.now, conn, &mut out, 4096);
-            }
-        }
-        let bytes: Vec<u8> = out.slices().flatten().copied().collect();
-        pair.client.recv_buf()[..bytes.len()].copy_from_slice(&bytes);
-        pair.client.received(bytes.len());
-        while let Some(event) = pair.client.poll_event(pair.now) {
-            if let Event::Message(message) = event {
-                tickets.extend(message.ticket);
-            }
+fn a_session_goes_over_many_cuts_close_together() {
+    for case in cases() {
+        for every in 3..12 {
+            let cuts: Vec<_> = (1..20).map(|count| count * every).collect();
+            run(case, &cuts);
         }
     }
-    assert_eq!(tickets.len(), 2, "the third waits in the broker");
-    pair.client.ack(tickets[1]);
-    assert!(pair.client.transmit().is_empty(), "the first was not acknowledged yet");
-    pair.client.ack(tickets[0]);
-    let ids = tickets.iter().map(|t| t.packet_id().expect("QoS 1").get() as u8);
-    let expected: Vec<u8> = ids.flat_map(|id| [0x40, 2, 0, id]).collect();
-    assert_eq!(pair.client.transmit(), expected);
-    pair.client.ack(tickets[0]);
-    assert_eq!(pair.client.transmit(), expected, "a second time does nothing");
-    assert!(pair.run());
-    assert_eq!(pair.seen.messages.len(), 1);
 }
 
 #[test]
-fn silence_is_broken_by_pingreq_and_a_silent_server_given_up() {
-    cites!("v4:MQTT-3.1.2-23");
-    let mut pair = Pair::new(heap(), Options::default(), Config::default());
-    pair.connect(Version::V311, true);
-    assert!(pair.run());
-    let due = pair.client.poll_timeout().expect("keep alive");
-    assert_eq!(due, Instant::ZERO.after_secs(60));
-    pair.client.handle_timeout(Instant::ZERO.after_secs(59));
-    assert!(pair.client.transmit().is_empty(), "too early");
-    pair.now = due;
-    pair.client.handle_timeout(due);
-    assert_eq!(pair.client.transmit(), [0xc0, 0]);
-    assert!(pair.run());
-    let due = pair.client.poll_timeout().expect("keep alive");
-    pair.client.handle_timeout(due);
-    let len = pair.client.transmit().len();
-    pair.client.transmitted(due, len);
-    let late = pair.client.poll_timeout().expect("PINGRESP is due");
-    pair.client.handle_timeout(late);
-    assert!(pair.client.is_closing());
-    let event = pair.client.poll_event(late).map(|event| format!("{event:?}"));
-    assert_eq!(event.as_deref(), Some("Failed(KeepAliveTimeout)"));
-}
-
-#[test]
-fn disconnect_is_the_last_word() {
-    cites!("v5:MQTT-3.14.4-1");
-    let mut pair = Pair::new(heap(), Options::default(), Config::default());
-    pair.connect(Version::V5, true);
-    assert!(pair.run());
-    let reason = ReasonCode::Success;
-    let disconnect = Disconnect { reason, properties: Properties::EMPTY };
-    pair.client.disconnect(&disconnect).expect("connected");
-    assert_eq!(pair.client.disconnect(&disconnect), Err(SendError::State));
-    assert_eq!(pair.publish(b"x", Qos::AtMostOnce), Err(SendError::State));
-    assert_eq!(pair.client.transmit(), [0xe0, 0]);
+fn a_client_says_goodbye_and_the_broker_is_left_with_nothing() {
+    for version in [Version::V31, Version::V311, Version::V5] {
+        let boot = Boot { now: NOW, unix_millis: 0, seed: 1, epoch: 1 };
+        let mut broker = Broker::new(Config::default(), boot);
+        let connect = connect(version, "c");
+        let mut peers = [Peer::new(Storage::heap(Sizes::default()), connect, &[])];
+        peers[0].connect.clean_start = version < Version::V5;
+        peers[0].open(&mut broker);
+        while peers[0].carry(&mut broker) | effects(&mut broker, &mut peers) {}
+        assert!(peers[0].client.is_connected());
+        let properties = match version {
+            Version::V5 => Properties::list(&[Property::SessionExpiryInterval(0)]),
+            _ => Properties::EMPTY,
+        };
+        let last = Disconnect { reason: ReasonCode::Success, properties };
+        peers[0].client.disconnect(NOW, &last).unwrap();
+        let conn = peers[0].conn.unwrap();
+        let bytes = peers[0].client.transmit().to_vec();
+        peers[0].client.transmitted(NOW, bytes.len());
+        assert!(peers[0].client.wants_close());
+        broker.handle(NOW, Input::Received { conn, bytes: &bytes });
+        broker.handle(NOW, Input::Closed { conn });
+        assert_eq!((broker.stats().connections, broker.stats().sessions), (0, 0));
+    }
 }

@@ -1,5 +1,6 @@
 //! How often the broker allocates for a message it forwards, in steady state: not at all without a
-//! subscriber, at most twice with any number of them, three times where the payload is shared.
+//! subscriber or for a few of QoS 0, at most twice with any number of them, three times where the
+//! payload is shared.
 
 use fulmar_core::broker::{Config, ConnId};
 use fulmar_core::{Qos, Version};
@@ -62,8 +63,9 @@ fn without_a_subscriber_nothing_is_allocated() {
 }
 
 #[test]
-fn with_a_subscriber_a_message_costs_two_allocations_at_most() {
-    assert_at_most(2, 1, SMALL);
+fn for_a_few_subscribers_nothing_is_allocated() {
+    assert_at_most(0, 1, SMALL);
+    assert_at_most(0, 8, SMALL);
 }
 
 #[test]

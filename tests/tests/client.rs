@@ -1,12 +1,13 @@
 //! What the standards demand of clients, shown on the client machine: the server is played by hand,
 //! with bytes written here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use fulmar_core::client::{Client, Event, Failure, Options, SendError, Sizes, Storage};
+use fulmar_core::client::{Client, Event, Failure, Options, SendError, Sizes, Storage, Ticket};
 use fulmar_core::codec::{
-    Auth, Connect, Disconnect, Properties, Property, Publish, SubscriptionOptions, Will,
+    Auth, Connect, Disconnect, EncodeError, Properties, Property, Publish, SubscriptionOptions,
+    Will,
 };
 use fulmar_core::{Instant, Qos, ReasonCode, Version};
 use fulmar_tests::{cites, packet};
@@ -29,6 +30,15 @@ fn connect(version: Version, clean_start: bool) -> Connect<'static> {
         password,
         properties,
     }
+}
+
+/// CONNECT of a session that outlives its connection.
+fn keeping(version: Version) -> Connect<'static> {
+    let properties = match version {
+        Version::V5 => Properties::list(&[Property::SessionExpiryInterval(100)]),
+        _ => Properties::EMPTY,
+    };
+    Connect { properties, ..connect(version, false) }
 }
 
 fn message(qos: Qos) -> Publish<'static> {
@@ -56,12 +66,15 @@ fn ack(first: u8, id: u16) -> [u8; 4] {
 struct Scene {
     client: Client<'static>,
     now: Instant,
+    /// The identifiers of what was asked for, 0 for QoS 0.
+    ids: BTreeMap<Ticket, u16>,
 }
 
 impl Scene {
     fn new(options: Options) -> Self {
-        let storage = Storage::heap(Sizes { rx: 4096, tx: 4096, aliases: 1024 });
-        Self { client: Client::new(storage, options), now: Instant::ZERO }
+        let storage = Storage::heap(Sizes { rx: 4096, tx: 4096, aliases: 4096 });
+        let client = Client::new(storage, options);
+        Self { client, now: Instant::ZERO, ids: BTreeMap::new() }
     }
 
     /// A client that starts clean and is connected.
@@ -79,25 +92,30 @@ impl Scene {
     }
 
     fn hear(&mut self, bytes: &[u8]) {
-        self.client.recv_buf()[..bytes.len()].copy_from_slice(bytes);
-        self.client.received(bytes.len());
+        assert_eq!(self.client.receive(self.now, bytes), bytes.len());
+    }
+
+    /// The transport is gone: what is told of that.
+    fn cut(&mut self) -> Vec<String> {
+        self.client.closed(self.now);
+        let mut told = self.told();
+        assert_eq!(told.pop().as_deref(), Some("closed"));
+        told
     }
 
     /// The next event in a few words.
     fn next(&mut self) -> Option<String> {
-        Some(match self.client.poll_event(self.now)? {
+        Some(match self.client.poll_event()? {
             Event::Connected { session_present, .. } => format!("connected {session_present}"),
             Event::Message(message) => {
                 format!("message {} {}", message.topic, String::from_utf8_lossy(message.payload))
             }
-            Event::Published { ticket, .. } => match ticket.packet_id() {
-                Some(id) => format!("published {id}"),
-                None => "published".to_owned(),
-            },
-            Event::Lost { ticket } => format!("lost {:?}", ticket.packet_id().map(u16::from)),
+            Event::Published { ticket, .. } => format!("published {}", self.ids[&ticket]),
+            Event::Lost { ticket } => format!("lost {}", self.ids[&ticket]),
             Event::Auth { reason, .. } => format!("auth {reason:?}"),
             Event::Subscribed { .. } => "subscribed".to_owned(),
             Event::Failed(Failure::Protocol(error)) => format!("failed {}", error.rule),
+            Event::Closed => "closed".to_owned(),
             event => format!("{event:?}"),
         })
     }
@@ -134,15 +152,25 @@ impl Scene {
         packets
     }
 
+    /// Publishes and sends; answers the identifier.
     fn publish(&mut self, qos: Qos) -> u16 {
         let ticket = self.client.publish(&message(qos)).expect("PUBLISH");
-        ticket.packet_id().map_or(0, u16::from)
+        self.sent_as(ticket)
     }
 
     fn subscribe(&mut self) -> u16 {
         let filters = [("t", SubscriptionOptions::default())];
         let ticket = self.client.subscribe(&filters, Properties::EMPTY).expect("SUBSCRIBE");
-        ticket.packet_id().map_or(0, u16::from)
+        self.sent_as(ticket)
+    }
+
+    fn sent_as(&mut self, ticket: Ticket) -> u16 {
+        let (_, id) = *self.packets().last().expect("what was asked for is sent");
+        self.ids.insert(ticket, id);
+        if id == 0 {
+            assert_eq!(self.told(), ["published 0"]);
+        }
+        id
     }
 }
 
@@ -155,11 +183,11 @@ fn connect_is_what_the_standard_describes() {
          v4:MQTT-3.1.2-15 v4:MQTT-3.1.2-18 v4:MQTT-3.1.2-19 v4:MQTT-3.1.2-20 v4:MQTT-3.1.2-21
          v4:MQTT-3.1.3-1 v4:MQTT-3.1.3-3"
     );
-    let own = [0x21, 0, 32, 0x27, 0, 0, 0x10, 0, 0x22, 0, 16];
+    let own = [0x21, 0, 64, 0x27, 0, 0, 0x10, 0, 0x22, 0, 16];
     for version in STRICT {
         let five = version == Version::V5;
         let mut scene = Scene::new(Options::default());
-        assert_eq!(scene.client.publish(&message(Qos::AtMostOnce)), Err(SendError::State));
+        assert_eq!(scene.client.publish(&message(Qos::AtMostOnce)), Err(SendError::NotConnected));
         scene.client.connect(scene.now, &connect(version, true)).expect("CONNECT");
         let mut body = b"\x00\x04MQTT".to_vec();
         body.extend([version as u8, 2, 0, 0]);
@@ -201,7 +229,7 @@ fn connect_is_what_the_standard_describes() {
 
 #[test]
 fn only_auth_and_disconnect_are_sent_before_connack() {
-    cites!("v5:MQTT-3.1.2-30 v5:MQTT-4.12.0-3 v5:MQTT-4.12.0-5");
+    cites!("v5:MQTT-3.1.2-30 v5:MQTT-4.12.0-3 v5:MQTT-4.12.0-5 v5:MQTT-4.12.0-7");
     let mut scene = Scene::new(Options::default());
     let method = Property::AuthenticationMethod("m");
     let list = [method];
@@ -212,18 +240,27 @@ fn only_auth_and_disconnect_are_sent_before_connack() {
         .expect("CONNECT");
     scene.sent();
     for qos in [Qos::AtMostOnce, Qos::AtLeastOnce] {
-        assert_eq!(scene.client.publish(&message(qos)), Err(SendError::State));
+        assert_eq!(scene.client.publish(&message(qos)), Err(SendError::NotConnected));
     }
     let filters = [("t", SubscriptionOptions::default())];
-    assert_eq!(scene.client.subscribe(&filters, Properties::EMPTY), Err(SendError::State));
-    assert_eq!(scene.client.unsubscribe(&["t"], Properties::EMPTY), Err(SendError::State));
+    assert_eq!(scene.client.subscribe(&filters, Properties::EMPTY), Err(SendError::NotConnected));
+    assert_eq!(scene.client.unsubscribe(&["t"], Properties::EMPTY), Err(SendError::NotConnected));
     scene.hear(b"\xF0\x06\x18\x04\x15\x00\x01m");
     assert_eq!(scene.told(), ["auth ContinueAuthentication"]);
     let wrong = Auth { reason: ReasonCode::Reauthenticate, properties };
-    assert_eq!(scene.client.auth(&wrong), Err(SendError::State));
+    assert_eq!(scene.client.auth(&wrong), Err(SendError::NotSupported));
     let auth = Auth { reason: ReasonCode::ContinueAuthentication, properties };
     scene.client.auth(&auth).expect("AUTH");
     assert_eq!(scene.sent(), b"\xF0\x06\x18\x04\x15\x00\x01m");
+    // Without a method in CONNECT there is none to speak of.
+    let mut scene = Scene::connected(Version::V5, &[]);
+    for reason in [ReasonCode::ContinueAuthentication, ReasonCode::Reauthenticate] {
+        for properties in [properties, Properties::EMPTY] {
+            let auth = Auth { reason, properties };
+            assert!(scene.client.auth(&auth).is_err());
+        }
+    }
+    assert_eq!(scene.sent(), []);
 }
 
 #[test]
@@ -244,7 +281,6 @@ fn a_silent_client_sends_pingreq_within_its_keep_alive() {
         // Another packet serves as well.
         scene.now = scene.now + Duration::from_secs(6);
         scene.publish(Qos::AtMostOnce);
-        scene.sent();
         let due = scene.client.poll_timeout().expect("a keep alive");
         assert_eq!(due, scene.now + Duration::from_secs(10));
     }
@@ -270,8 +306,10 @@ fn a_session_that_the_client_does_not_have_ends_the_connection() {
         scene.client.connect(scene.now, &connect(Version::V5, clean_start)).expect("CONNECT");
         scene.sent();
         scene.hear(&connack(Version::V5, true, &[]));
-        assert_eq!(scene.told(), ["failed MQTT-3.2.2-4"]);
-        assert!(scene.client.is_closing() && !scene.client.is_connected());
+        let rule = if clean_start { "MQTT-3.2.2-2" } else { "MQTT-3.2.2-4" };
+        assert_eq!(scene.told(), [format!("failed {rule}")]);
+        assert_eq!(scene.packets(), [(0xE0, 0)]);
+        assert!(scene.client.wants_close() && !scene.client.is_connected());
     }
 }
 
@@ -281,15 +319,18 @@ fn a_session_that_the_server_does_not_have_is_thrown_away() {
     for version in STRICT {
         for clean_start in [false, true] {
             let mut scene = Scene::new(Options::default());
-            scene.join(&connect(version, false), false, &[]);
+            scene.join(&keeping(version), false, &[]);
             let ids = [scene.publish(Qos::AtLeastOnce), scene.publish(Qos::ExactlyOnce)];
             scene.sent();
             // A QoS 2 message of the server that was not released belongs to the session too.
             scene.hear(&packet::publish(version, "t", b"old", Qos::ExactlyOnce, 9));
             assert_eq!(scene.told(), ["message t old"]);
-            scene.client.closed();
-            let lost = ids.map(|id| format!("lost {:?}", Some(id)));
-            scene.client.connect(scene.now, &connect(version, clean_start)).expect("CONNECT");
+            assert!(scene.cut().is_empty());
+            let lost = ids.map(|id| format!("lost {id}"));
+            scene
+                .client
+                .connect(scene.now, &Connect { clean_start, ..keeping(version) })
+                .expect("CONNECT");
             scene.sent();
             scene.hear(&connack(version, false, &[]));
             let mut told = scene.told();
@@ -312,7 +353,7 @@ fn what_was_not_acknowledged_is_sent_again_in_its_order() {
     let (one, two) = (Qos::AtLeastOnce, Qos::ExactlyOnce);
     for version in STRICT {
         let mut scene = Scene::new(Options::default());
-        scene.join(&connect(version, false), false, &[]);
+        scene.join(&keeping(version), false, &[]);
         let ids = [one, two, one, two, one].map(|qos| scene.publish(qos));
         scene.sent();
         scene.hear(&ack(0x40, ids[0]));
@@ -320,8 +361,8 @@ fn what_was_not_acknowledged_is_sent_again_in_its_order() {
         assert_eq!(scene.told(), [format!("published {}", ids[0])]);
         assert_eq!(scene.packets(), [(0x62, ids[3])]);
         for _ in 0..2 {
-            scene.client.closed();
-            scene.client.connect(scene.now, &connect(version, false)).expect("CONNECT");
+            assert!(scene.cut().is_empty());
+            scene.client.connect(scene.now, &keeping(version)).expect("CONNECT");
             scene.sent();
             scene.hear(&connack(version, true, &[]));
             assert_eq!(scene.told(), ["connected true"]);
@@ -330,6 +371,7 @@ fn what_was_not_acknowledged_is_sent_again_in_its_order() {
         }
         // The identifiers are in use until the last acknowledgement.
         let others = [scene.publish(one), scene.publish(two), scene.subscribe()];
+        assert_eq!(scene.packets(), []);
         assert!(others.iter().all(|id| !ids[1..].contains(id)), "{others:?} and {ids:?}");
         scene.hear(&ack(0x70, ids[3]));
         assert_eq!(scene.told(), [format!("published {}", ids[3])]);
@@ -372,8 +414,8 @@ fn messages_are_acknowledged_in_the_order_they_came() {
             let mut tickets = Vec::new();
             for id in [7, 3, 9] {
                 scene.hear(&packet::publish(version, "t", b"x", qos, id));
-                match scene.client.poll_event(scene.now) {
-                    Some(Event::Message(message)) => tickets.extend(message.ticket),
+                match scene.client.poll_event() {
+                    Some(Event::Message(message)) => tickets.push(message.ticket),
                     other => panic!("{other:?}"),
                 }
             }
@@ -445,9 +487,10 @@ fn aliases_up_to_the_announced_maximum_are_accepted() {
     scene.hear(&aliased("", 3));
     assert_eq!(scene.told(), ["message new ", "message new "]);
     scene.hear(&aliased("t", 17));
-    assert_eq!(scene.told().len(), 1);
-    assert!(scene.client.is_closing());
-    scene.client.closed();
+    assert_eq!(scene.told(), ["failed U5-044"]);
+    assert_eq!(scene.sent(), [0xE0, 1, 0x94]);
+    assert!(scene.client.wants_close());
+    assert!(scene.cut().is_empty());
     scene.join(&connect(Version::V5, true), false, &[]);
     scene.hear(&aliased("", 3)); // of the connection before
     assert_eq!(scene.told(), ["failed U5-045"]);
@@ -461,15 +504,12 @@ fn a_full_window_of_the_server_holds_back_nothing_but_publish() {
     for qos in BOTH {
         assert_eq!(scene.client.publish(&message(qos)), Err(SendError::Full));
     }
-    scene.sent();
-    scene.publish(Qos::AtMostOnce);
-    let subscribe = scene.subscribe();
+    // Both see to it that they are sent.
+    assert_eq!(scene.publish(Qos::AtMostOnce), 0);
+    assert_ne!(scene.subscribe(), 0);
     scene.hear(&packet::publish(Version::V5, "t", b"x", Qos::AtLeastOnce, 5));
     assert_eq!(scene.told(), ["message t x"]);
-    let packets = scene.packets();
-    for packet in [(0x30, 0), (0x82, subscribe), (0x40, 5)] {
-        assert!(packets.contains(&packet), "{packet:02x?} in {packets:02x?}");
-    }
+    assert_eq!(scene.packets(), [(0x40, 5)]);
     scene.hear(&ack(0x50, ids[1]));
     scene.told();
     assert_eq!(scene.packets(), [(0x62, ids[1])], "PUBREL is not held back");
@@ -487,10 +527,10 @@ fn nothing_follows_disconnect() {
         let mut scene = Scene::connected(version, &[]);
         let properties = Properties::EMPTY;
         let disconnect = Disconnect { reason: ReasonCode::Success, properties };
-        scene.client.disconnect(&disconnect).expect("DISCONNECT");
+        scene.client.disconnect(scene.now, &disconnect).expect("DISCONNECT");
         assert_eq!(scene.sent(), [0xE0, 0]);
-        assert!(scene.client.is_closing(), "the driver closes the transport");
-        assert_eq!(scene.client.publish(&message(Qos::AtMostOnce)), Err(SendError::State));
+        assert!(scene.client.wants_close(), "the driver closes the transport");
+        assert_eq!(scene.client.publish(&message(Qos::AtMostOnce)), Err(SendError::NotConnected));
         scene.hear(&packet::publish(version, "t", b"x", Qos::AtLeastOnce, 1));
         scene.told();
         scene.client.handle_timeout(scene.now + Duration::from_secs(100_000));
@@ -515,18 +555,48 @@ fn the_limits_of_the_server_are_kept() {
     assert!(scene.client.publish(&fits).is_ok());
     let large = Publish { payload: &[0; 25], ..plain };
     assert_eq!(scene.client.publish(&large), Err(SendError::TooLarge));
-    for (alias, allowed) in [(1, true), (2, true), (3, false), (0, false)] {
-        let list = [Property::TopicAlias(alias)];
-        let publish = Publish { properties: Properties::list(&list), ..plain };
-        assert_eq!(scene.client.publish(&publish).is_ok(), allowed, "alias {alias}");
+    scene.sent();
+    // The client sets two aliases itself, from 1 on, and the program none.
+    let topics = ["one", "two", "three", "two", "one"];
+    let sent = [("one", 1), ("two", 2), ("three", 0), ("", 2), ("", 1)];
+    for (topic, (name, alias)) in topics.into_iter().zip(sent) {
+        let publish = Publish { topic, payload: b"", ..plain };
+        assert!(scene.client.publish(&publish).is_ok());
+        let expected = match alias {
+            0 => packet::publish(Version::V5, name, b"", Qos::AtMostOnce, 0),
+            _ => aliased(name, alias),
+        };
+        assert_eq!(scene.sent(), expected);
     }
-    let list = [Property::SubscriptionIdentifier(1)];
-    let publish = Publish { properties: Properties::list(&list), ..plain };
-    assert_eq!(scene.client.publish(&publish), Err(SendError::Invalid));
+    for own in [Property::SubscriptionIdentifier(1), Property::TopicAlias(1)] {
+        let list = [own];
+        let publish = Publish { properties: Properties::list(&list), ..plain };
+        let refused = Err(SendError::Encode(EncodeError::Property));
+        assert_eq!(scene.client.publish(&publish), refused);
+    }
     let mut scene = Scene::connected(Version::V5, &[]);
-    let list = [Property::TopicAlias(1)];
-    let publish = Publish { properties: Properties::list(&list), ..plain };
-    assert_eq!(scene.client.publish(&publish), not_supported, "none were announced");
+    for _ in 0..2 {
+        let publish = Publish { topic: "topic", payload: b"", ..plain };
+        assert!(scene.client.publish(&publish).is_ok());
+        let expected = packet::publish(Version::V5, "topic", b"", Qos::AtMostOnce, 0);
+        assert_eq!(scene.sent(), expected, "none were announced");
+    }
+}
+
+#[test]
+fn kinds_of_subscriptions_that_the_server_has_not_are_not_asked_for() {
+    let has_not = [(0x28, "a/+"), (0x28, "#"), (0x2A, "$share/g/a"), (0x29, "a")];
+    let options = SubscriptionOptions::default();
+    for (property, filter) in has_not {
+        let identifier = [Property::SubscriptionIdentifier(1)];
+        let list = if property == 0x29 { &identifier[..] } else { &[] };
+        for (value, offered) in [(0, false), (1, true)] {
+            let mut scene = Scene::connected(Version::V5, &[property, value]);
+            let asked = scene.client.subscribe(&[(filter, options)], Properties::list(list));
+            assert_eq!(asked.is_ok(), offered, "{property:x} {filter}");
+            assert_eq!(scene.sent().is_empty(), !offered);
+        }
+    }
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Seeds of the simulation, see [`fulmar_tests::sim`].
 //!
 //! `SIM_SEED=n` runs one seed and prints what happened; `SIM_SEEDS=count` runs so many, from
-//! `SIM_FIRST` on; `SIM_SECONDS=limit` stops in between.
+//! `SIM_FIRST` on; `SIM_SECONDS=limit` runs seeds that nobody has tried for so long, from a start
+//! that is drawn and printed.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -15,6 +17,11 @@ const SEEDS: u64 = 400;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
+}
+
+/// A seed that nobody has tried.
+fn fresh() -> u64 {
+    RandomState::new().hash_one(0) >> 24
 }
 
 fn explain(seed: u64, violation: &Violation, lines: usize) -> String {
@@ -77,10 +84,11 @@ fn every_rule_holds_for_every_seed() {
         }
         return;
     }
-    let count = number("SIM_SEEDS").unwrap_or(SEEDS);
-    let limit = number("SIM_SECONDS").map_or(Duration::MAX, Duration::from_secs);
-    let first = number("SIM_FIRST").unwrap_or(1);
-    let (report, ran, violation) = search(first, count, limit);
+    let limit = number("SIM_SECONDS").map(Duration::from_secs);
+    let first = number("SIM_FIRST").unwrap_or_else(|| limit.map_or(1, |_| fresh()));
+    let count = number("SIM_SEEDS").unwrap_or(limit.map_or(SEEDS, |_| u64::from(u32::MAX)));
+    println!("seeds from {first} on");
+    let (report, ran, violation) = search(first, count, limit.unwrap_or(Duration::MAX));
     if let Some((seed, violation)) = violation {
         panic!("{}", explain(seed, &violation, 60));
     }

@@ -51,8 +51,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use fulmar_core::broker::{
-    AuthRequest, AuthStep, ClientInfo, Config, Delivery, Event, OpenError, Publication, Stats,
-    Verdict,
+    AuthRequest, AuthStep, ClientInfo, Config, ConnId, Delivery, Event, OpenError, Publication,
+    Stats, Verdict,
 };
 pub use fulmar_core::codec::{Qos, ReasonCode};
 
@@ -62,9 +62,11 @@ pub use notice::Notice;
 pub use server::{BindError, Server};
 pub use subscription::Subscription;
 
-/// Decides about clients. Called on a thread of the broker, which waits for it, as the other ones
-/// do that want to call it: it must be quick, and must not wait for a [`BrokerHandle`].
-pub type Authenticate = Box<dyn FnMut(&AuthRequest) -> Verdict + Send>;
+/// Decides about clients. The steps of one enhanced authentication carry the same [`ConnId`];
+/// [`Event::Disconnected`] with it tells that no more will come. Called on a thread of the broker,
+/// which waits for it, as the other ones do that want to call it: it must be quick, and must not
+/// wait for a [`BrokerHandle`].
+pub type Authenticate = Box<dyn FnMut(ConnId, &AuthRequest) -> Verdict + Send>;
 
 /// Is told what happens. Called on a thread of the broker, which waits for it, as the other ones
 /// do that want to call it: it must be quick, and must not wait for a [`BrokerHandle`].
@@ -108,7 +110,7 @@ impl Default for Options {
             shards: 1,
             listeners: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 1883))],
             shutdown_timeout: Duration::from_secs(10),
-            authenticate: Box::new(|request| match request.method {
+            authenticate: Box::new(|_, request| match request.method {
                 None => Verdict::Accept { data: None },
                 Some(_) => Verdict::Refuse(ReasonCode::BadAuthenticationMethod),
             }),

@@ -264,7 +264,7 @@ fn parts(options: Options, shards: usize) -> impl Iterator<Item = Parts> {
             None => alone.take()?,
             Some((authenticate, observe)) => {
                 let (authenticate, observe) = (Arc::clone(authenticate), Arc::clone(observe));
-                let decide = move |request: &_| (lock(&authenticate))(request);
+                let decide = move |conn, request: &_| (lock(&authenticate))(conn, request);
                 (Box::new(decide), Box::new(move |notice: &_| (lock(&observe))(notice)))
             }
         };

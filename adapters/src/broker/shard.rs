@@ -288,7 +288,7 @@ impl Shard {
                 }
                 Effect::Close { conn, by } => self.begin_close(conn, by),
                 Effect::Authenticate { conn, request } => {
-                    let verdict = (self.authenticate)(&request);
+                    let verdict = (self.authenticate)(conn, &request);
                     self.broker.handle(self.now, Input::Authenticated { conn, verdict });
                 }
                 Effect::Handover { conn, to } => self.hand_over(conn, to),

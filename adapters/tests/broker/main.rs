@@ -211,7 +211,7 @@ fn a_server_that_never_runs_leaves_no_request_waiting() {
 #[test]
 fn a_shard_that_panics_leaves_no_request_waiting() {
     let broker = Running::start(Options {
-        authenticate: Box::new(|request| match &request.client_id[..] {
+        authenticate: Box::new(|_, request| match &request.client_id[..] {
             "bad" => panic!("as the test wants"),
             _ => Verdict::Accept { data: None },
         }),

@@ -112,6 +112,7 @@ impl Broker {
             qos: publication.qos,
             retain: publication.retain,
             empty: publication.payload.is_empty(),
+            plain: list.is_empty().then_some(&publication.payload[..]),
             expires: publication
                 .expiry
                 .map_or(Instant::NEVER, |secs| now.after_secs(u64::from(secs))),

@@ -93,18 +93,18 @@ impl Broker {
 
     pub(super) fn auth(
         &mut self,
-        _: Key,
+        session: Option<Key>,
         negotiated: &Negotiated,
-        connected: bool,
         auth: &Auth<'_>,
     ) -> Step {
         let (method, data) = authentication(auth.properties);
         let step = match auth.reason {
-            ReasonCode::Reauthenticate if connected => AuthStep::Reauthenticate,
+            ReasonCode::Reauthenticate if session.is_some() => AuthStep::Reauthenticate,
             _ => AuthStep::Continue,
         };
+        let session = session.and_then(|key| self.sessions.get(key));
         let request = AuthRequest {
-            client_id: String::new(),
+            client_id: session.map_or_else(String::new, |s| String::from(&*s.client_id)),
             username: None,
             password: None,
             method: method.map(String::from),
@@ -216,10 +216,12 @@ impl Broker {
 
     /// CONNACK with an error, then the end. `[MQTT-3.2.2-7]`
     pub(super) fn refuse(&mut self, now: Instant, key: Key, conn: &mut Conn, reason: ReasonCode) {
-        let properties = Properties::EMPTY;
-        let connack = Packet::Connack(Connack { session_present: false, reason, properties });
-        if conn.machine.send(now, &connack, &mut conn.out).is_ok() {
-            self.stats.packets_sent[2] += 1;
+        if conn.machine.negotiated().version == Version::V5 || reason.has_return_code() {
+            let properties = Properties::EMPTY;
+            let connack = Packet::Connack(Connack { session_present: false, reason, properties });
+            if conn.machine.send(now, &connack, &mut conn.out).is_ok() {
+                self.stats.packets_sent[2] += 1;
+            }
         }
         self.shut(now, key, conn, DisconnectReason::Refused(reason), None);
     }
@@ -299,14 +301,16 @@ impl Broker {
     /// `[MQTT-3.1.4-3]` `[MQTT-3.1.2-4]` `[MQTT-3.1.2-5]`
     fn take_over(&mut self, now: Instant, client_id: &str, clean_start: bool) -> Option<Key> {
         let key = self.sessions.key_at(self.clients.get(client_id).copied()?)?;
-        if let Attached::Conn(old) = self.sessions.get(key)?.attached {
+        if let Attached::Conn(old) = self.sessions.get(key)?.attached
+            && !defect!("takeover_leaves_the_old")
+        {
             self.disconnect(now, old, DisconnectReason::TakenOver);
         }
         // The driver may be late with its timeouts. [MQTT-4.1.0-2]
         self.session_due(now, key);
         // A session that was not to outlive its connection is gone by now.
         self.sessions.get(key)?;
-        if clean_start {
+        if clean_start && !defect!("clean_start_keeps_session") {
             self.end_session(now, key, SessionEnd::CleanStart);
             return None;
         }
@@ -399,7 +403,7 @@ impl Broker {
             }
         }
         let connack = Packet::Connack(Connack {
-            session_present: accepted.session_present,
+            session_present: accepted.session_present || defect!("session_present_wrong"),
             reason: ReasonCode::Success,
             properties: Properties::list(&list),
         });
@@ -462,11 +466,14 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(key) else { return Step::Next };
         if let Some(Property::SessionExpiryInterval(secs)) =
             disconnect.properties.find(PropertyId::SessionExpiryInterval)
+            && !defect!("expiry_of_disconnect_ignored")
         {
             session.expiry = secs.min(self.config.max_session_expiry);
         }
         // [MQTT-3.14.4-3]; an older version knows no other reason.
-        if disconnect.reason == ReasonCode::Success || negotiated.version < Version::V5 {
+        if (disconnect.reason == ReasonCode::Success || negotiated.version < Version::V5)
+            && !defect!("will_after_disconnect")
+        {
             self.forget_will(key);
         }
         Step::Close(DisconnectReason::Client(disconnect.reason), None)

@@ -27,9 +27,12 @@ impl Broker {
         }
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.queue.push(copy, &mut self.pool);
+        let wake = !(defect!("wake_up_lost") && session.queue.len() == 3);
         self.places += 1;
         self.stats.queued += 1;
-        self.wake(key);
+        if wake {
+            self.wake(key);
+        }
     }
 
     /// Expired messages go first, then the oldest of QoS 0, then what `queue_full` says. False if
@@ -42,6 +45,7 @@ impl Broker {
             self.drop_copy(key, copy, DropReason::QueueFull);
             return false;
         }
+        self.unstage(key);
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let mut expired = alloc::vec::Vec::new();
         session.queue.expire(now, &mut |copy| expired.push(copy));
@@ -86,6 +90,9 @@ impl Broker {
     pub(super) fn drop_copy(&mut self, key: Key, copy: &Copy, why: DropReason) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let qos = copy.qos;
+        if defect!("loss_not_counted") && why == DropReason::Expired {
+            return;
+        }
         session.dropped[qos as usize] += 1;
         // A session is told of once, however many it loses before the driver looks: otherwise one
         // call could make as many effects as messages times sessions.

@@ -69,7 +69,8 @@ pub enum Effect {
 /// `Debug` shows neither password nor authentication data.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AuthRequest {
-    /// The Client Identifier it asks for; empty where it leaves the choice to the broker.
+    /// The Client Identifier it asks for, empty where it leaves the choice to the broker; with
+    /// [`AuthStep::Reauthenticate`] the one it has.
     pub client_id: String,
     /// The User Name.
     pub username: Option<String>,

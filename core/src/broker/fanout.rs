@@ -85,7 +85,9 @@ impl Target {
     fn join(&mut self, options: Options) {
         self.qos = self.qos.max(options.qos());
         self.retain_as_published |= options.retain_as_published();
-        self.ids.push(options.identifier());
+        if !defect!("subscription_id_missing") {
+            self.ids.push(options.identifier());
+        }
     }
 }
 
@@ -125,7 +127,7 @@ impl Collector<'_> {
     fn entry(&mut self, entry: &Entry) {
         let options = Options(entry.value);
         let Some(key) = self.sessions.key_at(entry.key) else { return };
-        if options.no_local() && self.is_publisher(key) {
+        if options.no_local() && self.is_publisher(key) && !defect!("no_local_ignored") {
             return;
         }
         if self.merge && self.filters > 1 {
@@ -161,7 +163,8 @@ impl Broker {
             targets,
             publisher: draft.publisher,
             fanout: self.fanout,
-            merge: self.config.delivery_mode == DeliveryMode::OnlyOnce,
+            merge: self.config.delivery_mode == DeliveryMode::OnlyOnce
+                && !defect!("overlap_delivered_twice"),
             filters: 0,
         };
         self.index.matches(draft.topic, |entries| {
@@ -196,14 +199,17 @@ impl Broker {
             && let Some(key) = self.sessions.key_at(member.session)
         {
             targets.push(Target::of(key, Options(member.value), group));
+            if defect!("shared_twice") {
+                targets.push(Target::of(key, Options(member.value), group));
+            }
         }
     }
 
     pub(super) fn deliver(&mut self, now: Instant, message: &Arc<Message>, target: Target) {
         let copy = Copy {
-            qos: target.qos.min(message.head.qos),
+            qos: if defect!("qos_raised") { target.qos } else { target.qos.min(message.head.qos) },
             // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
-            retain: target.retain_as_published && message.head.retain,
+            retain: (target.retain_as_published || defect!("retain_kept")) && message.head.retain,
             message: message.clone(),
             ids: target.ids,
             group: target.group,

@@ -115,6 +115,7 @@ impl Broker {
     fn detach(&mut self, now: Instant, key: Key) {
         self.mark_shared(key, false);
         self.forget_acks(key);
+        self.unstage(key);
         self.stats.sessions_connected -= 1;
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.attached = Attached::Nothing;
@@ -124,7 +125,12 @@ impl Broker {
             self.end_session(now, key, SessionEnd::Closed);
             return;
         }
+        if defect!("will_forgotten") {
+            self.forget_will(key);
+            return self.arm_session(key);
+        }
         match session.will.as_ref().map(|will| will.delay) {
+            Some(_) if defect!("will_delay_ignored") => self.publish_will(now, key),
             Some(0) => self.publish_will(now, key),
             Some(delay) => session.will_at = now.after_secs(u64::from(delay)),
             None => {}
@@ -134,6 +140,7 @@ impl Broker {
 
     /// Throws a session away; a will that is still due is published. `[MQTT-4.1.0-2]`
     pub(super) fn end_session(&mut self, now: Instant, key: Key, why: SessionEnd) {
+        self.unstage(key);
         let Some(mut session) = self.sessions.remove(key) else { return };
         self.timers.arm(Timer::Session(key), &mut session.armed, Instant::NEVER);
         if self.clients.get(&*session.client_id) == Some(&key.index) {
@@ -224,7 +231,8 @@ impl Broker {
             topic,
             qos: will.qos,
             retain: will.retain,
-            empty: body.is_empty(),
+            empty: body.payload().is_empty(),
+            plain: None,
             // From its publication on.
             expires: will.expiry.map_or(Instant::NEVER, |secs| now.after_secs(u64::from(secs))),
             publisher: Some(client_id),
@@ -232,7 +240,9 @@ impl Broker {
             id: None,
             groups: true,
         };
-        self.publish(now, &draft, || body.clone());
+        for _ in 0..1 + usize::from(defect!("will_twice")) {
+            self.publish(now, &draft, || body.clone());
+        }
         self.event(Event::WillPublished { client_id: client_id.clone() });
     }
 
@@ -356,7 +366,7 @@ impl Broker {
             self.publish_will(now, key);
         }
         let Some(session) = self.sessions.get(key) else { return };
-        if session.expires_at() <= now {
+        if session.expires_at() <= now && !defect!("session_expiry_ignored") {
             self.end_session(now, key, SessionEnd::Expired);
         }
     }

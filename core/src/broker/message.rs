@@ -6,11 +6,12 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use crate::codec::{Properties, Property, PropertyPacket, Qos};
+use super::layout::SHARE_FROM;
+use crate::codec::{Properties, Property, PropertyPacket, Publish, Qos};
 use crate::time::Instant;
 
 /// Bytes charged for a message beside its body.
-const OVERHEAD: u64 = 160;
+pub(super) const OVERHEAD: u64 = 160;
 
 /// Counts the bytes of all messages alive in a shard. Microcontrollers have no 64-bit atomics.
 #[derive(Clone, Debug, Default)]
@@ -58,11 +59,28 @@ pub(super) struct Message {
 }
 
 /// The bytes of a message, to be had before it has a [`Head`], as for a will.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(super) struct Body {
     bytes: Bytes,
+    topic_at: u16,
     topic_len: u16,
+    properties_at: u32,
     properties_len: u32,
+    /// It goes to the end.
+    payload_at: u32,
+}
+
+impl PartialEq for Body {
+    /// Wherever the parts lie.
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |body: &Self| {
+            (body.topic_bytes().len(), body.wire_properties().len(), body.payload().len())
+        };
+        parts(self) == parts(other)
+            && self.topic_bytes() == other.topic_bytes()
+            && self.wire_properties() == other.wire_properties()
+            && self.payload() == other.payload()
+    }
 }
 
 impl Body {
@@ -82,27 +100,61 @@ impl Body {
         bytes.extend_from_slice(payload);
         Self {
             bytes: Bytes::from(bytes),
+            topic_at: 0,
             topic_len: topic.len() as u16,
+            properties_at: topic.len() as u32,
             properties_len: properties_len as u32,
+            payload_at: (topic.len() + properties_len) as u32,
         }
     }
 
+    /// Keeps `memory`, in which the PUBLISH lies, where it is worth more than a copy of what is
+    /// forwarded.
+    pub(super) fn of(publish: &Publish<'_>, memory: Option<&Bytes>) -> Self {
+        memory
+            .filter(|_| publish.payload.len() >= SHARE_FROM)
+            .and_then(|memory| Self::within(publish, memory))
+            .unwrap_or_else(|| Self::new(publish.topic, publish.properties, publish.payload))
+    }
+
+    fn within(publish: &Publish<'_>, memory: &Bytes) -> Option<Self> {
+        // Without a topic alias, the topic stands there too.
+        let properties = match publish.properties.is_empty() {
+            true => &[],
+            false => publish.properties.wire()?,
+        };
+        if !publish.properties.iter().all(|property| is_forwarded(&property)) {
+            return None;
+        }
+        let at = |part: &[u8]| {
+            let start = (part.as_ptr() as usize).checked_sub(memory.as_ptr() as usize)?;
+            (start + part.len() <= memory.len()).then_some(start)
+        };
+        Some(Self {
+            topic_at: u16::try_from(at(publish.topic.as_bytes())?).ok()?,
+            topic_len: publish.topic.len() as u16,
+            properties_at: if properties.is_empty() { 0 } else { at(properties)? as u32 },
+            properties_len: properties.len() as u32,
+            payload_at: at(publish.payload)? as u32,
+            bytes: memory.clone(),
+        })
+    }
+
+    pub(super) fn topic_bytes(&self) -> &[u8] {
+        &self.bytes[usize::from(self.topic_at)..][..usize::from(self.topic_len)]
+    }
+
     pub(super) fn topic(&self) -> &str {
-        // Never fails: it was copied from a str.
-        core::str::from_utf8(&self.bytes[..usize::from(self.topic_len)]).unwrap_or_default()
+        // Never fails: it was a str.
+        core::str::from_utf8(self.topic_bytes()).unwrap_or_default()
     }
 
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    pub(super) fn properties_len(&self) -> usize {
-        self.properties_len as usize
-    }
-
-    /// Without payload.
-    pub(super) fn is_empty(&self) -> bool {
-        self.len() == usize::from(self.topic_len) + self.properties_len()
+    pub(super) fn payload(&self) -> &[u8] {
+        &self.bytes[self.payload_at as usize..]
     }
 
     /// Bytes charged for a message with it.
@@ -110,14 +162,9 @@ impl Body {
         self.len() as u64 + OVERHEAD
     }
 
-    /// All bytes, and how many of them are topic and properties.
-    pub(super) fn parts(&self) -> (&[u8], u16, u32) {
-        (&self.bytes, self.topic_len, self.properties_len)
-    }
-
-    /// The opposite of [`Body::parts`]; the caller has checked them.
-    pub(super) fn of_parts(bytes: &[u8], topic_len: u16, properties_len: u32) -> Self {
-        Self { bytes: Bytes::copy_from_slice(bytes), topic_len, properties_len }
+    /// The forwarded properties as they stand in a PUBLISH.
+    pub(super) fn wire_properties(&self) -> &[u8] {
+        &self.bytes[self.properties_at as usize..][..self.properties_len as usize]
     }
 }
 
@@ -140,7 +187,7 @@ impl Message {
     }
 
     pub(super) fn topic_bytes(&self) -> &[u8] {
-        &self.body.bytes[..usize::from(self.body.topic_len)]
+        self.body.topic_bytes()
     }
 
     pub(super) fn topic(&self) -> &str {
@@ -149,25 +196,20 @@ impl Message {
 
     /// The forwarded properties as they stand in a PUBLISH.
     pub(super) fn wire_properties(&self) -> &[u8] {
-        let start = usize::from(self.body.topic_len);
-        &self.body.bytes[start..start + self.body.properties_len as usize]
+        self.body.wire_properties()
     }
 
     pub(super) fn properties(&self) -> Properties<'_> {
         Properties::from_wire(PropertyPacket::Publish, self.wire_properties()).unwrap_or_default()
     }
 
-    fn payload_start(&self) -> usize {
-        usize::from(self.body.topic_len) + self.body.properties_len as usize
-    }
-
     pub(super) fn payload(&self) -> &[u8] {
-        &self.body.bytes[self.payload_start()..]
+        self.body.payload()
     }
 
     /// The payload without copying it.
     pub(super) fn payload_shared(&self) -> Bytes {
-        self.body.bytes.slice(self.payload_start()..)
+        self.body.bytes.slice(self.body.payload_at as usize..)
     }
 
     /// What it consists of, for another shard.
@@ -181,7 +223,7 @@ impl Message {
     }
 
     pub(super) fn is_expired(&self, now: Instant) -> bool {
-        self.head.expires <= now
+        self.head.expires <= now && !defect!("expired_delivered")
     }
 
     /// Seconds left of its Message Expiry Interval, rounded up: it never reads 0 while alive.

@@ -88,7 +88,8 @@ impl Broker {
         self.timers.once(Timer::Shed, now + Duration::from_secs(1));
         let bytes = |key: Key| self.sessions.get(key).map_or(0, |s| s.queue.bytes());
         let Some(largest) = self.sessions.keys().max_by_key(|key| bytes(*key)) else { return };
-        let goal = bytes(largest) / 2;
+        self.unstage(largest);
+        let goal = self.sessions.get(largest).map_or(0, |s| s.queue.bytes()) / 2;
         while let Some(session) = self.sessions.get_mut(largest) {
             if session.queue.bytes() <= goal {
                 break;

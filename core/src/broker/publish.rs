@@ -15,6 +15,7 @@ use crate::codec::{
     Packet, Property, PropertyId, ProtocolError, Publish, Qos, ReasonCode, Version,
 };
 use crate::connection::Negotiated;
+use crate::connection::server::Memory;
 use crate::session::Verdict;
 use crate::time::Instant;
 use crate::topic::{Retained, TopicName};
@@ -26,6 +27,8 @@ pub(super) struct Draft<'d> {
     pub(super) retain: bool,
     /// Without payload: clears the retained message.
     pub(super) empty: bool,
+    /// The payload, where that and the topic are all there is of it.
+    pub(super) plain: Option<&'d [u8]>,
     /// [`Instant::NEVER`] without a Message Expiry Interval.
     pub(super) expires: Instant,
     pub(super) publisher: Option<&'d Arc<str>>,
@@ -49,6 +52,12 @@ impl Draft<'_> {
     }
 }
 
+/// A PUBLISH, and the memory it lies in where that is its own.
+pub(super) struct Incoming<'p> {
+    pub(super) publish: Publish<'p>,
+    pub(super) memory: Memory<'p>,
+}
+
 /// What became of it.
 #[derive(Default)]
 pub(super) struct Published {
@@ -67,9 +76,10 @@ impl Broker {
         key: Key,
         session_key: Key,
         negotiated: &Negotiated,
-        publish: &Publish<'_>,
+        incoming: &Incoming<'_>,
         out: &mut Vec<u8>,
     ) -> Step {
+        let publish = &incoming.publish;
         self.stats.messages_received[publish.qos as usize] += 1;
         let Some(session) = self.sessions.get_mut(session_key) else { return Step::Next };
         let client_id = session.client_id.clone();
@@ -112,7 +122,7 @@ impl Broker {
             let need = Need::default();
             return self.answer_publish(session_key, negotiated, answer, reason, need, out);
         }
-        self.take_message(now, key, (session_key, &client_id), negotiated, publish, out)
+        self.take_message(now, key, (session_key, &client_id), negotiated, incoming, out)
     }
 
     /// Publishes a client's message, or has it wait.
@@ -122,10 +132,11 @@ impl Broker {
         key: Key,
         (session_key, client_id): (Key, &Arc<str>),
         negotiated: &Negotiated,
-        publish: &Publish<'_>,
+        incoming: &Incoming<'_>,
         out: &mut Vec<u8>,
     ) -> Step {
-        let body = || Body::new(publish.topic, publish.properties, publish.payload);
+        let publish = &incoming.publish;
+        let body = || Body::of(publish, incoming.memory.get());
         let expires =
             message_expiry(publish).map_or(Instant::NEVER, |secs| now.after_secs(u64::from(secs)));
         if self.must_wait(session_key, publish.topic, publish.retain) {
@@ -142,6 +153,7 @@ impl Broker {
             qos: publish.qos,
             retain: publish.retain,
             empty: publish.payload.is_empty(),
+            plain: publish.properties.is_empty().then_some(publish.payload),
             expires,
             publisher: Some(client_id),
             source: Source::Conn(key),
@@ -181,7 +193,8 @@ impl Broker {
             topic: held.body.topic(),
             qos: held.qos,
             retain: held.retain,
-            empty: held.body.is_empty(),
+            empty: held.body.payload().is_empty(),
+            plain: None,
             expires: held.expires,
             publisher: client_id.as_ref(),
             source: Source::Conn(key),
@@ -244,6 +257,9 @@ impl Broker {
             Qos::ExactlyOnce => Packet::Pubrec(ack(id, reason)),
             _ => Packet::Puback(ack(id, reason)),
         };
+        if defect!("acknowledgement_lost") && reason == ReasonCode::NoMatchingSubscribers {
+            return Step::Next;
+        }
         step(self.send(negotiated, &packet, out))
     }
 
@@ -312,12 +328,16 @@ impl Broker {
         self.find_targets(draft, &mut targets);
         let wanted = self.wanted(draft, &mut targets);
         let keep = draft.retain && !draft.empty && self.config.retain_available;
-        if draft.retain && draft.empty {
+        let keep = keep && !(defect!("retained_lost") && draft.qos == Qos::AtMostOnce);
+        if draft.retain && draft.empty && !defect!("retained_not_cleared") {
             // [MQTT-3.3.1-6]
             self.retained.remove(draft.topic);
         }
         let mut published = Published { receivers: targets.len(), ..Published::default() };
-        if published.receivers > 0 || keep || !wanted.is_nobody() {
+        if !keep && let Some(payload) = draft.plain {
+            self.stage(draft, payload, &mut targets);
+        }
+        if !targets.is_empty() || keep || !wanted.is_nobody() {
             published.receivers += wanted.len();
             let new = self.next_message_id();
             let head = draft.head(draft.id.unwrap_or(new));

@@ -5,6 +5,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 
 use super::message::Message;
+use super::stage::Staged;
 use crate::codec::Qos;
 use crate::time::Instant;
 
@@ -69,6 +70,8 @@ struct Place {
 pub(super) struct Queue {
     plain: VecDeque<Place>,
     acked: VecDeque<Place>,
+    /// Before all others, encoded already.
+    staged: Staged,
     bytes: u64,
     sequence: u32,
     /// Nothing in the queue expires before.
@@ -80,6 +83,7 @@ impl Default for Queue {
         Self {
             plain: VecDeque::new(),
             acked: VecDeque::new(),
+            staged: Staged::default(),
             bytes: 0,
             sequence: 0,
             next_expiry: Instant::NEVER,
@@ -93,11 +97,14 @@ pub(super) struct Pool {
     queues: alloc::vec::Vec<VecDeque<Place>>,
     /// Places they have in all.
     places: usize,
+    staged: alloc::vec::Vec<Staged>,
 }
 
 impl Pool {
     /// Places kept in all, about 400 KiB: enough for a fan-out to 2,000 idle sessions.
     const KEPT: usize = 8 * 1024;
+    /// Spare memory for staged messages: a megabyte at most.
+    const STAGED: usize = 64;
 
     fn take(&mut self) -> VecDeque<Place> {
         let queue = self.queues.pop().unwrap_or_default();
@@ -115,11 +122,61 @@ impl Pool {
 
 impl Queue {
     pub(super) fn len(&self) -> usize {
-        self.plain.len() + self.acked.len()
+        self.plain.len() + self.acked.len() + self.staged.count() as usize
     }
 
     pub(super) fn is_empty(&self) -> bool {
+        self.has_no_copies() && self.staged.count() == 0
+    }
+
+    /// Whether at most staged messages wait.
+    pub(super) fn has_no_copies(&self) -> bool {
         self.plain.is_empty() && self.acked.is_empty()
+    }
+
+    /// The messages encoded already, which go first.
+    pub(super) const fn staged(&self) -> &Staged {
+        &self.staged
+    }
+
+    /// Encodes one more message with `write`, behind those staged before.
+    pub(super) fn stage(&mut self, pool: &mut Pool, write: impl FnOnce(&mut alloc::vec::Vec<u8>)) {
+        if self.staged.count() == 0 {
+            self.staged = pool.staged.pop().unwrap_or_default();
+        }
+        self.bytes += self.staged.push(write);
+    }
+
+    /// Takes what is staged; give it back with [`Queue::put_staged`].
+    pub(super) fn take_staged(&mut self) -> Option<Staged> {
+        let staged = core::mem::take(&mut self.staged);
+        self.bytes -= staged.weight();
+        (staged.count() > 0).then_some(staged)
+    }
+
+    /// Gives back what was not sent, or the memory of it.
+    pub(super) fn put_staged(&mut self, staged: Staged, pool: &mut Pool) {
+        if staged.count() > 0 {
+            self.bytes += staged.weight();
+            self.staged = staged;
+        } else if pool.staged.len() < Pool::STAGED {
+            pool.staged.push(staged);
+        }
+    }
+
+    /// Puts a copy of QoS 0 before all others.
+    pub(super) fn push_front(&mut self, copy: Copy, pool: &mut Pool) {
+        let fronts = [self.plain.front(), self.acked.front()];
+        // The older of the two, as in `front_queue`.
+        let first = fronts.into_iter().flatten().map(|place| place.sequence);
+        let first = first.reduce(|a, b| if (a.wrapping_sub(b) as i32) < 0 { a } else { b });
+        let sequence = first.unwrap_or(self.sequence).wrapping_sub(1);
+        self.bytes += copy.message.footprint();
+        self.next_expiry = self.next_expiry.min(copy.message.head.expires);
+        if self.plain.capacity() == 0 {
+            self.plain = pool.take();
+        }
+        self.plain.push_front(Place { copy, sequence });
     }
 
     /// Bytes of the messages, each at full size.
@@ -133,6 +190,9 @@ impl Queue {
         let queue = if copy.qos == Qos::AtMostOnce { &mut self.plain } else { &mut self.acked };
         if queue.capacity() == 0 {
             *queue = pool.take();
+        }
+        if defect!("queue_order_wrong") && queue.len() > 2 {
+            queue.rotate_left(1);
         }
         queue.push_back(Place { copy, sequence: self.sequence });
         self.sequence = self.sequence.wrapping_add(1);

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::conn::{Conn, Pending, Waiting};
 use super::peers::Held;
+use super::publish::Incoming;
 use super::slots::Key;
 use super::{AuthRequest, Broker, ConnId, DisconnectReason, Effect};
 use crate::codec::{Packet, ReasonCode};
@@ -115,9 +116,12 @@ impl Broker {
                 conn.unread = connect;
                 self.effects.push_back(Effect::Handover { conn: ConnId::of(key), to });
             }
-            Step::Decide(pending, request) => {
+            Step::Decide(pending, mut request) => {
                 // AUTH brings none: that of CONNECT stays.
                 conn.pending = pending.or(conn.pending.take());
+                if let Some(pending) = &conn.pending {
+                    request.client_id.clone_from(&pending.client_id);
+                }
                 conn.waiting = Waiting::Verdict;
                 let conn = ConnId::of(key);
                 self.effects.push_back(Effect::Authenticate { conn, request });
@@ -215,7 +219,7 @@ impl Broker {
             }
             Received::Auth(auth) => {
                 count(self, 15);
-                return self.auth(key, negotiated, session.is_some(), &auth);
+                return self.auth(session, negotiated, &auth);
             }
             Received::Failed(failure) => return Step::Close(reason_of(failure), None),
             _ => {}
@@ -225,8 +229,9 @@ impl Broker {
             return Step::Close(DisconnectReason::Client(ReasonCode::Success), None);
         };
         match received {
-            Received::Publish(publish) => {
+            Received::Publish(publish, memory) => {
                 count(self, 3);
+                let publish = Incoming { publish, memory };
                 self.publish_in(now, key, session, negotiated, &publish, out)
             }
             Received::Puback(ack) => {

@@ -197,7 +197,7 @@ impl Session {
     pub(super) fn queue_limit(&self, max: u32) -> u32 {
         match self.attached {
             Attached::Local(max) => max,
-            _ => max,
+            _ => max + u32::from(defect!("queue_limit_exceeded")),
         }
     }
 

@@ -139,7 +139,7 @@ impl Broker {
         // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11] [U5-058]
         let retained = match options.retain_handling {
             RetainHandling::Send => true,
-            RetainHandling::SendIfNew => !exists,
+            RetainHandling::SendIfNew => !exists || defect!("retained_sent_again"),
             RetainHandling::DoNotSend => false,
         };
         if retained && shared.is_none() && !self.retained.is_empty() {
@@ -243,6 +243,9 @@ impl Broker {
         let Ok(at) = session.find(filter) else { return false };
         let removed = session.subscriptions.remove(at);
         session.walks.retain(|walk| *walk.filter != *filter);
+        if defect!("unsubscribe_ignored") && removed.filter.contains('+') {
+            return true;
+        }
         self.forget_subscription(key, &removed, early);
         true
     }
@@ -273,7 +276,9 @@ impl Broker {
                 }
             }
         }
-        self.held -= Subscription::cost(filter);
+        if !defect!("bytes_leaked") {
+            self.held -= Subscription::cost(filter);
+        }
         self.stats.subscriptions -= 1;
     }
 

@@ -7,18 +7,15 @@ use super::acks::ack;
 use super::calls::Call;
 use super::conn::Conn;
 use super::fanout::Job;
+use super::layout::{Layout, Parts, SHARE_FROM};
 use super::outbox::Outbox;
 use super::queue::Copy;
 use super::slots::Key;
 use super::{Broker, ConnId, Delivery, DropReason, SubscriberId};
-use crate::codec::{Packet, PacketId, Property, Qos, ReasonCode, Version};
+use crate::codec::{Packet, PacketId, Property, Qos, ReasonCode};
 use crate::connection::{Alias, AliasesOut, Negotiated};
 use crate::session::Resend;
 use crate::time::Instant;
-
-/// Payloads from this size on are shared with the socket instead of copied: copying 2 KiB costs
-/// about as much as counting one more reference.
-const SHARE_FROM: usize = 2048;
 
 /// Copied bytes of one pull that are not charged until they are written: few enough for every
 /// connection to hold them.
@@ -29,9 +26,6 @@ const SPARE_LISTS: usize = 256;
 
 /// A session with fewer copies waiting has room for retained messages.
 pub(super) const WALK_BELOW: usize = 32;
-
-/// Largest Remaining Length.
-const MAX_REMAINING: usize = 268_435_455;
 
 impl Broker {
     /// Appends bytes for the socket to `out`, about `budget` bytes at most; one large packet may
@@ -71,7 +65,7 @@ impl Broker {
             conn.lent_bytes = copied;
         }
         let more = more || conn.lent_bytes > 0 || !conn.lent.is_empty();
-        conn.said = more;
+        conn.said = more || defect!("transmit_stuck") && start == 0 && !out.is_empty();
         self.charge(&mut conn);
         self.conns.put(key, conn);
         if let Some(recorder) = &mut self.recorder {
@@ -101,7 +95,8 @@ impl Broker {
         let mut negotiated = conn.machine.negotiated();
         negotiated.max_topic_alias =
             negotiated.max_topic_alias.min(self.config.max_topic_alias_out);
-        if !self.resend(now, &negotiated, key, out, limit) {
+        let ready = self.resend(now, &negotiated, key, out, limit);
+        if !ready || !self.send_staged(key, out, limit) {
             return true;
         }
         loop {
@@ -114,7 +109,7 @@ impl Broker {
             let layout = if copy.message.is_expired(now) {
                 Err(DropReason::Expired)
             } else {
-                Layout::fitting(copy, &negotiated, &conn.aliases, now)
+                Layout::fitting(&Parts::of(copy, now), &negotiated, &conn.aliases)
             };
             let Some(copy) = session.queue.pop(window, &mut self.pool) else { break };
             let layout = match layout {
@@ -129,11 +124,11 @@ impl Broker {
             self.stats.messages_sent[copy.qos as usize] += 1;
             self.stats.packets_sent[3] += 1;
             if let Alias::New(_) = layout.alias {
-                conn.aliases.set(copy.message.topic());
+                conn.aliases.set(copy.message.topic_bytes());
             }
             if copy.qos == Qos::AtMostOnce {
                 self.places -= 1;
-                layout.write(&copy, None, false, out);
+                layout.write_to(&copy, None, false, out);
                 if copy.message.payload().len() >= SHARE_FROM {
                     if conn.lent.capacity() == 0 {
                         conn.lent = self.lent.pop().unwrap_or_default();
@@ -147,7 +142,8 @@ impl Broker {
             if let Ok(id) = begun
                 && let Some(copy) = session.outbound.get(id)
             {
-                layout.write(copy, Some(id), false, out);
+                let id = if defect!("identifier_reused") { PacketId::MIN } else { id };
+                layout.write_to(copy, Some(id), false, out);
             }
         }
         self.sleep(key);
@@ -176,9 +172,9 @@ impl Broker {
             }
             match session.outbound.next_resend() {
                 Some(Resend::Publish { id, what, .. }) => {
-                    let layout = Layout::of(what, &plain, &AliasesOut::default(), now);
+                    let layout = Layout::of(&Parts::of(what, now), &plain, &AliasesOut::default());
                     if layout.fits(negotiated) {
-                        layout.write(what, Some(id), true, out);
+                        layout.write_to(what, Some(id), true, out);
                         self.stats.messages_sent[what.qos as usize] += 1;
                         self.stats.packets_sent[3] += 1;
                         continue;
@@ -276,137 +272,4 @@ fn delivery(copy: &Copy, now: Instant) -> Delivery {
         }
     }
     delivery
-}
-
-/// The sizes of a PUBLISH for one recipient, once all that changes them is decided.
-#[derive(Clone, Copy, Debug)]
-struct Layout {
-    version: Version,
-    alias: Alias,
-    expiry: Option<u32>,
-    properties: usize,
-    remaining: usize,
-}
-
-impl Layout {
-    #[inline]
-    fn of(copy: &Copy, negotiated: &Negotiated, aliases: &AliasesOut, now: Instant) -> Self {
-        let message = &copy.message;
-        let id = if copy.qos == Qos::AtMostOnce { 0 } else { 2 };
-        let payload = message.payload().len();
-        if negotiated.version < Version::V5 {
-            return Self {
-                version: negotiated.version,
-                alias: Alias::None,
-                expiry: None,
-                properties: 0,
-                remaining: 2 + message.topic_bytes().len() + id + payload,
-            };
-        }
-        let alias = match negotiated.max_topic_alias {
-            0 => Alias::None,
-            max => aliases.find(message.topic(), max),
-        };
-        // A copy that was sent before its expiry is sent again after it. [MQTT-4.3.3-7]
-        let expiry = message.seconds_left(now).map(|secs| secs.max(1));
-        let ids: usize = copy.ids.iter().map(|id| 1 + vbi_len(id as usize)).sum();
-        let properties = ids
-            + if alias == Alias::None { 0 } else { 3 }
-            + if expiry.is_some() { 5 } else { 0 }
-            + message.wire_properties().len();
-        let topic = match alias {
-            Alias::Known(_) => 0,
-            _ => message.topic_bytes().len(),
-        };
-        let remaining = 2 + topic + id + vbi_len(properties) + properties + payload;
-        Self { version: negotiated.version, alias, expiry, properties, remaining }
-    }
-
-    /// The same, without a new alias where that makes the packet too large.
-    #[inline]
-    fn fitting(
-        copy: &Copy,
-        negotiated: &Negotiated,
-        aliases: &AliasesOut,
-        now: Instant,
-    ) -> Result<Self, DropReason> {
-        let layout = Self::of(copy, negotiated, aliases, now);
-        if layout.fits(negotiated) {
-            return Ok(layout);
-        }
-        let plain = Negotiated { max_topic_alias: 0, ..*negotiated };
-        let layout = Self::of(copy, &plain, aliases, now);
-        if layout.fits(negotiated) { Ok(layout) } else { Err(DropReason::TooLarge) }
-    }
-
-    /// [MQTT-3.1.2-24]: the whole packet counts.
-    #[inline]
-    fn fits(&self, negotiated: &Negotiated) -> bool {
-        let total = 1 + vbi_len(self.remaining) + self.remaining;
-        self.remaining <= MAX_REMAINING && total <= negotiated.max_packet_size as usize
-    }
-
-    #[inline]
-    fn write(&self, copy: &Copy, id: Option<PacketId>, dup: bool, outbox: &mut Outbox) {
-        let message = &copy.message;
-        let payload = message.payload();
-        let share = payload.len() >= SHARE_FROM;
-        let out = outbox.bytes();
-        out.reserve(5 + self.remaining - if share { payload.len() } else { 0 });
-        out.push(0x30 | u8::from(dup) << 3 | (copy.qos as u8) << 1 | u8::from(copy.retain));
-        put_vbi(out, self.remaining);
-        let topic = match self.alias {
-            Alias::Known(_) => &[][..],
-            _ => message.topic_bytes(),
-        };
-        out.extend_from_slice(&(topic.len() as u16).to_be_bytes());
-        out.extend_from_slice(topic);
-        if let Some(id) = id {
-            out.extend_from_slice(&id.get().to_be_bytes());
-        }
-        if self.version == Version::V5 {
-            self.write_properties(copy, out);
-        }
-        if share {
-            outbox.share(message.payload_shared());
-        } else {
-            out.extend_from_slice(payload);
-        }
-    }
-
-    fn write_properties(&self, copy: &Copy, out: &mut Vec<u8>) {
-        put_vbi(out, self.properties);
-        if let Alias::New(alias) | Alias::Known(alias) = self.alias {
-            out.push(0x23);
-            out.extend_from_slice(&alias.to_be_bytes());
-        }
-        if let Some(secs) = self.expiry {
-            out.push(0x02);
-            out.extend_from_slice(&secs.to_be_bytes());
-        }
-        for id in copy.ids.iter() {
-            out.push(0x0b);
-            put_vbi(out, id as usize);
-        }
-        out.extend_from_slice(copy.message.wire_properties());
-    }
-}
-
-#[inline]
-fn vbi_len(value: usize) -> usize {
-    match value {
-        0..0x80 => 1,
-        0x80..0x4000 => 2,
-        0x4000..0x20_0000 => 3,
-        _ => 4,
-    }
-}
-
-#[inline]
-fn put_vbi(out: &mut Vec<u8>, mut value: usize) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }

@@ -1,421 +1,363 @@
-//! Bytes in, events out.
+//! From received bytes to events.
 
 use super::event::{Event, Failure, Message, Ticket};
-use super::{Client, Phase, Unacked};
+use super::{Client, FIRST_REQUEST, Phase};
 use crate::codec::{
-    Ack, Connack, Frame, Packet, PacketId, Properties, Property, PropertyId, ProtocolError,
-    Publish, Qos, ReasonCode, Version, decode, split,
+    Frame, Packet, PacketId, Properties, Property, PropertyId, ProtocolError, Publish, ReasonCode,
+    Version,
 };
-use crate::session::{Acked, Recd, Verdict};
 use crate::time::Instant;
 
-/// What a frame came to.
-enum Outcome {
-    /// Nothing to tell.
-    Nothing,
-    /// Told by the frame itself, lent.
-    Lend,
-    /// A completion.
-    Published(PacketId, ReasonCode),
-    /// No memory for the answer: the frame waits.
+/// What is to be told, without what it borrows.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Told {
+    /// What the packet that begins here says, with the ticket it is about.
+    Packet(usize, Ticket),
+    /// A message of QoS 0 went to the transport.
+    Sent(Ticket),
+    Lost(Ticket),
+    Failed(Failure),
+    Closed,
+}
+
+/// What a packet led to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Flow {
+    /// It is done.
+    Next,
+    /// It is done, and to be told of with this ticket.
+    Tell(Ticket),
+    /// Something is to be told before it.
+    Before(Told),
+    /// There is no packet, or no room for what it asks for.
     Wait,
 }
 
 impl Client<'_> {
-    /// Free memory to read the socket into; empty while events wait to be polled, or when a packet
-    /// is larger than the memory, which fails the connection.
+    /// Room for bytes from the transport, to be followed by [`received`](Self::received). Empty
+    /// while there is no connection, or no room before an event is taken or bytes are transmitted:
+    /// then do not read, since zero bytes read look like the end of the stream.
     pub fn recv_buf(&mut self) -> &mut [u8] {
-        let unread = self.unread.clone();
-        self.rx.copy_within(unread.clone(), 0);
-        self.unread = 0..unread.len();
-        self.lent = 0..0;
-        let end = self.unread.end;
-        &mut self.rx[end..]
+        if self.gone || self.phase == Phase::Idle {
+            return &mut [];
+        }
+        if self.phase == Phase::Closing {
+            self.input.drop_received();
+        }
+        self.input.buffer()
     }
 
-    /// `len` bytes were read into [`Client::recv_buf`].
-    pub fn received(&mut self, len: usize) {
-        self.unread.end = self.rx.len().min(self.unread.end + len);
+    /// `n` bytes were read into [`recv_buf`](Self::recv_buf). When closing they are thrown away.
+    pub fn received(&mut self, now: Instant, n: usize) {
+        self.clock = self.clock.max(now);
+        if n > 0 && !self.gone && matches!(self.phase, Phase::Connecting | Phase::Connected) {
+            self.heard = self.clock;
+            self.input.filled(n);
+        }
     }
 
-    /// The next event, lent until the next call of any kind. `None`: nothing more for now.
-    pub fn poll_event(&mut self, now: Instant) -> Option<Event<'_>> {
-        if !self.options.manual_ack
-            && let Some(last) = self.unacked.back_mut()
-        {
-            // The program has come back from it.
-            last.ready = true;
+    /// Copies bytes that arrived into [`recv_buf`](Self::recv_buf), and says how many there was
+    /// room for. For drivers that read into memory of their own.
+    pub fn receive(&mut self, now: Instant, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            let room = self.recv_buf();
+            let n = room.len().min(bytes.len() - taken);
+            if n == 0 {
+                break;
+            }
+            room[..n].copy_from_slice(&bytes[taken..taken + n]);
+            self.received(now, n);
+            taken += n;
         }
-        self.send_acks();
-        self.lent = 0..0;
-        if let Some(event) = self.notice() {
-            return Some(event);
-        }
+        taken
+    }
+
+    /// The next event, until `None`. A message told before counts as handled, unless
+    /// [`manual_ack`](super::Options::manual_ack) is set.
+    pub fn poll_event(&mut self) -> Option<Event<'_>> {
+        let told = self.next_told()?;
+        Some(self.lend(told))
+    }
+
+    fn next_told(&mut self) -> Option<Told> {
+        self.handled();
         loop {
-            let frame = match self.next_frame() {
-                Ok(Some(frame)) => frame,
-                Ok(None) => break,
-                Err(error) => {
-                    self.violated(error);
-                    break;
+            if let Some(failure) = self.failure.take() {
+                return Some(Told::Failed(failure));
+            }
+            if self.discards {
+                match self.lose_next() {
+                    Some(lost) => return Some(lost),
+                    None => self.end_session(),
                 }
-            };
-            let before = self.unread.start;
-            self.unread.start = frame.end;
-            match self.take(now, frame.clone()) {
-                Ok(Outcome::Nothing) => {}
-                Ok(Outcome::Lend) => {
-                    self.lent = frame;
-                    return self.lend();
-                }
-                Ok(Outcome::Published(id, reason)) => {
-                    let ticket = Ticket::of(self.session_epoch, id);
-                    return Some(Event::Published { ticket, reason });
-                }
-                Ok(Outcome::Wait) => {
-                    self.unread.start = before;
-                    return None;
-                }
-                Err(error) => {
-                    self.violated(error);
-                    break;
+            }
+            let [_, sent, told] = self.qos0;
+            if told != sent {
+                self.qos0[2] = told.wrapping_add(1);
+                return Some(Told::Sent(self.qos0_ticket(self.qos0[2])));
+            }
+            if !matches!(self.phase, Phase::Connecting | Phase::Connected) {
+                return self.wind_up();
+            }
+            let (at, len, flow) = self.step();
+            match flow {
+                Flow::Before(told) => return Some(told),
+                Flow::Wait => return self.wind_up(),
+                // After a failure nothing of the input is left.
+                _ if self.failure.is_some() => {}
+                Flow::Next => self.input.consume(len),
+                Flow::Tell(ticket) => {
+                    self.input.consume(len);
+                    return Some(Told::Packet(at, ticket));
                 }
             }
         }
-        self.failure.take().map(Event::Failed)
     }
 
-    /// Events that no frame brings.
-    fn notice(&mut self) -> Option<Event<'static>> {
-        if let Some(ticket) = self.lost.pop_front() {
-            return Some(Event::Lost { ticket });
-        }
-        if self.discarding {
-            let next = self.outbound.drain().next();
-            match next {
-                Some((id, ..)) => {
-                    let ticket = Ticket::of(self.session_epoch, id);
-                    return Some(Event::Lost { ticket });
-                }
-                None => {
-                    self.discarding = false;
-                    self.session_epoch = self.session_epoch.wrapping_add(1);
-                }
-            }
-        }
-        if let Some((ticket, at)) = self.plain.front().copied()
-            && self.bytes_sent >= at
+    /// The application came back after the message told last.
+    pub(super) fn handled(&mut self) {
+        if !self.options.manual_ack
+            && let Some(last) = self.owed.last_mut()
         {
-            self.plain.pop_front();
-            return Some(Event::Published { ticket, reason: ReasonCode::Success });
+            last.answer = last.answer.or(Some(ReasonCode::Success));
         }
-        None
     }
 
-    /// Where the next whole frame lies.
-    fn next_frame(&self) -> Result<Option<core::ops::Range<usize>>, ProtocolError> {
-        if !matches!(self.phase, Phase::Connecting | Phase::Connected) {
-            return Ok(None);
-        }
-        let max = u32::try_from(self.rx.len()).unwrap_or(u32::MAX);
-        let found = split(&self.rx[self.unread.clone()], max)?;
-        Ok(found.map(|(_, used)| self.unread.start..self.unread.start + used))
-    }
-
-    fn frame(&self, at: core::ops::Range<usize>) -> Option<Frame<'_>> {
-        split(&self.rx[at], u32::MAX).ok().flatten().map(|(frame, _)| frame)
-    }
-
-    /// Handles a frame, all but telling of it.
-    fn take(
-        &mut self,
-        now: Instant,
-        at: core::ops::Range<usize>,
-    ) -> Result<Outcome, ProtocolError> {
-        let old = self.is_old();
-        let Some((frame, _)) = split(&self.rx[at], u32::MAX)? else {
-            return Ok(Outcome::Nothing);
+    /// Looks at the next packet: where it is, how long, what it led to.
+    fn step(&mut self) -> (usize, usize, Flow) {
+        let (at, len, got) = match self.input.frame() {
+            Ok(None) => return (0, 0, Flow::Wait),
+            Ok(Some((frame, at, len))) => (at, len, self.got(frame)),
+            Err(error) => (0, 0, Err(error)),
         };
-        let packet = decode(self.version, frame)?;
-        if self.phase == Phase::Connecting
-            && !matches!(packet, Packet::Connack(_) | Packet::Auth(_))
-        {
-            // [MQTT-3.2.0-1]
-            return Err(ProtocolError::protocol("MQTT-3.2.0-1"));
+        let flow = match got {
+            Ok(got) => self.handle(got, at),
+            Err(error) => Err(error),
+        };
+        let flow = flow.unwrap_or_else(|error| {
+            self.fail(error);
+            Flow::Next
+        });
+        (at, len, flow)
+    }
+
+    fn got(&self, frame: Frame<'_>) -> Result<Got, ProtocolError> {
+        let packet = crate::codec::decode(self.version, frame)?;
+        if !self.problems && tells_problem(&packet) {
+            return Err(ProtocolError::protocol("MQTT-3.1.2-29"));
         }
-        // What is to be answered must not borrow from the buffer.
+        Ok(Got::of(&packet))
+    }
+
+    /// The transport is closed and nothing is left to parse: what will not be answered any more,
+    /// then the end.
+    fn wind_up(&mut self) -> Option<Told> {
+        if !self.gone {
+            return None;
+        }
+        let requests = (FIRST_REQUEST..=u16::MAX).filter_map(PacketId::new);
+        for id in requests {
+            if self.outbound.release(id) && !defect!("client_request_lost") {
+                return Some(Told::Lost(self.request_ticket(id)));
+            }
+        }
+        let [taken, sent, _] = self.qos0;
+        if taken != sent {
+            let next = sent.wrapping_add(1);
+            (self.qos0[1], self.qos0[2]) = (next, next);
+            return Some(Told::Lost(self.qos0_ticket(next)));
+        }
+        if self.ends {
+            if let Some(lost) = self.lose_next() {
+                return Some(lost);
+            }
+            self.end_session();
+        }
+        self.phase = Phase::Idle;
+        self.gone = false;
+        Some(Told::Closed)
+    }
+
+    /// Takes the message out that is in flight for longest.
+    pub(super) fn lose_next(&mut self) -> Option<Told> {
+        let (id, ..) = self.outbound.drain().next()?;
+        self.forget(id);
+        Some(Told::Lost(self.ticket(id)))
+    }
+
+    fn lend(&self, told: Told) -> Event<'_> {
+        let (at, ticket) = match told {
+            Told::Packet(at, ticket) => (at, ticket),
+            Told::Sent(ticket) => {
+                let (reason, properties) = (ReasonCode::Success, Properties::EMPTY);
+                return Event::Published { ticket, reason, properties };
+            }
+            Told::Lost(ticket) => return Event::Lost { ticket },
+            Told::Failed(failure) => return Event::Failed(failure),
+            Told::Closed => return Event::Closed,
+        };
+        match self.input.packet(self.version, at) {
+            Some(Packet::Connack(p)) if p.reason.is_error() => {
+                Event::Refused { reason: p.reason, properties: p.properties }
+            }
+            Some(Packet::Connack(p)) => Event::Connected {
+                session_present: self.session_present,
+                keep_alive: self.keep_alive,
+                properties: p.properties,
+            },
+            Some(Packet::Publish(p)) => Event::Message(self.message(&p, ticket)),
+            Some(Packet::Puback(p) | Packet::Pubrec(p)) => {
+                Event::Published { ticket, reason: p.reason, properties: p.properties }
+            }
+            // The server has it since its PUBREC. That it forgot the identifier since is no error
+            // after an interruption. [U5-052]
+            Some(Packet::Pubcomp(p)) => {
+                Event::Published { ticket, reason: ReasonCode::Success, properties: p.properties }
+            }
+            Some(Packet::Suback(p)) => {
+                Event::Subscribed { ticket, reasons: p.reasons, properties: p.properties }
+            }
+            Some(Packet::Unsuback(p)) => {
+                Event::Unsubscribed { ticket, reasons: p.reasons, properties: p.properties }
+            }
+            Some(Packet::Auth(p)) => Event::Auth { reason: p.reason, properties: p.properties },
+            Some(Packet::Disconnect(p)) => {
+                Event::Disconnected { reason: p.reason, properties: p.properties }
+            }
+            // It was looked at a moment ago, and is one of these.
+            _ => Event::Failed(Failure::Protocol(ProtocolError::malformed("U5-001"))),
+        }
+    }
+
+    fn message<'c>(&'c self, publish: &Publish<'c>, ticket: Ticket) -> Message<'c> {
+        let topic = match publish.properties.find(PropertyId::TopicAlias) {
+            Some(Property::TopicAlias(alias)) if publish.topic.is_empty() => {
+                self.aliases_in.topic(alias).unwrap_or_default()
+            }
+            _ => publish.topic,
+        };
+        Message {
+            topic,
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            dup: publish.dup,
+            properties: publish.properties,
+            ticket,
+        }
+    }
+
+    /// Remembers an alias that the PUBLISH at `at` sets, or checks the one it uses.
+    pub(super) fn resolve(&mut self, at: usize, alias: u16) -> Result<(), ProtocolError> {
+        // [U5-044] [MQTT-3.3.2-10]
+        if alias > self.allowed_aliases() {
+            return Err(ProtocolError::new(ReasonCode::TopicAliasInvalid, "U5-044"));
+        }
+        let Some(Packet::Publish(publish)) = self.input.packet(Version::V5, at) else {
+            return Ok(());
+        };
+        if publish.topic.is_empty() {
+            let known = self.aliases_in.topic(alias).is_some();
+            return if known { Ok(()) } else { Err(ProtocolError::protocol("U5-045")) };
+        }
+        // [U5-046]
+        if self.aliases_in.topic(alias) == Some(publish.topic)
+            || self.aliases_in.set(alias, publish.topic)
+        {
+            return Ok(());
+        }
+        Err(ProtocolError::new(ReasonCode::QuotaExceeded, "MQTT-3.3.2-10"))
+    }
+}
+
+/// Whether there is a Reason String or a User Property where these have to be asked for.
+fn tells_problem(packet: &Packet<'_>) -> bool {
+    let properties = match packet {
+        Packet::Puback(p) | Packet::Pubrec(p) | Packet::Pubrel(p) | Packet::Pubcomp(p) => {
+            p.properties
+        }
+        Packet::Suback(p) => p.properties,
+        Packet::Unsuback(p) => p.properties,
+        Packet::Auth(p) => p.properties,
+        _ => return false,
+    };
+    super::server::has_problem(properties)
+}
+
+/// What is needed of a packet to handle it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Got {
+    Connack {
+        reason: ReasonCode,
+        session_present: bool,
+        server: super::Server,
+    },
+    Publish {
+        id: Option<PacketId>,
+        qos: crate::Qos,
+        alias: Option<u16>,
+    },
+    Puback(PacketId),
+    Pubrec(PacketId, bool),
+    Pubrel(PacketId),
+    Pubcomp(PacketId),
+    Answer {
+        subscribe: bool,
+        id: PacketId,
+        reasons: usize,
+    },
+    Pingresp,
+    Disconnect {
+        server: bool,
+    },
+    Auth {
+        reason: ReasonCode,
+        method: Option<u64>,
+    },
+    /// What only a client may send.
+    Client,
+}
+
+impl Got {
+    fn of(packet: &Packet<'_>) -> Self {
         match packet {
-            Packet::Connack(connack) => {
-                let facts = Facts::of(&connack);
-                self.connack(now, facts)
-            }
-            Packet::Publish(publish) => {
-                let (id, qos) = (publish.packet_id, publish.qos);
-                set_alias(&mut self.aliases, &publish)?;
-                self.publish_in(id, qos)
-            }
-            Packet::Puback(Ack { packet_id, reason, .. }) => self.puback(packet_id, reason),
-            Packet::Pubrec(Ack { packet_id, reason, .. }) => self.pubrec(packet_id, reason),
-            Packet::Pubrel(Ack { packet_id, .. }) => Ok(self.pubrel(packet_id)),
-            Packet::Pubcomp(Ack { packet_id, reason, .. }) => self.pubcomp(packet_id, reason),
-            Packet::Suback(suback) => {
-                let id = suback.packet_id;
-                Ok(self.answered(id, true))
-            }
-            Packet::Unsuback(unsuback) => {
-                let id = unsuback.packet_id;
-                Ok(self.answered(id, false))
-            }
-            Packet::Pingresp => {
-                self.pinged = None;
-                Ok(Outcome::Nothing)
-            }
-            Packet::Disconnect(_) if !old => {
-                self.phase = Phase::Closing;
-                Ok(Outcome::Lend)
-            }
-            Packet::Auth(_) => Ok(Outcome::Lend),
-            _ => Err(ProtocolError::protocol("MQTT-4.13.1-1")),
-        }
-    }
-
-    fn connack(&mut self, now: Instant, facts: Facts) -> Result<Outcome, ProtocolError> {
-        if self.phase != Phase::Connecting {
-            return Err(ProtocolError::protocol("MQTT-3.2.0-2"));
-        }
-        if facts.reason.is_error() {
-            self.phase = Phase::Closing;
-            return Ok(Outcome::Lend);
-        }
-        let known = self.has_session && !self.clean_start;
-        if facts.session_present && !known {
-            return Err(ProtocolError::protocol("MQTT-3.2.2-4"));
-        }
-        // A server of 3.1 cannot say whether it has the session: ours is taken up.
-        let kept = facts.session_present || self.version == Version::V31 && known;
-        if !kept {
-            // [MQTT-3.2.2-5]
-            self.discard();
-        }
-        self.server = facts.server;
-        // [MQTT-3.1.2-21]
-        self.keep_alive = facts.keep_alive.unwrap_or(self.keep_alive);
-        self.phase = Phase::Connected;
-        self.has_session = true;
-        self.last_sent = now;
-        self.outbound.limit(facts.receive_maximum);
-        self.outbound.resume();
-        self.inbound.reconnect();
-        let receive_maximum = match self.version {
-            Version::V5 => self.options.receive_maximum,
-            _ => u16::MAX,
-        };
-        self.inbound.limit(receive_maximum, u16::MAX);
-        self.resending = kept && !self.outbound.is_empty();
-        if self.tx.unsent().is_empty() {
-            self.send_again();
-        }
-        Ok(Outcome::Lend)
-    }
-
-    fn publish_in(&mut self, id: Option<PacketId>, qos: Qos) -> Result<Outcome, ProtocolError> {
-        let Some(id) = id else { return Ok(Outcome::Lend) };
-        if self.unacked.is_full() {
-            return Ok(Outcome::Wait);
-        }
-        let ready = match self.inbound.publish(id, qos) {
-            Verdict::New => false,
-            Verdict::Repeat if self.unacked.iter().any(|one| one.id == id) => {
-                // Its answer is still to come.
-                return Ok(Outcome::Nothing);
-            }
-            Verdict::Repeat => true,
-            Verdict::OverQuota => {
-                return Err(ProtocolError::new(ReasonCode::ReceiveMaximumExceeded, "MQTT-3.3.4-9"));
-            }
-            Verdict::Full => {
-                return Err(ProtocolError::new(ReasonCode::QuotaExceeded, "MQTT-4.3.3-8"));
-            }
-        };
-        // There was room.
-        let _ = self.unacked.push_back(Unacked { id, qos, ready });
-        if ready {
-            self.send_acks();
-            return Ok(Outcome::Nothing);
-        }
-        Ok(Outcome::Lend)
-    }
-
-    fn puback(&mut self, id: PacketId, reason: ReasonCode) -> Result<Outcome, ProtocolError> {
-        if self.is_on_its_way(id) {
-            return Err(ProtocolError::protocol("MQTT-4.3.2-4"));
-        }
-        match self.outbound.puback(id) {
-            Acked::Done(_) => Ok(self.completed(id, reason)),
-            Acked::Unknown => Ok(Outcome::Nothing),
-            Acked::WrongType => Err(ProtocolError::protocol("MQTT-4.3.3-8")),
-        }
-    }
-
-    fn pubrec(&mut self, id: PacketId, reason: ReasonCode) -> Result<Outcome, ProtocolError> {
-        if self.is_on_its_way(id) {
-            return Err(ProtocolError::protocol("MQTT-4.3.3-8"));
-        }
-        // The answer first: without room for it the PUBREC waits.
-        let properties = Properties::EMPTY;
-        let release = |reason| Packet::Pubrel(Ack { packet_id: id, reason, properties });
-        if !self.tx.room(5, &mut self.outbound) {
-            return Ok(Outcome::Wait);
-        }
-        let answer = match self.outbound.pubrec(id, reason.is_error()) {
-            Recd::Release(_) | Recd::Again => release(ReasonCode::Success),
-            Recd::Failed(_) => return Ok(self.completed(id, reason)),
-            Recd::Unknown if reason.is_error() => return Ok(Outcome::Nothing),
-            Recd::Unknown if self.is_old() => release(ReasonCode::Success),
-            Recd::Unknown => release(ReasonCode::PacketIdentifierNotFound),
-            Recd::WrongType => return Err(ProtocolError::protocol("MQTT-4.3.2-4")),
-        };
-        // [MQTT-4.6.0-4]: in the order of the PUBRECs.
-        let _ = self.queue(&answer);
-        Ok(Outcome::Nothing)
-    }
-
-    fn pubrel(&mut self, id: PacketId) -> Outcome {
-        if !self.tx.room(5, &mut self.outbound) {
-            return Outcome::Wait;
-        }
-        let known = self.inbound.pubrel(id);
-        let reason = match known || self.is_old() {
-            true => ReasonCode::Success,
-            false => ReasonCode::PacketIdentifierNotFound,
-        };
-        let properties = Properties::EMPTY;
-        let _ = self.queue(&Packet::Pubcomp(Ack { packet_id: id, reason, properties }));
-        self.inbound.pubcomp_sent(id);
-        Outcome::Nothing
-    }
-
-    fn pubcomp(&mut self, id: PacketId, reason: ReasonCode) -> Result<Outcome, ProtocolError> {
-        match self.outbound.pubcomp(id) {
-            // The server had it all, and forgot it when its PUBCOMP got lost. [U5-052]
-            Acked::Done(()) if reason == ReasonCode::PacketIdentifierNotFound => {
-                Ok(self.completed(id, ReasonCode::Success))
-            }
-            Acked::Done(()) => Ok(self.completed(id, reason)),
-            Acked::Unknown => Ok(Outcome::Nothing),
-            Acked::WrongType => Err(ProtocolError::protocol("MQTT-4.3.3-11")),
-        }
-    }
-
-    /// A message is through; the window may let another be sent again.
-    fn completed(&mut self, id: PacketId, reason: ReasonCode) -> Outcome {
-        if self.again.is_none() && self.tx.unsent().is_empty() {
-            self.send_again();
-        }
-        Outcome::Published(id, reason)
-    }
-
-    /// SUBACK or UNSUBACK: one that nobody asked for is ignored.
-    fn answered(&mut self, id: PacketId, subscribe: bool) -> Outcome {
-        let place = self.requests.iter().position(|one| one.id == id && one.subscribe == subscribe);
-        let Some(place) = place else { return Outcome::Nothing };
-        self.requests.swap_remove(place);
-        self.outbound.release(id);
-        Outcome::Lend
-    }
-
-    /// The event of the frame that was taken last.
-    fn lend(&self) -> Option<Event<'_>> {
-        let epoch = self.connection_epoch;
-        let packet = decode(self.version, self.frame(self.lent.clone())?).ok()?;
-        Some(match packet {
-            Packet::Connack(connack) => Event::Connected {
-                session_present: connack.session_present,
-                reason: connack.reason,
-                properties: connack.properties,
+            Packet::Connack(p) => Self::Connack {
+                reason: p.reason,
+                session_present: p.session_present,
+                server: super::Server::of(p),
             },
-            Packet::Publish(publish) => {
-                let topic = match alias_of(&publish) {
-                    Some(alias) if publish.topic.is_empty() => self.aliases.get(alias).ok()?,
-                    _ => publish.topic,
-                };
-                Event::Message(Message {
-                    topic,
-                    payload: publish.payload,
-                    qos: publish.qos,
-                    retain: publish.retain,
-                    dup: publish.dup,
-                    properties: publish.properties,
-                    ticket: publish.packet_id.map(|id| Ticket::of(epoch, id)),
-                })
-            }
-            Packet::Suback(suback) => Event::Subscribed {
-                ticket: Ticket::of(epoch, suback.packet_id),
-                reasons: suback.reasons,
-                properties: suback.properties,
+            Packet::Publish(p) => Self::Publish {
+                id: p.packet_id,
+                qos: p.qos,
+                alias: match p.properties.find(PropertyId::TopicAlias) {
+                    Some(Property::TopicAlias(alias)) => Some(alias),
+                    _ => None,
+                },
             },
-            Packet::Unsuback(unsuback) => Event::Unsubscribed {
-                ticket: Ticket::of(epoch, unsuback.packet_id),
-                reasons: unsuback.reasons,
-                properties: unsuback.properties,
+            Packet::Puback(p) => Self::Puback(p.packet_id),
+            Packet::Pubrec(p) => Self::Pubrec(p.packet_id, p.reason.is_error()),
+            Packet::Pubrel(p) => Self::Pubrel(p.packet_id),
+            Packet::Pubcomp(p) => Self::Pubcomp(p.packet_id),
+            Packet::Suback(p) => {
+                Self::Answer { subscribe: true, id: p.packet_id, reasons: p.reasons.len() }
+            }
+            Packet::Unsuback(p) => {
+                Self::Answer { subscribe: false, id: p.packet_id, reasons: p.reasons.len() }
+            }
+            Packet::Pingresp => Self::Pingresp,
+            // [MQTT-3.14.2-2]
+            Packet::Disconnect(p) => Self::Disconnect {
+                server: p.reason != ReasonCode::DisconnectWithWill
+                    && super::server::expiry(p.properties).is_none(),
             },
-            Packet::Disconnect(disconnect) => {
-                Event::Disconnected { reason: disconnect.reason, properties: disconnect.properties }
+            Packet::Auth(p) => {
+                Self::Auth { reason: p.reason, method: super::server::method(p.properties) }
             }
-            Packet::Auth(auth) => Event::Auth { reason: auth.reason, properties: auth.properties },
-            _ => Event::Failed(Failure::Protocol(ProtocolError::protocol("MQTT-4.13.1-1"))),
-        })
-    }
-}
-
-/// What CONNACK says, without what it borrows.
-struct Facts {
-    session_present: bool,
-    reason: ReasonCode,
-    receive_maximum: u16,
-    keep_alive: Option<u16>,
-    server: super::Server,
-}
-
-impl Facts {
-    fn of(connack: &Connack<'_>) -> Self {
-        let mut facts = Self {
-            session_present: connack.session_present,
-            reason: connack.reason,
-            receive_maximum: u16::MAX,
-            keep_alive: None,
-            server: super::Server::default(),
-        };
-        let server = &mut facts.server;
-        for property in connack.properties.iter() {
-            match property {
-                Property::ReceiveMaximum(max) => facts.receive_maximum = max,
-                Property::ServerKeepAlive(secs) => facts.keep_alive = Some(secs),
-                Property::MaximumPacketSize(max) => server.max_packet_size = max,
-                Property::MaximumQos(bits) => {
-                    server.max_qos = Qos::from_bits(bits).unwrap_or(Qos::ExactlyOnce);
-                }
-                Property::RetainAvailable(on) => server.retain = on,
-                Property::TopicAliasMaximum(max) => server.max_topic_alias = max,
-                _ => {}
-            }
+            Packet::Connect(_)
+            | Packet::Subscribe(_)
+            | Packet::Unsubscribe(_)
+            | Packet::Pingreq => Self::Client,
         }
-        facts
-    }
-}
-
-fn alias_of(publish: &Publish<'_>) -> Option<u16> {
-    match publish.properties.find(PropertyId::TopicAlias) {
-        Some(Property::TopicAlias(alias)) => Some(alias),
-        _ => None,
-    }
-}
-
-/// Remembers a new mapping, and checks one that is used.
-fn set_alias(aliases: &mut super::Aliases<'_>, publish: &Publish<'_>) -> Result<(), ProtocolError> {
-    match alias_of(publish) {
-        None => Ok(()),
-        Some(alias) if publish.topic.is_empty() => aliases.get(alias).map(|_| ()),
-        Some(alias) => aliases.set(alias, publish.topic),
     }
 }

@@ -1,272 +1,231 @@
-//! What a program asks for, and the bytes that come of it.
+//! What the application asks for.
 
-use super::arena::Span;
-use super::event::{SendError, Ticket};
-use super::{Again, Client, Phase, Request};
+use super::event::SendError;
+use super::{Client, FIRST_REQUEST, Kind, PROPERTIES, Phase, Request, Ticket, server};
 use crate::codec::{
-    Ack, Auth, EncodeError, Filters, Packet, Properties, Property, PropertyId, Publish, Qos,
+    Auth, EncodeError, Filters, Packet, PacketId, Properties, Property, PropertyId, Publish, Qos,
     ReasonCode, Subscribe, SubscriptionOptions, TopicFilters, Unsubscribe, Version,
 };
-use crate::session::Resend;
-use crate::time::Instant;
+use crate::topic::{TopicFilter, split_share};
 
-impl From<EncodeError> for SendError {
-    fn from(error: EncodeError) -> Self {
-        match error {
-            EncodeError::TooLong => Self::TooLarge,
-            _ => Self::Invalid,
-        }
-    }
-}
+/// Topics that are not longer are not worth an alias.
+const SHORT_TOPIC: usize = 2;
 
 impl Client<'_> {
-    /// Publishes a message. `dup` and `packet_id` of the argument are not looked at. Its completion
-    /// is told as [`Event::Published`](super::Event::Published) with the ticket.
-    ///
-    /// A message of QoS 1 or 2 stays in memory until it is acknowledged and is sent again on the
-    /// next connection; it cannot have a topic alias, which would mean nothing there.
+    /// Takes a message to be sent. Its `dup` and `packet_id` are set by the client, and topic
+    /// aliases too. The answer comes as [`Event::Published`](super::Event::Published) or
+    /// [`Event::Lost`](super::Event::Lost).
     ///
     /// # Errors
     /// See [`SendError`]; nothing changed then.
     pub fn publish(&mut self, publish: &Publish<'_>) -> Result<Ticket, SendError> {
-        if self.phase != Phase::Connected {
-            return Err(SendError::State);
-        }
-        self.check_publish(publish)?;
-        let plain = publish.qos == Qos::AtMostOnce;
-        let no_room = if plain { self.plain.is_full() } else { !self.outbound.room() };
-        if no_room || self.discarding {
-            return Err(SendError::Full);
-        }
-        // Any identifier has the same length.
-        let packet_id = (!plain).then_some(crate::PacketId::MIN);
-        let mut publish = Publish { dup: false, packet_id, ..*publish };
-        let len = Packet::Publish(publish).encoded_len(self.version)?;
-        if len > self.server.max_packet_size {
-            return Err(SendError::TooLarge);
-        }
-        let len = len as usize;
-        if !self.tx.room(len + self.reserve, &mut self.outbound) {
-            return Err(SendError::Full);
-        }
-        let (span, bytes) = self.tx.take(len);
-        let ticket = if plain {
-            self.plain_number = self.plain_number.wrapping_add(1) | 1 << 16;
-            Ticket { epoch: self.connection_epoch, number: self.plain_number }
-        } else {
-            match self.outbound.begin(publish.qos, span) {
-                Ok(id) => {
-                    publish.packet_id = Some(id);
-                    Ticket::of(self.session_epoch, id)
-                }
-                Err(_) => {
-                    self.tx.untake(span);
-                    return Err(SendError::Full);
-                }
-            }
-        };
-        Packet::Publish(publish).encode(self.version, bytes);
-        self.bytes_queued += len as u64;
-        if plain {
-            // There was room.
-            let _ = self.plain.push_back((ticket, self.bytes_queued));
-        }
-        Ok(ticket)
-    }
-
-    fn check_publish(&self, publish: &Publish<'_>) -> Result<(), SendError> {
+        self.check_connected()?;
+        // [MQTT-3.2.2-11] [MQTT-3.2.2-14]
         if publish.qos > self.server.max_qos || publish.retain && !self.server.retain {
             return Err(SendError::NotSupported);
         }
-        if publish.properties.find(PropertyId::SubscriptionIdentifier).is_some() {
-            // [MQTT-3.3.4-6]
-            return Err(SendError::Invalid);
+        // [MQTT-3.3.4-6]
+        let own = [PropertyId::TopicAlias, PropertyId::SubscriptionIdentifier];
+        if own.iter().any(|id| publish.properties.find(*id).is_some()) {
+            return Err(SendError::Encode(EncodeError::Property));
         }
-        match publish.properties.find(PropertyId::TopicAlias) {
-            Some(Property::TopicAlias(alias)) => {
-                // [MQTT-3.2.2-17]
-                let allowed = alias <= self.server.max_topic_alias;
-                let plain = publish.qos == Qos::AtMostOnce;
-                if allowed && plain { Ok(()) } else { Err(SendError::NotSupported) }
-            }
-            _ => Ok(()),
+        if publish.qos == Qos::AtMostOnce {
+            return self.publish_qos0(publish);
         }
+        let sized = Publish { dup: false, packet_id: Some(PacketId::MIN), ..*publish };
+        let len = self.fit(&Packet::Publish(sized))?;
+        if !self.outbound.room() {
+            return Err(SendError::Full);
+        }
+        self.arena.reserve(len)?;
+        let id = self.outbound.begin(publish.qos, ()).map_err(|_| SendError::Full)?;
+        let packet = Packet::Publish(Publish { packet_id: Some(id), ..sized });
+        self.arena.append(&packet, self.version, len);
+        Ok(self.ticket(id))
     }
 
-    /// Subscribes. Its completion is told as [`Event::Subscribed`](super::Event::Subscribed).
+    fn publish_qos0(&mut self, publish: &Publish<'_>) -> Result<Ticket, SendError> {
+        let plain = Publish { dup: false, packet_id: None, ..*publish };
+        if !self.publish_aliased(&plain) {
+            let packet = Packet::Publish(plain);
+            let len = self.fit(&packet)?;
+            self.arena.reserve(len)?;
+            self.arena.append(&packet, self.version, len);
+        }
+        self.qos0[0] = self.qos0[0].wrapping_add(1);
+        Ok(self.qos0_ticket(self.qos0[0]))
+    }
+
+    /// Sends a message with a topic alias, known or new; false, and no change, where there is none
+    /// for it or something does not fit. `[MQTT-3.2.2-17]` `[MQTT-3.2.2-18]`
+    fn publish_aliased(&mut self, plain: &Publish<'_>) -> bool {
+        let max = self.server.aliases.min(self.options.topic_alias_out);
+        if max == 0 || plain.topic.len() <= SHORT_TOPIC {
+            return false;
+        }
+        let known = self.aliases_out.alias(plain.topic);
+        let alias = known.unwrap_or(self.aliases_out.count().saturating_add(1));
+        let mut list = heapless::Vec::<Property<'_>, PROPERTIES>::new();
+        let mut properties = plain.properties.iter().chain([Property::TopicAlias(alias)]);
+        if alias > max || !properties.all(|property| list.push(property).is_ok()) {
+            return false;
+        }
+        let topic = if known.is_some() { "" } else { plain.topic };
+        let packet =
+            Packet::Publish(Publish { topic, properties: Properties::list(&list), ..*plain });
+        let Ok(len) = self.fit(&packet) else { return false };
+        // The mapping stands only if its packet is sent.
+        if self.arena.reserve(len).is_err()
+            || known.is_none() && !self.aliases_out.set(alias, plain.topic)
+        {
+            return false;
+        }
+        self.arena.append(&packet, self.version, len);
+        true
+    }
+
+    /// Takes a SUBSCRIBE. Before 5.0 the options are the QoS alone, and there are no properties.
+    /// At most 16 of it and UNSUBSCRIBE wait for their answer, which comes as
+    /// [`Event::Subscribed`](super::Event::Subscribed) or [`Event::Lost`](super::Event::Lost).
     ///
     /// # Errors
-    /// See [`SendError`]; 16 of SUBSCRIBE and UNSUBSCRIBE may be under way.
+    /// See [`SendError`]; nothing changed then.
     pub fn subscribe(
         &mut self,
         filters: &[(&str, SubscriptionOptions)],
         properties: Properties<'_>,
     ) -> Result<Ticket, SendError> {
-        self.request(true, |packet_id| {
-            Packet::Subscribe(Subscribe { packet_id, properties, filters: Filters::list(filters) })
+        self.check_connected()?;
+        for (filter, _) in filters {
+            self.check_filter(filter)?;
+        }
+        // [U5-033]
+        if !self.server.identifiers && properties.find(PropertyId::SubscriptionIdentifier).is_some()
+        {
+            return Err(SendError::NotSupported);
+        }
+        let list = Filters::list(filters);
+        self.request(true, filters.len(), |packet_id| {
+            Packet::Subscribe(Subscribe { packet_id, properties, filters: list })
         })
     }
 
-    /// Unsubscribes. Its completion is told as [`Event::Unsubscribed`](super::Event::Unsubscribed).
+    /// Takes an UNSUBSCRIBE. At most 16 of it and SUBSCRIBE wait for their answer, which comes as
+    /// [`Event::Unsubscribed`](super::Event::Unsubscribed) or
+    /// [`Event::Lost`](super::Event::Lost).
     ///
     /// # Errors
-    /// As [`Client::subscribe`].
+    /// See [`SendError`]; nothing changed then.
     pub fn unsubscribe(
         &mut self,
         filters: &[&str],
         properties: Properties<'_>,
     ) -> Result<Ticket, SendError> {
-        self.request(false, |packet_id| {
-            let filters = TopicFilters::list(filters);
-            Packet::Unsubscribe(Unsubscribe { packet_id, properties, filters })
+        self.check_connected()?;
+        for filter in filters {
+            TopicFilter::new(filter, u16::MAX).map_err(SendError::Filter)?;
+        }
+        let list = TopicFilters::list(filters);
+        self.request(false, filters.len(), |packet_id| {
+            Packet::Unsubscribe(Unsubscribe { packet_id, properties, filters: list })
         })
     }
 
-    fn request<'p>(
+    fn request<'a>(
         &mut self,
         subscribe: bool,
-        packet: impl FnOnce(crate::PacketId) -> Packet<'p>,
+        filters: usize,
+        packet: impl Fn(PacketId) -> Packet<'a>,
     ) -> Result<Ticket, SendError> {
-        if self.phase != Phase::Connected {
-            return Err(SendError::State);
-        }
-        if self.requests.is_full() {
-            return Err(SendError::Full);
-        }
+        let filters = u16::try_from(filters).map_err(|_| SendError::TooLarge)?;
+        let len = self.fit(&packet(PacketId::MIN))?;
+        self.arena.reserve(len)?;
         let id = self.outbound.reserve().map_err(|_| SendError::Full)?;
-        if let Err(error) = self.queue(&packet(id)) {
-            self.outbound.release(id);
-            return Err(error);
+        self.arena.append(&packet(id), self.version, len);
+        if let Some(request) = self.requests.get_mut(usize::from(id.get() - FIRST_REQUEST)) {
+            self.asked = self.asked.wrapping_add(1);
+            *request = Request { subscribe, filters, number: self.asked };
         }
-        let _ = self.requests.push(Request { id, subscribe });
-        Ok(Ticket::of(self.connection_epoch, id))
+        Ok(self.request_ticket(id))
     }
 
-    /// Sends AUTH: the next step of enhanced authentication, or Re-authenticate. Its properties
-    /// carry the Authentication Method of CONNECT. `[MQTT-4.12.0-3]`
+    /// Sends authentication data: the answer to [`Event::Auth`](super::Event::Auth), or the
+    /// beginning of a re-authentication, with the method of CONNECT. `[MQTT-4.12.0-3]`
+    /// `[MQTT-4.12.1-1]`
     ///
     /// # Errors
-    /// See [`SendError`].
+    /// [`SendError::NotSupported`] where no such AUTH is due; [`SendError::Full`] where the memory
+    /// to receive has no room for it; and as elsewhere. Nothing changed then.
     pub fn auth(&mut self, auth: &Auth<'_>) -> Result<(), SendError> {
-        let allowed = match self.phase {
-            Phase::Connecting => auth.reason == ReasonCode::ContinueAuthentication,
-            Phase::Connected => auth.reason != ReasonCode::Success,
-            _ => false,
+        if self.gone || !matches!(self.phase, Phase::Connecting | Phase::Connected) {
+            return Err(SendError::NotConnected);
+        }
+        let due = match self.phase {
+            Phase::Connected if !self.authenticating => ReasonCode::Reauthenticate,
+            _ => ReasonCode::ContinueAuthentication,
         };
-        if !allowed {
-            return Err(SendError::State);
+        // [MQTT-4.12.0-5] [MQTT-4.12.0-7]
+        if self.method.is_none()
+            || self.method != server::method(auth.properties)
+            || auth.reason != due
+            || self.phase == Phase::Connecting && !self.authenticating
+        {
+            return Err(SendError::NotSupported);
         }
-        self.queue(&Packet::Auth(*auth)).map(|_| ())
+        let packet = Packet::Auth(*auth);
+        self.fit(&packet)?;
+        self.input.set_aside(&packet, self.version)?;
+        // In a connection the exchange goes on until the server says Success; before, each AUTH
+        // answers one of the server.
+        self.authenticating = self.phase == Phase::Connected;
+        Ok(())
     }
 
-    /// Acknowledges a message, with [`Options::manual_ack`](super::Options::manual_ack). The server
-    /// is told in the order in which the messages came `[MQTT-4.6.0-2]` `[MQTT-4.6.0-3]`. A ticket
-    /// of another connection, or one that was acknowledged, does nothing.
+    /// The message is handled and may be acknowledged, in the order of receipt `[MQTT-4.6.0-2]`
+    /// `[MQTT-4.6.0-3]`. Harmless, nothing happens, where the ticket is of an earlier connection
+    /// or was acknowledged before, or the message has QoS 0.
     pub fn ack(&mut self, ticket: Ticket) {
-        if ticket.epoch != self.connection_epoch || self.phase != Phase::Connected {
-            return;
-        }
-        let id = ticket.packet_id();
-        if let Some(one) = self.unacked.iter_mut().find(|one| !one.ready && Some(one.id) == id) {
-            one.ready = true;
-        }
-        self.send_acks();
+        self.answer(ticket, ReasonCode::Success);
     }
 
-    /// Sends acknowledgements that are due, as long as there is memory for them.
-    pub(super) fn send_acks(&mut self) {
-        while let Some(first) = self.unacked.front().copied().filter(|first| first.ready) {
-            let properties = Properties::EMPTY;
-            let ack = Ack { packet_id: first.id, reason: ReasonCode::Success, properties };
-            let packet = match first.qos {
-                Qos::ExactlyOnce => Packet::Pubrec(ack),
-                _ => Packet::Puback(ack),
-            };
-            if self.queue(&packet).is_err() {
-                return;
-            }
-            if first.qos == Qos::AtLeastOnce {
-                self.inbound.puback_sent();
-            }
-            self.unacked.pop_front();
+    /// As [`ack`](Self::ack), with a reason code of PUBACK and PUBREC: an error tells a 5.0 server
+    /// that the message is not wanted. Another code counts as Success, and so does every code
+    /// before 5.0.
+    pub fn refuse(&mut self, ticket: Ticket, reason: ReasonCode) {
+        let told = self.version == Version::V5 && reason.allowed_in(4);
+        self.answer(ticket, if told { reason } else { ReasonCode::Success });
+    }
+
+    fn answer(&mut self, ticket: Ticket, reason: ReasonCode) {
+        let epoch = self.epoch;
+        let waits = |owed: &&mut super::Owed| {
+            ticket == Ticket::new(epoch, Kind::Message, owed.number) && owed.answer.is_none()
+        };
+        if let Some(owed) = self.owed.iter_mut().find(waits) {
+            owed.answer = Some(reason);
         }
     }
 
-    /// Encodes a packet that is not kept, and says its length.
-    pub(super) fn queue(&mut self, packet: &Packet<'_>) -> Result<usize, SendError> {
+    fn check_connected(&self) -> Result<(), SendError> {
+        if self.is_connected() { Ok(()) } else { Err(SendError::NotConnected) }
+    }
+
+    /// Length of a packet, if the server takes it. `[MQTT-3.2.2-15]`
+    fn fit(&self, packet: &Packet<'_>) -> Result<usize, SendError> {
         let len = packet.encoded_len(self.version)?;
         if len > self.server.max_packet_size {
             return Err(SendError::TooLarge);
         }
-        let len = len as usize;
-        if !self.tx.room(len, &mut self.outbound) {
-            return Err(SendError::Full);
-        }
-        let (_, bytes) = self.tx.take(len);
-        packet.encode(self.version, bytes);
-        self.bytes_queued += len as u64;
-        Ok(len)
+        Ok(len as usize)
     }
 
-    /// The next bytes for the socket; empty when there is nothing to send.
-    #[must_use]
-    pub fn transmit(&self) -> &[u8] {
-        match &self.again {
-            Some(Again::Publish(id, sent)) => match self.outbound.get(*id) {
-                Some(span) => &self.tx.frame(*span)[*sent..],
-                None => &[],
-            },
-            Some(Again::Pubrel(bytes, sent)) => &bytes[*sent..],
-            None => self.tx.unsent(),
+    fn check_filter(&self, filter: &str) -> Result<(), SendError> {
+        let checked = TopicFilter::new(filter, u16::MAX).map_err(SendError::Filter)?;
+        let shared = split_share(filter).map_err(SendError::Filter)?.is_some();
+        // [U5-032] [U5-034]
+        if checked.has_wildcard() && !self.server.wildcards || shared && !self.server.shared {
+            return Err(SendError::NotSupported);
         }
-    }
-
-    /// The first `len` bytes of [`Client::transmit`] were written.
-    pub fn transmitted(&mut self, now: Instant, len: usize) {
-        if len > 0 && self.phase != Phase::Connecting {
-            self.last_sent = now;
-        }
-        let left = self.transmit().len().saturating_sub(len);
-        match &mut self.again {
-            Some(Again::Publish(_, sent) | Again::Pubrel(_, sent)) => {
-                *sent += len;
-                if left == 0 {
-                    self.send_again();
-                }
-            }
-            None => {
-                self.tx.sent(len);
-                self.bytes_sent = self.bytes_queued.min(self.bytes_sent + len as u64);
-            }
-        }
-    }
-
-    /// Chooses the next packet to be sent again. `[MQTT-4.4.0-1]`
-    pub(super) fn send_again(&mut self) {
-        self.again = None;
-        if !self.resending || self.phase != Phase::Connected {
-            return;
-        }
-        match self.outbound.next_resend() {
-            Some(Resend::Publish { id, what, .. }) => {
-                let span: Span = *what;
-                self.tx.set_dup(span);
-                self.again = Some(Again::Publish(id, 0));
-            }
-            Some(Resend::Pubrel { id }) => {
-                let [high, low] = id.get().to_be_bytes();
-                self.again = Some(Again::Pubrel([0x62, 2, high, low], 0));
-            }
-            None => self.resending = self.outbound.resends(),
-        }
-    }
-
-    /// Whether this identifier is only partly sent again, so that nobody can have answered it.
-    pub(super) fn is_on_its_way(&self, id: crate::PacketId) -> bool {
-        matches!(self.again, Some(Again::Publish(again, _)) if again == id)
-    }
-
-    pub(super) fn is_old(&self) -> bool {
-        self.version < Version::V5
+        Ok(())
     }
 }

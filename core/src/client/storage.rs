@@ -1,140 +1,223 @@
-//! Memory of a client: the caller's, or on the heap.
+//! Memory of a client: lent by the caller, ready-made, or on the heap.
 
-use super::arena::Span;
-use crate::Storage as Values;
-use crate::session::{Held, Slot};
+use core::ops::{Deref, DerefMut};
 
-/// What a client keeps for a message in flight.
-pub type InFlight = Slot<Span>;
+use super::owed::Owed;
+use crate::session::Held;
 
-/// All memory of a [`Client`](super::Client). It allocates nothing beyond.
+/// Memory for one QoS 1 or 2 message in flight.
+pub type Slot = crate::session::Slot<()>;
+
+/// Bytes of the first allocation, if the limit is not below.
+#[cfg(feature = "alloc")]
+const FIRST: usize = 1024;
+
+/// Bytes with a limit: a slice of the caller's, or a vector that grows as it is needed and stays.
 #[derive(Debug)]
-pub struct Storage<'s> {
-    /// What was received and not taken. Its length is the largest packet the client accepts.
-    pub rx: Values<'s, u8>,
-    /// What is to be sent, and QoS 1 and 2 messages until they are acknowledged.
-    pub tx: Values<'s, u8>,
-    /// As many as QoS 1 and 2 messages may be in flight.
-    pub slots: Values<'s, InFlight>,
-    /// As many as QoS 2 messages may be received and not released.
-    pub held: Values<'s, Held>,
-    /// Topics behind the aliases a server sets; empty memory allows none.
-    pub aliases: Values<'s, u8>,
+pub struct Memory<'s> {
+    /// All of it is in use.
+    bytes: crate::Storage<'s, u8>,
+    limit: usize,
 }
 
-impl<'s> Storage<'s> {
-    /// Memory lent by the caller, all of it for the client's use.
+impl Memory<'_> {
+    /// Memory on the heap, of `limit` bytes at most. Nothing is allocated yet.
+    #[cfg(feature = "alloc")]
     #[must_use]
-    pub fn borrowed(
-        rx: &'s mut [u8],
-        tx: &'s mut [u8],
-        slots: &'s mut [InFlight],
-        held: &'s mut [Held],
-        aliases: &'s mut [u8],
-    ) -> Self {
-        let whole = |bytes: &'s mut [u8]| {
-            let len = bytes.len();
-            Values::Borrowed(bytes, len)
-        };
-        Self {
-            rx: whole(rx),
-            tx: whole(tx),
-            slots: Values::Borrowed(slots, 0),
-            held: Values::Borrowed(held, 0),
-            aliases: whole(aliases),
+    pub fn heap(limit: usize) -> Self {
+        Self { bytes: crate::Storage::default(), limit }
+    }
+
+    /// How many bytes there can be at most.
+    #[must_use]
+    pub const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Makes sure that there are `len` bytes; false if there cannot be so many.
+    pub(super) fn ensure(&mut self, len: usize) -> bool {
+        match &mut self.bytes {
+            #[cfg(feature = "alloc")]
+            crate::Storage::Heap(vec) if vec.len() < len && len <= self.limit => {
+                vec.resize(len.max(FIRST).max(vec.len() * 2).min(self.limit), 0);
+            }
+            _ => {}
         }
+        len <= self.bytes.len()
     }
 }
 
-/// Sizes of memory on the heap.
+impl<'s> From<&'s mut [u8]> for Memory<'s> {
+    /// The whole slice.
+    fn from(slice: &'s mut [u8]) -> Self {
+        let limit = slice.len();
+        Self { bytes: crate::Storage::Borrowed(slice, limit), limit }
+    }
+}
+
+impl Deref for Memory<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Memory<'_> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+/// All the memory of a client.
+#[derive(Debug)]
+pub struct Storage<'s> {
+    /// What is received, one packet at least: its size is the Maximum Packet Size announced to a
+    /// 5.0 server. CONNECT waits here until it is sent, and AUTH.
+    pub rx: Memory<'s>,
+    /// Packets to send, and messages of QoS 1 and 2 until they are acknowledged.
+    pub tx: Memory<'s>,
+    /// One for each message of QoS 1 or 2 in flight to the server.
+    pub slots: crate::Storage<'s, Slot>,
+    /// One for each message of QoS 2 received and not released by the server.
+    pub held: crate::Storage<'s, Held>,
+    /// One for each message of QoS 1 or 2 received and not acknowledged.
+    pub owed: crate::Storage<'s, Owed>,
+    /// Topics that the server set an alias for. It is allowed one alias for each 256 bytes; the
+    /// connection fails where its topics are longer than that together.
+    pub aliases_in: Memory<'s>,
+    /// Topics that an alias was set for. Without memory none is set.
+    pub aliases_out: Memory<'s>,
+}
+
+/// Limits of memory on the heap, in bytes.
 #[cfg(feature = "alloc")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
-    /// Bytes for receiving: the largest packet accepted.
+    /// For what is received: the largest packet accepted. 256 KiB.
     pub rx: usize,
-    /// Bytes for sending and for messages in flight.
+    /// For what is sent and in flight. 256 KiB.
     pub tx: usize,
-    /// Bytes for the topics behind aliases.
+    /// For topics with an alias, in each direction. 4 KiB.
     pub aliases: usize,
 }
 
 #[cfg(feature = "alloc")]
 impl Default for Sizes {
-    /// 64 KiB each way, 1 KiB for aliases.
     fn default() -> Self {
-        Self { rx: 64 * 1024, tx: 64 * 1024, aliases: 1024 }
+        Self { rx: 256 * 1024, tx: 256 * 1024, aliases: 4 * 1024 }
     }
 }
 
-#[cfg(feature = "alloc")]
-impl Storage<'static> {
-    /// Memory on the heap. Slots grow as they are needed.
+impl Storage<'_> {
+    /// Memory on the heap, allocated as it is needed.
+    #[cfg(feature = "alloc")]
     #[must_use]
     pub fn heap(sizes: Sizes) -> Self {
-        let bytes = |len| Values::Heap(alloc::vec![0; len]);
         Self {
-            rx: bytes(sizes.rx),
-            tx: bytes(sizes.tx),
-            slots: Values::Heap(alloc::vec::Vec::new()),
-            held: Values::Heap(alloc::vec::Vec::new()),
-            aliases: bytes(sizes.aliases),
+            rx: Memory::heap(sizes.rx),
+            tx: Memory::heap(sizes.tx),
+            slots: crate::Storage::default(),
+            held: crate::Storage::default(),
+            owed: crate::Storage::default(),
+            aliases_in: Memory::heap(sizes.aliases),
+            aliases_out: Memory::heap(sizes.aliases),
         }
     }
 }
 
-/// Ready-made memory of a fixed size, for a program without a heap: bytes each way, messages in
-/// flight each way, bytes for aliases.
-///
-/// ```
-/// use fulmar_core::client::{Client, Fixed, Options};
-///
-/// let mut memory = Fixed::<512, 1024, 4, 0>::new();
-/// let client = Client::new(memory.storage(), Options::default());
-/// assert!(!client.is_connected());
-/// ```
-#[derive(Debug)]
-pub struct Fixed<const RX: usize, const TX: usize, const IN_FLIGHT: usize, const ALIASES: usize> {
+/// Ready-made memory of fixed size: `RX` and `TX` bytes to receive and send, `WINDOW` messages in
+/// flight to the server, `RECEIVE` from it, `ALIASES` bytes of topics in each direction.
+#[derive(Debug, Default)]
+pub struct Fixed<
+    const RX: usize,
+    const TX: usize,
+    const WINDOW: usize,
+    const RECEIVE: usize,
+    const ALIASES: usize,
+> {
     rx: heapless::Vec<u8, RX>,
     tx: heapless::Vec<u8, TX>,
-    slots: heapless::Vec<InFlight, IN_FLIGHT>,
-    held: heapless::Vec<Held, IN_FLIGHT>,
-    aliases: heapless::Vec<u8, ALIASES>,
+    slots: heapless::Vec<Slot, WINDOW>,
+    held: heapless::Vec<Held, RECEIVE>,
+    owed: heapless::Vec<Owed, RECEIVE>,
+    aliases_in: heapless::Vec<u8, ALIASES>,
+    aliases_out: heapless::Vec<u8, ALIASES>,
 }
 
-impl<const RX: usize, const TX: usize, const IN_FLIGHT: usize, const ALIASES: usize> Default
-    for Fixed<RX, TX, IN_FLIGHT, ALIASES>
+impl<
+    const RX: usize,
+    const TX: usize,
+    const WINDOW: usize,
+    const RECEIVE: usize,
+    const ALIASES: usize,
+> Fixed<RX, TX, WINDOW, RECEIVE, ALIASES>
 {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<const RX: usize, const TX: usize, const IN_FLIGHT: usize, const ALIASES: usize>
-    Fixed<RX, TX, IN_FLIGHT, ALIASES>
-{
-    /// Unused memory.
+    /// Unused memory; `const`, so that it can be a static without a copy on the stack.
     #[must_use]
-    pub fn new() -> Self {
-        let mut new = Self {
+    pub const fn new() -> Self {
+        Self {
             rx: heapless::Vec::new(),
             tx: heapless::Vec::new(),
             slots: heapless::Vec::new(),
             held: heapless::Vec::new(),
-            aliases: heapless::Vec::new(),
-        };
-        // Each is filled to its own capacity, which cannot fail.
-        let _ = new.rx.resize_default(RX);
-        let _ = new.tx.resize_default(TX);
-        let _ = new.held.resize_default(IN_FLIGHT);
-        let _ = new.aliases.resize_default(ALIASES);
-        while new.slots.push(Slot::EMPTY).is_ok() {}
-        new
+            owed: heapless::Vec::new(),
+            aliases_in: heapless::Vec::new(),
+            aliases_out: heapless::Vec::new(),
+        }
     }
 
-    /// Lends the memory to a client.
-    #[must_use]
+    /// Lends all of it to a client. What an earlier client left here has no meaning.
     pub fn storage(&mut self) -> Storage<'_> {
-        let Self { rx, tx, slots, held, aliases } = self;
-        Storage::borrowed(rx, tx, slots, held, aliases)
+        Storage {
+            rx: full(&mut self.rx).into(),
+            tx: full(&mut self.tx).into(),
+            slots: full(&mut self.slots).into(),
+            held: full(&mut self.held).into(),
+            owed: full(&mut self.owed).into(),
+            aliases_in: full(&mut self.aliases_in).into(),
+            aliases_out: full(&mut self.aliases_out).into(),
+        }
+    }
+}
+
+/// The whole capacity as a slice.
+fn full<T: Clone + Default, const N: usize>(vec: &mut heapless::Vec<T, N>) -> &mut [T] {
+    // The capacity is not exceeded, so that this cannot fail.
+    let _ = vec.resize_default(N);
+    vec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fixed_memory_is_lent_in_full() {
+        let mut fixed = Fixed::<16, 32, 3, 4, 5>::new();
+        let storage = fixed.storage();
+        assert_eq!((storage.rx.len(), storage.tx.limit()), (16, 32));
+        assert_eq!((storage.slots.limit(), storage.held.limit(), storage.owed.limit()), (3, 4, 4));
+        assert_eq!((storage.aliases_in.len(), storage.aliases_out.len()), (5, 5));
+    }
+
+    #[test]
+    fn borrowed_memory_does_not_grow() {
+        let mut bytes = [0; 8];
+        let mut memory = Memory::from(&mut bytes[..]);
+        assert!(memory.ensure(8) && !memory.ensure(9));
+    }
+
+    #[cfg(feature = "alloc")]
+    #[test]
+    fn heap_memory_grows_up_to_its_limit() {
+        let mut memory = Memory::heap(1500);
+        assert_eq!((memory.len(), memory.limit()), (0, 1500));
+        assert!(memory.ensure(1));
+        assert_eq!(memory.len(), FIRST);
+        assert!(!memory.ensure(1501));
+        assert_eq!(memory.len(), FIRST);
+        assert!(memory.ensure(FIRST + 1));
+        assert_eq!(memory.len(), 1500);
     }
 }

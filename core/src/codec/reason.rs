@@ -165,6 +165,18 @@ impl ReasonCode {
         }
     }
 
+    /// Whether a Connect Return Code says the truth about it. Without one the connection is closed
+    /// without CONNACK. `[v4:MQTT-3.2.2-6]`
+    #[must_use]
+    pub const fn has_return_code(self) -> bool {
+        // Code 3 would ask the client to try the same once more.
+        let about_will = matches!(
+            self,
+            Self::TopicNameInvalid | Self::QosNotSupported | Self::RetainNotSupported
+        );
+        !about_will
+    }
+
     /// What a Connect Return Code of MQTT 3.1 and 3.1.1 means.
     #[must_use]
     pub const fn from_return_code(code: u8) -> Option<Self> {

@@ -51,7 +51,7 @@ impl AliasesIn {
 /// Aliases set towards the peer: the first topics sent, as many as it allows.
 #[derive(Debug, Default)]
 pub(crate) struct AliasesOut {
-    topics: Vec<Box<str>>,
+    topics: Vec<Box<[u8]>>,
     bytes: usize,
 }
 
@@ -69,10 +69,14 @@ pub(crate) enum Alias {
 
 impl AliasesOut {
     /// How to send `topic` to a peer that allows `max` aliases. `[MQTT-3.1.2-26]`
-    pub(crate) fn find(&self, topic: &str, max: u16) -> Alias {
+    pub(crate) fn find(&self, topic: &[u8], max: u16) -> Alias {
         if let Some(at) = self.topics.iter().position(|known| **known == *topic) {
             return Alias::Known(at as u16 + 1);
         }
+        if defect!("alias_not_set") && self.topics.is_empty() && max > 0 {
+            return Alias::Known(1);
+        }
+        let max = max + u16::from(defect!("alias_out_of_range"));
         if self.topics.len() < usize::from(max) && topic.len() > 2 {
             return Alias::New(self.topics.len() as u16 + 1);
         }
@@ -80,9 +84,9 @@ impl AliasesOut {
     }
 
     /// The alias found as new for `topic` is on its way.
-    pub(crate) fn set(&mut self, topic: &str) {
+    pub(crate) fn set(&mut self, topic: &[u8]) {
         self.topics.push(Box::from(topic));
-        self.bytes += size_of::<Box<str>>() + topic.len();
+        self.bytes += size_of::<Box<[u8]>>() + topic.len();
     }
 
     /// Bytes held.

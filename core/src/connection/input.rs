@@ -2,6 +2,9 @@
 
 use alloc::vec::Vec;
 
+use bytes::Bytes;
+
+use super::server::Memory;
 use crate::codec::{Frame, Level, ProtocolError, ReasonCode, Version, header, level, split};
 
 /// Memory reserved at most on the word of a header alone, in bytes.
@@ -10,22 +13,35 @@ const TRUST: usize = 16 * 1024;
 const TRUST_FACTOR: usize = 4;
 
 /// The beginning of a frame whose rest has not arrived. Owns memory only while there is one.
-#[derive(Debug, Default)]
-pub(super) struct Tail {
-    bytes: Vec<u8>,
+#[derive(Debug)]
+pub(super) enum Tail {
+    /// What is there, maybe nothing.
+    Part(Vec<u8>),
     /// The frame is whole and was lent; its memory goes with the next call.
-    whole: bool,
+    Whole(Bytes),
+}
+
+impl Default for Tail {
+    fn default() -> Self {
+        Self::Part(Vec::new())
+    }
 }
 
 impl Tail {
     /// Bytes held.
     pub(super) fn len(&self) -> usize {
-        self.bytes.capacity()
+        match self {
+            Self::Part(bytes) => bytes.capacity(),
+            Self::Whole(bytes) => bytes.len(),
+        }
     }
 
     /// Bytes held for a frame that is not whole.
     pub(super) fn unfinished(&self) -> usize {
-        if self.whole { 0 } else { self.len() }
+        match self {
+            Self::Part(bytes) => bytes.capacity(),
+            Self::Whole(_) => 0,
+        }
     }
 
     /// Takes the next frame of at most `limit` bytes off `input`, or keeps what there is of it.
@@ -33,70 +49,90 @@ impl Tail {
         &'c mut self,
         input: &mut &'i [u8],
         limit: u32,
-    ) -> Result<Option<Frame<'c>>, ProtocolError> {
-        self.release();
-        if self.bytes.is_empty() {
+    ) -> Result<Option<Lent<'c>>, ProtocolError> {
+        let bytes = self.part();
+        if bytes.is_empty() {
             if let Some((frame, used)) = split(input, limit)? {
                 *input = &input[used..];
-                return Ok(Some(frame));
+                return Ok(Some(Lent { frame, memory: Memory::default() }));
             }
             if let Some(header) = header(input)?
                 && header.total() as usize <= input.len() * TRUST_FACTOR
             {
-                self.bytes.reserve_exact(header.total() as usize);
+                bytes.reserve_exact(header.total() as usize);
             }
-            self.bytes.extend_from_slice(input);
+            bytes.extend_from_slice(input);
             *input = &[];
             return Ok(None);
         }
         let header = loop {
-            if let Some(header) = header(&self.bytes)? {
+            if let Some(header) = header(bytes)? {
                 break header;
             }
             let Some((first, rest)) = input.split_first() else { return Ok(None) };
-            self.bytes.push(*first);
+            bytes.push(*first);
             *input = rest;
         };
         if header.total() > limit {
             return Err(ProtocolError::new(ReasonCode::PacketTooLarge, "MQTT-3.2.2-15"));
         }
-        let missing = header.total() as usize - self.bytes.len();
+        let missing = header.total() as usize - bytes.len();
         let (now, later) = input.split_at(missing.min(input.len()));
         // A peer that only claims a large frame shall not make us reserve it.
-        if self.bytes.capacity() - self.bytes.len() < now.len() {
-            let room = self.bytes.len().max(TRUST).min(missing);
-            self.bytes.reserve_exact(room.max(now.len()));
+        if bytes.capacity() - bytes.len() < now.len() {
+            let room = bytes.len().max(TRUST).min(missing);
+            bytes.reserve_exact(room.max(now.len()));
         }
-        self.bytes.extend_from_slice(now);
+        bytes.extend_from_slice(now);
         *input = later;
         if now.len() < missing {
             return Ok(None);
         }
-        self.whole = true;
-        Ok(Some(Frame {
+        let whole = Bytes::from(core::mem::take(bytes));
+        *self = Self::Whole(whole);
+        let Self::Whole(memory) = self else { return Ok(None) };
+        let frame = Frame {
             first: header.first,
             minimal: header.minimal,
-            body: &self.bytes[usize::from(header.header_len)..],
-        }))
+            body: &memory[usize::from(header.header_len)..],
+        };
+        Ok(Some(Lent { frame, memory: Memory(Some(memory)) }))
     }
 
     /// Keeps the input without judging it.
     pub(super) fn keep(&mut self, input: &mut &[u8]) {
-        self.bytes.extend_from_slice(input);
+        self.part().extend_from_slice(input);
         *input = &[];
     }
 
     /// Forgets a frame that was lent.
     pub(super) fn release(&mut self) {
-        if self.whole {
+        self.part();
+    }
+
+    fn part(&mut self) -> &mut Vec<u8> {
+        if let Self::Whole(_) = self {
             *self = Self::default();
+        }
+        match self {
+            Self::Part(bytes) => bytes,
+            Self::Whole(_) => unreachable!("it was replaced"),
         }
     }
 
     /// What is there of the frame under way.
     pub(super) fn partial(&self) -> &[u8] {
-        &self.bytes
+        match self {
+            Self::Part(bytes) => bytes,
+            Self::Whole(_) => &[],
+        }
     }
+}
+
+/// A frame, and the memory it lies in where that was received for it alone.
+pub(super) struct Lent<'c> {
+    pub(super) frame: Frame<'c>,
+    pub(super) memory: Memory<'c>,
 }
 
 /// What the beginning of a CONNECT tells of its size.

@@ -4,6 +4,8 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use bytes::Bytes;
+
 use super::alias::AliasesIn;
 use super::input::{Size, Tail, connect_size};
 use super::{Negotiated, SendError, Settings};
@@ -34,8 +36,9 @@ pub enum Phase {
 pub enum Received<'c> {
     /// CONNECT. Answer with [`Connection::send`]; nothing is read before.
     Connect(Connect<'c>),
-    /// PUBLISH, with its topic where it had an alias. Aliases stay among its properties.
-    Publish(Publish<'c>),
+    /// PUBLISH, with its topic where it had an alias. Aliases stay among its properties. A large
+    /// one comes with the memory it lies in, to be kept without copying.
+    Publish(Publish<'c>, Memory<'c>),
     /// PUBACK.
     Puback(Ack<'c>),
     /// PUBREC.
@@ -57,6 +60,32 @@ pub enum Received<'c> {
     /// The connection failed. What the standard wants to be said was appended to `out`; write it,
     /// then close.
     Failed(Failure),
+}
+
+/// The memory a packet lies in, where it was received for this packet alone.
+///
+/// That is an accident of how the bytes came: two are always equal.
+#[derive(Clone, Copy, Default)]
+pub struct Memory<'c>(pub(super) Option<&'c Bytes>);
+
+impl<'c> Memory<'c> {
+    /// The memory, to be kept by counting one more reference.
+    #[must_use]
+    pub const fn get(self) -> Option<&'c Bytes> {
+        self.0
+    }
+}
+
+impl PartialEq for Memory<'_> {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl core::fmt::Debug for Memory<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Memory")
+    }
 }
 
 /// Why a connection failed.
@@ -189,7 +218,7 @@ impl Connection {
             }
         }
         match tail.frame(input, limit) {
-            Ok(Some(frame)) => Some(state.judge(frame, out)),
+            Ok(Some(lent)) => Some(state.judge(lent.frame, lent.memory, out)),
             Ok(None) => None,
             Err(error) => Some(state.fail(error, out)),
         }
@@ -264,6 +293,7 @@ impl Connection {
             Phase::AwaitConnect | Phase::Deciding | Phase::Authenticating => {
                 Some(state.heard + state.settings.connect_timeout)
             }
+            Phase::Connected if defect!("keep_alive_ignored") => None,
             Phase::Connected if state.keep_alive > 0 && !state.suspended => {
                 // One and a half times, in microseconds. [MQTT-3.1.2-22]
                 let micros = u64::from(state.keep_alive) * 1_500_000;
@@ -303,7 +333,12 @@ impl State {
         }
     }
 
-    fn judge<'c>(&'c mut self, frame: Frame<'c>, out: &mut Vec<u8>) -> Received<'c> {
+    fn judge<'c>(
+        &'c mut self,
+        frame: Frame<'c>,
+        memory: Memory<'c>,
+        out: &mut Vec<u8>,
+    ) -> Received<'c> {
         if self.phase == Phase::AwaitConnect {
             return self.judge_connect(frame, out);
         }
@@ -317,7 +352,7 @@ impl State {
             return self.fail(ProtocolError::protocol("MQTT-3.1.2-30"), out);
         }
         match packet {
-            Packet::Publish(publish) => self.judge_publish(publish, out),
+            Packet::Publish(publish) => self.judge_publish(publish, memory, out),
             Packet::Puback(ack) => Received::Puback(ack),
             Packet::Pubrec(ack) => Received::Pubrec(ack),
             Packet::Pubrel(ack) => Received::Pubrel(ack),
@@ -383,19 +418,24 @@ impl State {
         )))
     }
 
-    fn judge_publish<'c>(&'c mut self, publish: Publish<'c>, out: &mut Vec<u8>) -> Received<'c> {
+    fn judge_publish<'c>(
+        &'c mut self,
+        publish: Publish<'c>,
+        memory: Memory<'c>,
+        out: &mut Vec<u8>,
+    ) -> Received<'c> {
         let error = if publish.qos > self.settings.max_qos {
             ProtocolError::new(ReasonCode::QosNotSupported, "MQTT-3.2.2-11")
         } else if publish.retain && !self.settings.retain_available {
             ProtocolError::new(ReasonCode::RetainNotSupported, "MQTT-3.2.2-14")
         } else if publish.properties.is_empty() {
-            return Received::Publish(publish);
+            return Received::Publish(publish, memory);
         } else if publish.properties.find(PropertyId::SubscriptionIdentifier).is_some() {
             ProtocolError::protocol("MQTT-3.3.4-6")
         } else {
             let Self { aliases, settings, phase, negotiated, .. } = self;
             match aliases.resolve(publish, settings.max_topic_alias) {
-                Ok(publish) => return Received::Publish(publish),
+                Ok(publish) => return Received::Publish(publish, memory),
                 Err(error) => {
                     return close_failed(phase, negotiated, error, out);
                 }

@@ -1,18 +1,18 @@
 //! A client on two connections, one after the other.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::version;
 use crate::Storage as Values;
-use crate::client::{Client, Event, Options, SendError, Storage, Ticket};
+use crate::client::{Client, Event, Memory, Options, Owed, SendError, Slot, Storage, Ticket};
 use crate::codec::{
     self, Auth, Connect, Packet, Properties, Property, PropertyId, Publish, Qos, ReasonCode,
     SubscriptionOptions, Version,
 };
-use crate::session::{Held, Slot};
+use crate::session::Held;
 use crate::time::Instant;
 
 /// Byte streams of a server: 4 bytes choose version, memory, pieces and the length of the first
@@ -58,11 +58,15 @@ struct Run<'s> {
     client: Client<'s>,
     version: Version,
     manual: bool,
+    /// CONNECT has an Authentication Method.
+    method: bool,
     log: Vec<String>,
     /// Bytes to the server, for each connection.
     sent: Vec<Vec<u8>>,
     /// What is under way.
     tickets: BTreeSet<Ticket>,
+    /// Those of them of QoS 0.
+    qos0: BTreeSet<Ticket>,
 }
 
 /// What a program does because of an event.
@@ -76,6 +80,7 @@ enum Next {
 
 const NOW: Instant = Instant::from_micros(1_000_000);
 const METHOD: Property<'static> = Property::AuthenticationMethod("m");
+const PROPERTIES: [Property<'static>; 2] = [METHOD, Property::SessionExpiryInterval(100)];
 
 /// What a run leaves behind.
 struct Seen {
@@ -90,20 +95,37 @@ impl Run<'_> {
         let mut tx = alloc::vec![0; 192 + usize::from(memory >> 4) * 32];
         let mut slots: [_; 4] = [Slot::EMPTY; 4];
         let mut held = [Held::default(); 3];
-        let mut aliases = [0; 40];
-        let mut storage = Storage::borrowed(&mut rx, &mut tx, &mut slots, &mut held, &mut aliases);
+        let mut owed = [Owed::default(); 3];
+        let (mut aliases_in, mut aliases_out) = ([0; 256], [0; 40]);
+        let mut storage = Storage {
+            rx: (&mut rx[..]).into(),
+            tx: (&mut tx[..]).into(),
+            slots: (&mut slots[..]).into(),
+            held: (&mut held[..]).into(),
+            owed: (&mut owed[..]).into(),
+            aliases_in: (&mut aliases_in[..]).into(),
+            aliases_out: (&mut aliases_out[..]).into(),
+        };
         if choice & 0x80 != 0 {
             storage.slots = Values::Heap(Vec::new());
+            storage.tx = Memory::heap(storage.tx.limit());
         }
         let manual = flags & 1 != 0;
-        let options = Options { manual_ack: manual, receive_maximum: 3, ..Options::default() };
+        let options = Options {
+            manual_ack: manual,
+            receive_maximum: 3,
+            foreign_session: flags & 8 == 0,
+            ..Options::default()
+        };
         let mut run = Run {
             client: Client::new(storage, options),
-            version: version(choice & 0x7f),
+            version: version(choice & 0x3f),
             manual,
+            method: choice & 0x40 != 0,
             log: Vec::new(),
             sent: Vec::new(),
             tickets: BTreeSet::new(),
+            qos0: BTreeSet::new(),
         };
         run.connect(flags & 2 != 0);
         run.stream(streams.0, pieces);
@@ -119,7 +141,7 @@ impl Run<'_> {
 
     /// Ends the connection there is and begins another.
     fn connect(&mut self, clean_start: bool) {
-        self.client.closed();
+        self.client.closed(NOW);
         self.pump();
         let connect = Connect {
             version: self.version,
@@ -131,7 +153,7 @@ impl Run<'_> {
             username: None,
             password: None,
             properties: match self.version {
-                Version::V5 => Properties::list(&[METHOD]),
+                Version::V5 => Properties::list(&PROPERTIES[usize::from(!self.method)..]),
                 _ => Properties::EMPTY,
             },
         };
@@ -145,10 +167,7 @@ impl Run<'_> {
             let (mut piece, later) = rest.split_at(pieces.next(rest));
             rest = later;
             while !piece.is_empty() {
-                let memory = self.client.recv_buf();
-                let len = memory.len().min(piece.len());
-                memory[..len].copy_from_slice(&piece[..len]);
-                self.client.received(len);
+                let len = self.client.receive(NOW, piece);
                 piece = &piece[len..];
                 self.pump();
                 // The rest is not read, for whatever reason the client has.
@@ -165,10 +184,10 @@ impl Run<'_> {
     fn pump(&mut self) {
         loop {
             let mut moved = false;
-            while let Some(event) = self.client.poll_event(NOW) {
+            while let Some(event) = self.client.poll_event() {
                 moved = true;
                 // QoS 0 is complete when it is sent, which has no place among what comes.
-                if !matches!(event, Event::Published { ticket, .. } if ticket.packet_id().is_none())
+                if !matches!(&event, Event::Published { ticket, .. } if self.qos0.contains(ticket))
                 {
                     self.log.push(format!("{event:?}"));
                 }
@@ -207,8 +226,9 @@ impl Run<'_> {
 
     fn begin(&mut self) {
         for qos in [Qos::ExactlyOnce, Qos::AtLeastOnce, Qos::AtMostOnce, Qos::AtLeastOnce] {
-            let publish = Publish { qos, topic: "t", payload: b"payload", ..Publish::default() };
+            let publish = Publish { qos, topic: "topic", payload: b"x", ..Publish::default() };
             let result = self.client.publish(&publish);
+            self.qos0.extend(result.iter().filter(|_| qos == Qos::AtMostOnce));
             self.asked(result);
         }
         let filters = [("t", SubscriptionOptions::default())];
@@ -228,9 +248,9 @@ impl Run<'_> {
 
 fn next(event: &Event<'_>) -> Next {
     match event {
-        Event::Connected { reason, .. } if !reason.is_error() => Next::Begin,
+        Event::Connected { .. } => Next::Begin,
         Event::Auth { reason: ReasonCode::ContinueAuthentication, .. } => Next::Auth,
-        Event::Message(message) => message.ticket.map_or(Next::Nothing, Next::Ack),
+        Event::Message(message) => Next::Ack(message.ticket),
         Event::Published { ticket, .. }
         | Event::Subscribed { ticket, .. }
         | Event::Unsubscribed { ticket, .. }
@@ -244,6 +264,7 @@ fn check_sent(version: Version, bytes: &[u8]) {
     let mut rest = bytes;
     let mut number = 0;
     let mut last = false;
+    let mut aliases = BTreeMap::new();
     while let Some((frame, used)) = codec::split(rest, u32::MAX).expect("frames") {
         rest = &rest[used..];
         assert!(!last, "more after DISCONNECT");
@@ -255,7 +276,16 @@ fn check_sent(version: Version, bytes: &[u8]) {
                 panic!("a client must not send {packet:?}")
             }
             Packet::Publish(publish) => {
-                assert!(publish.properties.find(PropertyId::TopicAlias).is_none());
+                if let Some(Property::TopicAlias(alias)) =
+                    publish.properties.find(PropertyId::TopicAlias)
+                {
+                    // One that is kept means the same on every connection.
+                    assert_eq!(publish.qos, Qos::AtMostOnce);
+                    let known = aliases.insert(alias, "topic");
+                    assert_eq!(publish.topic.is_empty(), known.is_some());
+                } else {
+                    assert_eq!(publish.topic, "topic");
+                }
             }
             Packet::Disconnect(_) => last = true,
             _ => {}

@@ -238,7 +238,7 @@ fn answer(received: &Received<'_>) -> Answer {
     match received {
         Received::Connect(connect) => Answer::Connect { method: method(&connect.properties) },
         Received::Auth(auth) => Answer::Auth { method: method(&auth.properties) },
-        Received::Publish(publish) => match (publish.qos, publish.packet_id) {
+        Received::Publish(publish, _) => match (publish.qos, publish.packet_id) {
             (Qos::AtLeastOnce, Some(id)) => Answer::Puback(id),
             (Qos::ExactlyOnce, Some(id)) => Answer::Pubrec(id),
             _ => Answer::Nothing,

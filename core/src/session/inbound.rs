@@ -110,7 +110,7 @@ impl<'s> Inbound<'s> {
                     self.released -= 1;
                     return Verdict::New;
                 }
-                Verdict::Repeat
+                if defect!("qos_2_twice") { Verdict::New } else { Verdict::Repeat }
             }
             Err(_) if full => Verdict::OverQuota,
             Err(_) if self.held.len() >= self.max_await_rel.into() => Verdict::Full,
@@ -138,7 +138,7 @@ impl<'s> Inbound<'s> {
     /// A PUBACK was sent, with any reason code: one PUBLISH of QoS 1 less is open. To be called
     /// once for each that was [`Verdict::New`]. `[MQTT-4.3.2-5]`
     pub fn puback_sent(&mut self) {
-        self.open = self.open.saturating_sub(1);
+        self.open = self.open.saturating_sub(1 - u32::from(defect!("receive_quota_leaked")));
     }
 
     /// A PUBCOMP was sent: the identifier is forgotten. Harmless where no PUBREL for it came

@@ -203,7 +203,10 @@ impl<'s, H> Outbound<'s, H> {
     /// Sets the Receive Maximum of the peer, for this connection; 0 is taken as 1. Without it the
     /// limit is the window. May come before or after [`resume`](Self::resume).
     pub fn limit(&mut self, receive_maximum: u16) {
-        self.limit = receive_maximum.max(1).min(self.window);
+        self.limit = match receive_maximum {
+            _ if defect!("receive_maximum_exceeded") => self.window,
+            maximum => maximum.max(1).min(self.window),
+        };
     }
 
     /// A new connection takes the session up: everything in flight is to be sent again, and the
@@ -393,17 +396,6 @@ impl<'s, H> Outbound<'s, H> {
         self.slot(id)?.what.as_ref()
     }
 
-    /// Shows what each PUBLISH in flight is made of, in the order of sending, to be changed.
-    pub fn for_each_mut(&mut self, mut change: impl FnMut(&mut H)) {
-        let mut at = self.sent.first;
-        while let Some(slot) = at.and_then(|id| self.slot_mut(id)) {
-            at = slot.after;
-            if let Some(what) = &mut slot.what {
-                change(what);
-            }
-        }
-    }
-
     /// Whether packets of before this connection are still to be sent again.
     #[must_use]
     pub fn resends(&self) -> bool {
@@ -438,6 +430,9 @@ impl<'s, H> Outbound<'s, H> {
     /// in such a state.
     fn waiting(&self, from: Option<PacketId>, such: fn(State) -> bool) -> Option<PacketId> {
         let mut at = from;
+        if defect!("resend_order_wrong") {
+            at = from.and_then(|id| self.slot(id)?.after).or(from);
+        }
         loop {
             let slot = self.slot(at?)?;
             if slot.waits && such(slot.state) {
@@ -466,7 +461,9 @@ impl<'s, H> Outbound<'s, H> {
         self.on_the_wire(id);
         let slot = core::mem::take(self.slot_mut(id)?);
         self.in_flight -= 1;
-        self.used -= 1;
+        if !(defect!("quota_leaked") && slot.state == State::AwaitsPubcomp) {
+            self.used -= 1;
+        }
         match slot.before.and_then(|before| self.slot_mut(before)) {
             Some(before) => before.after = slot.after,
             None => self.sent.first = slot.after,

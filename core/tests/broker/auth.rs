@@ -57,7 +57,7 @@ fn connected(rig: &mut Rig) -> ConnId {
     let proof = [METHOD, Property::AuthenticationData(b"proof")];
     rig.send(conn, V5, &[auth(ReasonCode::ContinueAuthentication, &proof)]);
     let (_, request) = rig.requests.pop().expect("a request");
-    assert_eq!(request.step, AuthStep::Continue);
+    assert_eq!((request.client_id.as_str(), request.step), ("a", AuthStep::Continue));
     assert_eq!(request.data.as_deref(), Some(&b"proof"[..]));
     rig.decide(conn, Verdict::Accept { data: Some(Bytes::from_static(b"sure")) });
     let sent = rig.take(conn);
@@ -167,7 +167,7 @@ fn re_authentication_keeps_the_client_and_its_traffic() {
     let conn = connected(&mut rig);
     rig.send(conn, V5, &[auth(ReasonCode::Reauthenticate, &[METHOD]), Packet::Pingreq]);
     let (_, request) = rig.requests.pop().expect("a request");
-    assert_eq!(request.step, AuthStep::Reauthenticate);
+    assert_eq!((request.client_id.as_str(), request.step), ("a", AuthStep::Reauthenticate));
     assert_eq!((rig.take(conn), &rig.paused[..]), (Vec::new(), &[conn][..]), "the rest waits");
     rig.decide(conn, Verdict::Continue { data: None });
     let sent = rig.take(conn);

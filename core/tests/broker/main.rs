@@ -8,3 +8,4 @@ mod fanout;
 mod harness;
 mod pieces;
 mod pressure;
+mod staged;

@@ -12,6 +12,7 @@
 //! must arrive; in the end everybody leaves, and nothing may be left.
 
 mod oracle;
+mod ours;
 mod peer;
 mod plan;
 mod rng;
@@ -19,6 +20,7 @@ mod run;
 mod show;
 mod world;
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use oracle::Violation;
@@ -41,14 +43,15 @@ pub fn run(seed: u64) -> Result<Report, Violation> {
     let mut world = World::new(seed, false);
     let outcome = catch_unwind(AssertUnwindSafe(|| world.run()));
     match (outcome, world.found()) {
-        (Err(panic), None) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or(panic.downcast_ref::<&str>().map(ToString::to_string));
-            Err(Violation { checker: "panic", what: text.unwrap_or_default() })
-        }
+        (Err(panic), None) => Err(Violation { checker: "panic", what: text_of(&*panic) }),
         (_, Some(violation)) => Err(violation),
         (Ok(()), None) => Ok(Report { calls: world.calls, messages: world.key }),
     }
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or(panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
 }
 
 /// What happened in a run, line by line, to its end or to the first broken rule.

@@ -10,7 +10,8 @@ use fulmar_core::codec::{
 };
 use fulmar_core::{Instant, PacketId, Qos, Version};
 
-use super::plan::Plan;
+use super::ours::Ours;
+use super::plan::{Plan, Uses};
 use super::rng::Rng;
 
 /// Where a client stands.
@@ -47,6 +48,8 @@ pub(super) struct Message {
 pub(super) struct Peer {
     pub(super) id: String,
     pub(super) rude: bool,
+    /// The machine that does all this for it, if it is not scripted.
+    pub(super) ours: Option<Box<Ours>>,
     pub(super) link: Option<ConnId>,
     pub(super) stage: Stage,
     pub(super) version: Version,
@@ -63,6 +66,8 @@ pub(super) struct Peer {
     pub(super) stalled: Instant,
     pub(super) spoke: Instant,
     pub(super) keep_alive: u16,
+    /// Connections since there are no faults.
+    pub(super) tries: u32,
     /// It wants nothing back of what it did.
     pub(super) ashamed: bool,
     inbox: Vec<u8>,
@@ -100,6 +105,7 @@ impl Peer {
         Self {
             id: format!("c{number}"),
             rude,
+            ours: None,
             link: None,
             stage: Stage::Away,
             version,
@@ -111,6 +117,7 @@ impl Peer {
             stalled: Instant::ZERO,
             spoke: Instant::ZERO,
             keep_alive: 0,
+            tries: 0,
             ashamed: false,
             inbox: Vec::new(),
             next_id: 0,
@@ -121,24 +128,32 @@ impl Peer {
         }
     }
 
+    /// The client machine instead of a script. It cannot be told that a session of 3.1 was lost.
+    pub(super) fn with_machine(mut self, rng: &mut Rng) -> Self {
+        self.version = self.version.max(Version::V311);
+        self.ours = Some(Box::new(Ours::new(rng)));
+        self
+    }
+
     /// A CONNECT for a new connection. `calm`: to stay, and without anything special.
-    pub(super) fn connect(&mut self, rng: &mut Rng, plan: &Plan, key: u64, calm: bool) -> Vec<u8> {
+    pub(super) fn connect(
+        &mut self,
+        rng: &mut Rng,
+        plan: &Plan,
+        now: Instant,
+        key: u64,
+        calm: bool,
+    ) -> Vec<u8> {
         let uses = &plan.uses;
-        // Copies that differ in their properties only look alike before 5.0.
-        let family = |version: Version| (version == Version::V5) == (self.version == Version::V5);
-        let version = *rng.pick(&plan.versions);
-        if !(uses.identifiers || uses.properties || uses.expiry) || family(version) {
-            self.version = version;
-        }
+        self.begin(rng, plan);
         let five = self.version == Version::V5;
-        self.stage = Stage::Waiting;
-        self.inbox.clear();
-        self.acks.clear();
-        self.aliases.clear();
         let clean = match calm {
             true => std::mem::take(&mut self.ashamed),
             false => !uses.sessions || rng.chance(200),
         };
+        // Its machine does not know that the session was lost, or has none: a new one.
+        let lost = |ours: &Ours| ours.anew || !self.reborn.is_empty();
+        let clean = clean || self.ours.as_deref().is_some_and(lost);
         self.keep_alive = match uses.keep_alive && !calm && rng.chance(600) {
             true => rng.range(1, 4) as u16,
             false => 0,
@@ -151,15 +166,10 @@ impl Peer {
         };
         if five {
             list.push(Property::SessionExpiryInterval(self.connected_expiry));
-            if uses.small_windows && rng.chance(500) {
-                list.push(Property::ReceiveMaximum(rng.range(1, 5) as u16));
-            }
-            if uses.aliases {
-                list.push(Property::TopicAliasMaximum(rng.below(5) as u16));
-            }
-            if uses.small_packets && !calm && rng.chance(600) {
-                list.push(Property::MaximumPacketSize(rng.range(60, 140) as u32));
-            }
+        }
+        // The machine says so itself.
+        if five && self.ours.is_none() {
+            limits(rng, uses, calm, &mut list);
         }
         let payload = payload(rng, key, 0);
         let user = uses.properties.then(|| format!("w{key}"));
@@ -190,7 +200,26 @@ impl Peer {
             password: None,
             properties: Properties::list(&list),
         };
-        bytes(self.version, &Packet::Connect(connect))
+        match &mut self.ours {
+            Some(ours) => ours.connect(now, &connect),
+            None => bytes(self.version, &Packet::Connect(connect)),
+        }
+    }
+
+    /// Of another version perhaps; nothing of the connection before is left.
+    fn begin(&mut self, rng: &mut Rng, plan: &Plan) {
+        self.stage = Stage::Waiting;
+        self.inbox.clear();
+        self.acks.clear();
+        self.aliases.clear();
+        let uses = &plan.uses;
+        // Copies that differ in their properties only look alike before 5.0.
+        let family = |version: Version| (version == Version::V5) == (self.version == Version::V5);
+        let version = *rng.pick(&plan.versions);
+        let any = !(uses.identifiers || uses.properties || uses.expiry) && self.ours.is_none();
+        if (any || family(version)) && !(self.ours.is_some() && version == Version::V31) {
+            self.version = version;
+        }
     }
 
     /// Room for another message of QoS 1 or 2.
@@ -211,10 +240,16 @@ impl Peer {
         }
     }
 
-    pub(super) fn publish(&mut self, rng: &mut Rng, plan: &Plan, key: u64) -> Vec<u8> {
+    pub(super) fn publish(
+        &mut self,
+        rng: &mut Rng,
+        plan: &Plan,
+        now: Instant,
+        key: u64,
+    ) -> Vec<u8> {
         let uses = &plan.uses;
         let mut qos = qos(rng, plan);
-        if !self.has_room() {
+        if !self.has_room() && self.ours.is_none() {
             qos = Qos::AtMostOnce;
         }
         let five = self.version == Version::V5;
@@ -234,6 +269,20 @@ impl Peer {
             expiry: (five && uses.expiry && rng.chance(400)).then(|| rng.below(6) as u32),
             user: (five && uses.properties && rng.chance(500)).then(|| format!("u{key}")),
         };
+        if let Some(ours) = &mut self.ours {
+            let mut list = Vec::new();
+            list.extend(message.expiry.map(Property::MessageExpiryInterval));
+            list.extend(message.user.as_deref().map(|user| Property::UserProperty("n", user)));
+            let publish = Publish {
+                qos,
+                retain,
+                topic: message.topic,
+                properties: Properties::list(&list),
+                payload: &message.payload,
+                ..Publish::default()
+            };
+            return ours.publish(now, &publish);
+        }
         let id = if qos == Qos::AtMostOnce { 0 } else { self.take_id() };
         let bytes = self.encode(rng, plan, &message, id, false);
         if id > 0 {
@@ -283,7 +332,7 @@ impl Peer {
         bytes(self.version, &Packet::Publish(publish))
     }
 
-    pub(super) fn subscribe(&mut self, rng: &mut Rng, plan: &Plan) -> Vec<u8> {
+    pub(super) fn subscribe(&mut self, rng: &mut Rng, plan: &Plan, now: Instant) -> Vec<u8> {
         let five = self.version == Version::V5;
         let uses = &plan.uses;
         let mut filters = Vec::new();
@@ -307,21 +356,44 @@ impl Peer {
         let identifier = rng.range(1, 300) as u32;
         let list = [Property::SubscriptionIdentifier(identifier)];
         let with = five && uses.identifiers && rng.chance(600);
-        let packet_id = PacketId::new(self.take_id()).unwrap_or(PacketId::MIN);
         let properties = if with { Properties::list(&list) } else { Properties::EMPTY };
-        let filters = Filters::list(&filters);
+        self.send_subscribe(now, &filters, properties)
+    }
+
+    fn send_subscribe(
+        &mut self,
+        now: Instant,
+        filters: &[(&str, SubscriptionOptions)],
+        properties: Properties<'_>,
+    ) -> Vec<u8> {
+        if let Some(ours) = &mut self.ours {
+            return ours.subscribe(now, filters, properties);
+        }
+        let packet_id = PacketId::new(self.take_id()).unwrap_or(PacketId::MIN);
+        let filters = Filters::list(filters);
         bytes(self.version, &Packet::Subscribe(Subscribe { packet_id, properties, filters }))
     }
 
-    pub(super) fn unsubscribe(&mut self, rng: &mut Rng, plan: &Plan) -> Vec<u8> {
+    /// For all retained messages that match.
+    pub(super) fn subscribe_all(&mut self, now: Instant, filter: &str) -> Vec<u8> {
+        let options =
+            SubscriptionOptions { qos: Qos::ExactlyOnce, ..SubscriptionOptions::default() };
+        self.send_subscribe(now, &[(filter, options)], Properties::EMPTY)
+    }
+
+    pub(super) fn unsubscribe(&mut self, rng: &mut Rng, plan: &Plan, now: Instant) -> Vec<u8> {
         let filters = [*rng.pick(&plan.filters), *rng.pick(&plan.filters)];
-        let filters = TopicFilters::list(&filters[..rng.range(1, 2) as usize]);
+        let filters = &filters[..rng.range(1, 2) as usize];
+        if let Some(ours) = &mut self.ours {
+            return ours.unsubscribe(now, filters);
+        }
+        let filters = TopicFilters::list(filters);
         let packet_id = PacketId::new(self.take_id()).unwrap_or(PacketId::MIN);
         let properties = Properties::EMPTY;
         bytes(self.version, &Packet::Unsubscribe(Unsubscribe { packet_id, properties, filters }))
     }
 
-    pub(super) fn disconnect(&mut self, rng: &mut Rng) -> Vec<u8> {
+    pub(super) fn disconnect(&mut self, rng: &mut Rng, now: Instant) -> Vec<u8> {
         let list = [Property::SessionExpiryInterval(rng.below(4) as u32)];
         let changes = self.connected_expiry > 0 && rng.chance(400);
         let five = self.version == Version::V5;
@@ -332,7 +404,40 @@ impl Peer {
             },
             properties: if five && changes { Properties::list(&list) } else { Properties::EMPTY },
         };
-        bytes(self.version, &Packet::Disconnect(disconnect))
+        match &mut self.ours {
+            Some(ours) => ours.disconnect(now, &disconnect),
+            None => bytes(self.version, &Packet::Disconnect(disconnect)),
+        }
+    }
+
+    /// Has its machine do what is due. Answers what is to be sent.
+    pub(super) fn tick(&mut self, now: Instant) -> Vec<u8> {
+        self.ours.as_mut().map_or_else(Vec::new, |ours| ours.tick(now))
+    }
+
+    /// The next acknowledgement that it owes.
+    pub(super) fn acknowledge(&mut self, now: Instant) -> Option<Vec<u8>> {
+        match &mut self.ours {
+            Some(ours) => ours.owes().then(|| ours.acknowledge(now)),
+            None => self.acks.pop_front(),
+        }
+    }
+
+    /// What it waits for, at rest.
+    pub(super) fn waits(&self) -> Option<String> {
+        match &self.ours {
+            Some(ours) => ours.waits(),
+            None => (!self.flights.is_empty()).then(|| format!("{:?}", self.flights)),
+        }
+    }
+
+    /// It was accepted by the call with this number: what it knew of a session before is void.
+    /// True if there was one that is lost.
+    pub(super) fn join(&mut self, accepted: u64) -> bool {
+        self.stage = Stage::On;
+        let before = self.reborn.len();
+        self.reborn.retain(|call| *call > accepted);
+        self.reborn.len() < before
     }
 
     /// Sends again what a new connection owes. `[MQTT-4.4.0-1]`
@@ -462,11 +567,8 @@ impl Peer {
         match packet {
             Packet::Connack(connack) if connack.reason.is_error() => return Took::Refused,
             Packet::Connack(connack) => {
-                self.stage = Stage::On;
                 self.limits(connack.properties);
-                let before = self.reborn.len();
-                self.reborn.retain(|call| *call > accepted);
-                if self.reborn.len() < before {
+                if self.join(accepted) {
                     self.flights.clear();
                     self.held.clear();
                 }
@@ -526,6 +628,19 @@ impl Peer {
         {
             self.keep_alive = secs;
         }
+    }
+}
+
+/// What a CONNECT asks of the broker.
+fn limits(rng: &mut Rng, uses: &Uses, calm: bool, list: &mut Vec<Property<'_>>) {
+    if uses.small_windows && rng.chance(500) {
+        list.push(Property::ReceiveMaximum(rng.range(1, 5) as u16));
+    }
+    if uses.aliases {
+        list.push(Property::TopicAliasMaximum(rng.below(5) as u16));
+    }
+    if uses.small_packets && !calm && rng.chance(600) {
+        list.push(Property::MaximumPacketSize(rng.range(60, 140) as u32));
     }
 }
 

@@ -64,6 +64,8 @@ pub(super) struct Plan {
     pub(super) clients: usize,
     /// How many of the clients are rude while there are faults.
     pub(super) rude: usize,
+    /// How many are the client machine: the last ones.
+    pub(super) ours: usize,
     pub(super) versions: Vec<Version>,
     /// Steps of each phase with faults.
     pub(super) steps: u32,
@@ -114,11 +116,15 @@ impl Plan {
         if uses.shared {
             filters.extend(SHARED);
         }
+        let rude = if rng.chance(500) { rng.index(clients) } else { 0 };
+        // It gives nothing up for want of memory of the broker.
+        let ours = if tight || rng.chance(300) { 0 } else { rng.index(clients - rude + 1) };
         Self {
             config,
             tight,
             clients,
-            rude: if rng.chance(500) { rng.index(clients) } else { 0 },
+            rude,
+            ours,
             versions,
             steps: rng.range(100, 500) as u32,
             rounds: rng.range(1, 3) as u32,
@@ -231,9 +237,7 @@ fn config(rng: &mut Rng, uses: &Uses) -> (Config, bool) {
         tight = true;
     }
     if rng.chance(120) {
-        // Enough for all: that a budget is used up in the middle of a call cannot be told from
-        // outside. What happens then is shown in core/tests/broker/pressure.rs.
-        config.shard_budget = rng.range(10_000, 40_000) * 1_000;
+        config.shard_budget = rng.range(10_000, 40_000);
         tight = true;
     }
     (config, tight)

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fulmar_core::broker::{
-    Boot, Broker, ClientInfo, Command, ConnId, ConnInfo, Connected, Effect, Event, Input, Outbox,
-    Reply, Verdict,
+    Boot, Broker, ClientInfo, Command, ConnId, ConnInfo, Connected, DisconnectReason, Disconnected,
+    Effect, Event, Input, Outbox, Reply, Verdict,
 };
 use fulmar_core::{Instant, ReasonCode, Version};
 
@@ -67,7 +68,11 @@ impl World {
         plan.config.max_connections = plan.config.max_connections.max(plan.clients as u32 + 1);
         let now = Instant::from_micros(rng.below(1_000_000));
         let boot = Boot { now, unix_millis: 0, seed: rng.next(), epoch: 1 };
-        let mut peer = |number| Peer::new(number, number < plan.rude, *rng.pick(&plan.versions));
+        let mut peer = |number| {
+            let peer = Peer::new(number, number < plan.rude, *rng.pick(&plan.versions));
+            let ours = number >= plan.clients - plan.ours;
+            if ours { peer.with_machine(&mut rng) } else { peer }
+        };
         let peers = (0..plan.clients).map(&mut peer).collect();
         Self {
             broker: Broker::new(plan.config.clone(), boot),
@@ -129,6 +134,7 @@ impl World {
                     self.link(*conn, |link| (link.closing, link.asks) = (Some(*by), false));
                 }
                 Effect::Event(Event::Connected(connected)) => self.accepted(connected),
+                Effect::Event(Event::Disconnected(ended)) => self.check_end(ended),
                 Effect::Reply { token, reply } if *token == self.token => {
                     answer = Some((**reply).clone());
                 }
@@ -136,6 +142,18 @@ impl World {
             }
         }
         answer
+    }
+
+    /// The client machine breaks no rule.
+    fn check_end(&mut self, ended: &Disconnected) {
+        let DisconnectReason::Protocol(error) = &ended.why else { return };
+        let link = self.links.get(&ended.conn);
+        if let Some(peer) = link.map(|link| &self.peers[link.peer])
+            && peer.ours.is_some()
+        {
+            let what = format!("{} broke a rule: {error}", peer.id);
+            self.oracle.complain("client machine", &what);
+        }
     }
 
     fn accepted(&mut self, connected: &Connected) {
@@ -178,7 +196,11 @@ impl World {
         self.end();
         let Ok(conn) = opened else { return false };
         self.key += 1;
-        let bytes = self.peers[peer].connect(&mut self.rng, &self.plan, self.key, self.calm);
+        if self.peers[peer].ours.is_some() {
+            self.lose(peer);
+        }
+        let (now, key, calm) = (self.now, self.key, self.calm);
+        let bytes = self.peers[peer].connect(&mut self.rng, &self.plan, now, key, calm);
         self.links.insert(conn, Link { peer, ..Link::default() });
         self.peers[peer].link = Some(conn);
         self.send(peer, &bytes);
@@ -188,7 +210,7 @@ impl World {
     /// A client hands bytes to its network.
     pub(super) fn send(&mut self, peer: usize, bytes: &[u8]) {
         let now = self.now;
-        let Some(conn) = self.peers[peer].link else { return };
+        let Some(conn) = self.peers[peer].link.filter(|_| !bytes.is_empty()) else { return };
         self.peers[peer].spoke = now;
         let version = self.peers[peer].version;
         self.note(|| format!("c{peer} sends{}", show::packets(version, bytes)));
@@ -250,9 +272,14 @@ impl World {
     }
 
     /// A client notices that it has no connection any more.
-    fn lose(&mut self, peer: usize) {
-        let peer = &mut self.peers[peer];
+    fn lose(&mut self, number: usize) {
+        let peer = &mut self.peers[number];
         peer.link = None;
+        if let Some(ours) = &mut peer.ours {
+            ours.lose(self.now);
+            self.hear(number, 0);
+        }
+        let peer = &mut self.peers[number];
         if peer.stage != Stage::GivenUp {
             peer.stage = Stage::Away;
         }
@@ -350,20 +377,70 @@ impl World {
         if peer.link != Some(conn) {
             return;
         }
+        if let Some(ours) = &mut peer.ours {
+            let bytes = ours.read(self.now, bytes);
+            self.hear(number, accepted);
+            self.send(number, &bytes);
+            self.let_go(number);
+            return;
+        }
         let mut send = Vec::new();
-        let took = peer.read(&mut self.rng, &self.plan, accepted, bytes, &mut send);
-        for took in took {
-            match took {
-                Took::Message(qos, key) => {
-                    let id = self.peers[number].id.clone();
-                    self.oracle.application(&id, qos, key);
-                }
-                Took::Refused if self.calm => self.peers[number].stage = Stage::GivenUp,
-                Took::Refused | Took::Accepted | Took::Nothing => {}
-            }
+        for took in peer.read(&mut self.rng, &self.plan, accepted, bytes, &mut send) {
+            self.took(number, took);
         }
         for bytes in send {
             self.send(number, &bytes);
+        }
+    }
+
+    /// What a client machine has told its application.
+    pub(super) fn hear(&mut self, number: usize, accepted: u64) {
+        let Some(ours) = &mut self.peers[number].ours else { return };
+        let (took, mut wrong) = (std::mem::take(&mut ours.took), ours.wrong.take());
+        // It may have missed that it was accepted, on a connection of before.
+        if std::mem::take(&mut ours.disbelieves) && self.peers[number].reborn.is_empty() {
+            wrong = Some("was told of a session that it never had".to_string());
+        }
+        for took in took {
+            if matches!(took, Took::Accepted) {
+                self.peers[number].join(accepted);
+            }
+            self.took(number, took);
+        }
+        if let Some(wrong) = wrong {
+            let what = format!("{} {wrong}", self.peers[number].id);
+            self.oracle.complain("client machine", &what);
+        }
+    }
+
+    fn took(&mut self, number: usize, took: Took) {
+        match took {
+            Took::Message(qos, key) => {
+                let id = self.peers[number].id.clone();
+                self.oracle.application(&id, qos, key);
+            }
+            Took::Refused if self.calm => self.peers[number].stage = Stage::GivenUp,
+            Took::Refused | Took::Accepted | Took::Nothing => {}
+        }
+    }
+
+    /// Time passes for a client machine.
+    pub(super) fn tick(&mut self, number: usize) {
+        if self.peers[number].ours.is_none() || self.peers[number].link.is_none() {
+            return;
+        }
+        let bytes = self.peers[number].tick(self.now);
+        self.hear(number, 0);
+        self.send(number, &bytes);
+        self.let_go(number);
+    }
+
+    /// A client machine has the transport closed when it is done with it.
+    fn let_go(&mut self, number: usize) {
+        let half = self.peers[number].link.and_then(|conn| self.links.get(&conn));
+        let half = half.is_some_and(|link| link.half);
+        if !half && self.peers[number].ours.as_mut().is_some_and(|ours| ours.wants_close()) {
+            self.drop_link(number, false);
         }
     }
 
@@ -411,6 +488,16 @@ impl World {
         let stats = self.broker.stats();
         self.oracle.check_stats(&stats);
         self.oracle.check_clients(&clients, &stats);
+    }
+
+    /// Has the broker compare its accounts with what it has.
+    pub(super) fn recount(&mut self) {
+        if self.found().is_some() {
+            return;
+        }
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.broker.check())) {
+            self.oracle.complain("recount", &super::text_of(&*panic));
+        }
     }
 
     /// Connections, in order.

@@ -139,14 +139,20 @@ fn servers() -> Seeds {
     let message: &[u8] = b"\x34\x07\0\x01t\0\x05\0x";
     let release: &[u8] = b"\x62\x02\0\x05";
     let alias: &[u8] = b"\x30\x08\0\x01t\x03\x23\0\x01x\x30\x07\0\0\x03\x23\0\x01y";
-    let subscribed: &[u8] = b"\x90\x04\0\x04\0\0\xb0\x04\0\x05\0\0";
+    let subscribed: &[u8] = b"\x90\x04\xff\xf0\0\0\xb0\x04\xff\xf1\0\0";
     let five = CONNACKS[2];
     out.push(("qos-2-in".into(), all([2, 0xff, 0, 255], &[five, message, release, ANSWERS])));
     out.push(("aliases-in".into(), all([2, 0xff, 0, 255], &[five, alias, subscribed])));
     let limits: &[u8] = b"\x20\x0b\0\0\x08\x21\0\x01\x27\0\0\0\x20";
     out.push(("limits".into(), all([2, 0xff, 0, 255], &[limits, ANSWERS, ANSWERS])));
     let auth: &[u8] = b"\xf0\x06\x18\x04\x15\0\x01m";
-    out.push(("auth".into(), all([2, 0xff, 0, 255], &[auth, five, ANSWERS])));
+    let accepted: &[u8] = b"\x20\x07\x01\0\x04\x15\0\x01m";
+    out.push(("auth".into(), all([0x42, 0xff, 0, 255], &[auth, accepted, ANSWERS])));
+    let resumed = [2, 0xff, 1, (five.len() + message.len()).div_ceil(2) as u8];
+    let again: &[u8] = b"\x3c\x07\0\x01t\0\x05\0x";
+    out.push(("qos-2-again".into(), all(resumed, &[five, message, five, again, release])));
+    let aliases_out: &[u8] = b"\x20\x06\0\0\x03\x22\0\x01";
+    out.push(("aliases-out".into(), all([2, 0xff, 0, 255], &[aliases_out, ANSWERS])));
     out
 }
 

@@ -55,8 +55,9 @@ impl Peers {
             let way = way(shard);
             lane = way.lane();
             link.sent[lane] = number;
-            link.sent_bytes[lane] += parts.body.footprint();
-            link.out.push(Msg::Forward(Forward { number, way, parts: parts.clone() }));
+            let cost = parts.body.footprint();
+            link.sent_bytes[lane] += cost;
+            link.out.push(Msg::Forward(Forward { number, cost, way, parts: parts.clone() }));
         }
         Need { lane, number, shards }
     }
@@ -71,7 +72,7 @@ impl Peers {
             let link = &mut self.links[usize::from(from)];
             let Some(open) = link.open[lane].pop_front() else { return };
             link.tell.taken[lane] = open.number;
-            link.tell.bytes[lane] += open.bytes;
+            link.tell.bytes[lane] = link.tell.bytes[lane].saturating_add(open.bytes);
         }
     }
 
@@ -173,11 +174,10 @@ impl Broker {
 
     /// Takes a message of another shard.
     pub(super) fn take_forward(&mut self, now: Instant, from: u16, forward: Forward) {
-        let Forward { number, way, parts } = forward;
+        let Forward { number, cost, way, parts } = forward;
         let lane = way.lane();
         let Some(peers) = &mut self.peers else { return };
-        let bytes = parts.body.footprint();
-        let open = Open { number, bytes, here: false, need: Need::default() };
+        let open = Open { number, bytes: cost, here: false, need: Need::default() };
         peers.links[usize::from(from)].open[lane].push_back(open);
         match way {
             Way::Deliver => self.deliver_here(now, from, number, parts),
@@ -226,7 +226,8 @@ impl Broker {
             topic: &topic,
             qos: head.qos,
             retain: true,
-            empty: body.is_empty(),
+            empty: body.payload().is_empty(),
+            plain: None,
             expires: head.expires,
             publisher: head.publisher.as_ref(),
             source: Source::Peer { from, lane: OWNER, number },
@@ -294,6 +295,7 @@ impl<'d> Draft<'d> {
             qos: message.head.qos,
             retain: message.head.retain,
             empty: message.payload().is_empty(),
+            plain: None,
             expires: message.head.expires,
             publisher: message.head.publisher.as_ref(),
             source: Source::Nobody,

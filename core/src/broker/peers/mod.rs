@@ -350,6 +350,8 @@ impl Broker {
         if place.shards > 1 {
             broker.peers = Some(Box::new(peers));
             broker.next_serial = u64::from(place.shard) << SERIALS | 1;
+            // A connection's name is not that of one on another shard.
+            broker.conns = Slots::starting(u32::from(place.shard) << 26);
         }
         broker
     }

@@ -77,6 +77,8 @@ pub(in crate::broker) struct Parts {
 pub(super) struct Forward {
     /// Grows from one to the next of a lane.
     pub(super) number: u64,
+    /// Bytes of credit that it takes.
+    pub(super) cost: u64,
     pub(super) way: Way,
     pub(super) parts: Parts,
 }
@@ -154,6 +156,7 @@ impl PeerMsg {
             Msg::Forward(forward) => {
                 out.push(3);
                 number(out, forward.number);
+                number(out, forward.cost);
                 match &forward.way {
                     Way::Deliver => out.push(0),
                     Way::Owner => out.push(1),
@@ -210,10 +213,9 @@ fn write_parts(out: &mut Vec<u8>, Parts { head, body }: &Parts) {
     out.extend_from_slice(&[head.qos as u8, u8::from(head.retain)]);
     number(out, head.expires.as_micros());
     optional(out, head.publisher.as_deref(), |out, text| data(out, text.as_bytes()));
-    let (bytes, topic, properties) = body.parts();
-    number(out, topic.into());
-    number(out, properties.into());
-    data(out, bytes);
+    for part in [body.topic_bytes(), body.wire_properties(), body.payload()] {
+        data(out, part);
+    }
 }
 
 fn read(reader: &mut Reader<'_>) -> Option<Msg> {
@@ -236,14 +238,14 @@ fn read(reader: &mut Reader<'_>) -> Option<Msg> {
             Msg::Page(Page { id, upto, after, done, messages })
         }
         3 => {
-            let number = reader.number()?;
+            let (number, cost) = (reader.number()?, reader.number()?);
             let way = match reader.u8()? {
                 0 => Way::Deliver,
                 1 => Way::Owner,
                 2 => Way::Share { full: read_group(reader)?, tried: reader.number()? },
                 _ => return None,
             };
-            Msg::Forward(Forward { number, way, parts: read_parts(reader)? })
+            Msg::Forward(Forward { number, cost, way, parts: read_parts(reader)? })
         }
         4 => {
             let mut n = [0; 5];
@@ -301,15 +303,13 @@ fn read_parts(reader: &mut Reader<'_>) -> Option<Parts> {
         expires: Instant::from_micros(reader.number()?),
         publisher: reader.optional(read_text)?,
     };
-    let topic = u16::try_from(reader.number()?).ok()?;
-    let properties = u32::try_from(reader.number()?).ok()?;
-    let bytes = reader.data()?;
-    let text = core::str::from_utf8(bytes.get(..usize::from(topic))?).ok()?;
-    let end = usize::from(topic).checked_add(properties as usize)?;
-    let wire = bytes.get(usize::from(topic)..end)?;
-    TopicName::new(text, u16::MAX).ok()?;
-    Properties::from_wire(PropertyPacket::Publish, wire).ok()?;
-    Some(Parts { head, body: Body::of_parts(bytes, topic, properties) })
+    let topic = read_text(reader)?;
+    let wire = reader.data()?;
+    TopicName::new(&topic, u16::MAX).ok()?;
+    let properties = Properties::from_wire(PropertyPacket::Publish, wire).ok()?;
+    let body = Body::new(&topic, properties, reader.data()?);
+    // What it forwards is all it may have.
+    (body.wire_properties() == wire).then_some(Parts { head, body })
 }
 
 #[cfg(test)]
@@ -332,7 +332,8 @@ mod tests {
     fn samples() -> Vec<PeerMsg> {
         let full: Arc<str> = Arc::from("$share/g/a/#");
         let counts = Counts { members: 2, connected: 1 };
-        let forward = |way| Msg::Forward(Forward { number: 7, way, parts: parts(b"payload") });
+        let forward =
+            |way| Msg::Forward(Forward { number: 7, cost: 9, way, parts: parts(b"payload") });
         let query = Query {
             id: 1,
             filter: Arc::from("a/#"),

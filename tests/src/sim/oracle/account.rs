@@ -25,6 +25,10 @@ pub(super) struct Counts {
     pub(super) dropped_by_qos: [u64; 3],
 }
 
+/// Bytes that one connection may take beyond the budget: the last packet that was let in and its
+/// copies, a part of the next, answers that wait.
+const BEYOND: u64 = 8 * 1024;
+
 const ALL: [Qos; 3] = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce];
 
 impl Oracle {
@@ -65,13 +69,23 @@ impl Oracle {
             wrong = wrong.or(Some(format!("{} retained, not {alive}", stats.retained)));
         }
         if stats.used_bytes < stats.retained_bytes
+            || stats.used_bytes > self.most_bytes()
             || stats.retained > u64::from(self.config.max_retained)
+            || stats.sessions > u64::from(self.config.max_sessions)
+            || stats.connections > u64::from(self.config.max_connections)
+            || stats.unauthenticated > u64::from(self.config.max_unauthenticated)
         {
             wrong = wrong.or(Some(format!("{stats:?}")));
         }
         if let Some(wrong) = wrong {
             self.fail("figures", wrong);
         }
+    }
+
+    /// Bytes that may be charged: the budget, and what those who are connected may hold beyond it
+    /// while it is used up.
+    fn most_bytes(&self) -> u64 {
+        self.config.shard_budget + BEYOND * (1 + self.wires.len() as u64)
     }
 
     /// Between two calls: limits of the queues, and how much waits in each.
@@ -100,7 +114,11 @@ impl Oracle {
             let exact = info.in_flight as usize == session.flying.len()
                 && info.await_rel as usize == session.held.len()
                 && info.subscriptions as usize == session.subscriptions.len()
-                && info.connected == session.conn.is_some();
+                && info.connected == session.conn.is_some()
+                && info.session_expiry == session.expiry
+                && info.disconnected_at == session.left
+                && info.delivered == session.delivered
+                && info.dropped == session.dropped;
             if !limits {
                 self.fail("limits", format!("{info:?}"));
             } else if !exact {

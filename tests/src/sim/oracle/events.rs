@@ -103,7 +103,9 @@ impl Oracle {
         wire.heard = now;
         wire.client = Some(client.clone());
         let named = asked.client_id == client || asked.client_id.is_empty();
+        let welcome = !wire.refused;
         self.ensure(told && named, "events", || format!("{event:?} for {asked:?}"));
+        self.ensure(welcome, "connections", || format!("{client} was refused"));
         let present = match self.sessions.get(&client) {
             None => false,
             Some(session) => {

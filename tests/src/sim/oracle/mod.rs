@@ -153,6 +153,9 @@ struct Session {
     mixed: BTreeSet<u64>,
     /// Messages sent for the first time with QoS 1 and 2, by number in the payload.
     sent: BTreeMap<(Qos, u64), u32>,
+    /// Copies sent for the first time, and losses told of, by QoS.
+    delivered: [u64; 3],
+    dropped: [u64; 3],
     /// An operator ends it.
     condemned: bool,
 }

@@ -199,6 +199,7 @@ impl Oracle {
             return;
         };
         session.lost[qos as usize] += u64::from(count);
+        session.dropped[qos as usize] += u64::from(count);
         if why == DropReason::Offline {
             let waits = self.config.queue_qos0_messages || qos > Qos::AtMostOnce;
             let away = session.conn.is_none() && !waits;
