@@ -39,6 +39,12 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) allow_anonymous: bool,
 
+    /// Serve with so many threads; 0 is one per core.
+    ///
+    /// Instead of the configured number.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=64))]
+    pub(crate) shards: Option<u16>,
+
     /// Read this YAML file.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -51,9 +57,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LEVEL", value_enum, default_value = "info")]
     pub(crate) log: LogLevel,
 
-    /// Record every call of the broker into a new file in this folder, 256 MiB at most.
+    /// Record every call of the broker into new files in this folder.
     ///
-    /// The file holds all messages, but no passwords; only its owner may read it.
+    /// One for each shard, 256 MiB at most. It holds all messages, but no passwords.
+    ///
+    /// Only its owner may read it.
     #[arg(long, value_name = "DIR")]
     pub(crate) record: Option<PathBuf>,
 

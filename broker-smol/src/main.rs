@@ -30,6 +30,9 @@ fn run(args: Args) -> Result<(), Box<dyn Error>> {
     if !args.listen.is_empty() {
         settings.listeners = args.listen;
     }
+    if let Some(shards) = args.shards {
+        settings.shards = shards;
+    }
     if args.allow_anonymous {
         settings.allow_anonymous = Some(true);
     }

@@ -120,6 +120,11 @@ impl Printer {
                     }
                 }
             }
+            Step::HandOver(conn) => line(&format!("{} goes to another shard", name(*conn))),
+            Step::Peer { from, msg } => line(&format!("shard {from}> {msg:?}")),
+            Step::TakePeer { to, messages } => {
+                messages.iter().for_each(|msg| line(&format!("shard {to}< {msg:?}")));
+            }
             _ => {}
         }
     }

@@ -121,6 +121,7 @@ pub fn options(settings: Settings, log: &Log) -> Result<Options, Exposed> {
     let anonymous = settings.allow_anonymous.unwrap_or(true);
     Ok(Options {
         config: settings.core,
+        shards: settings.shards,
         listeners,
         shutdown_timeout: settings.shutdown_timeout,
         authenticate: Box::new(move |_, request| authenticate(request, anonymous)),

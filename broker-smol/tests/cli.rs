@@ -156,6 +156,7 @@ fn help_shows_options_defaults_and_examples() {
         "--listen <ADDR>",
         "--allow-anonymous",
         "--config <FILE>",
+        "--shards <N>",
         "--check-config",
         "--log <LEVEL>",
         "[default: info]",
@@ -181,6 +182,7 @@ fn a_wrong_option_exits_with_2() {
         &["--listen", "1883"],
         &["--listen", "host:1883"],
         &["--log", "loud"],
+        &["--shards", "65"],
         &["serve"],
     ] {
         let (status, _, text) = run(args);

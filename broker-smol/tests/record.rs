@@ -30,12 +30,11 @@ fn fulmar(args: &[&str]) -> (bool, String) {
     (output.status.success(), String::from_utf8(text).expect("text"))
 }
 
-#[test]
-fn what_is_recorded_is_replayed_the_same_without_secrets() {
-    let folder = Folder::new("record");
+/// Has a broker with so many shards record a conversation; gives the files.
+fn record(folder: &Folder, shards: &str) -> Vec<PathBuf> {
     let dir = folder.0.to_str().expect("a path of text");
     let mut broker = Command::new(FULMAR)
-        .args(["--listen", "127.0.0.1:0", "--record", dir])
+        .args(["--listen", "127.0.0.1:0", "--record", dir, "--shards", shards])
         .stderr(Stdio::piped())
         .spawn()
         .expect("the binary starts");
@@ -61,8 +60,13 @@ fn what_is_recorded_is_replayed_the_same_without_secrets() {
     )
     .expect("a signal");
     assert!(broker.wait().expect("it ends").success());
-    let files: Vec<PathBuf> =
-        std::fs::read_dir(dir).expect("the folder").map(|e| e.expect("a file").path()).collect();
+    std::fs::read_dir(dir).expect("the folder").map(|e| e.expect("a file").path()).collect()
+}
+
+#[test]
+fn what_is_recorded_is_replayed_the_same_without_secrets() {
+    let folder = Folder::new("record");
+    let files = record(&folder, "1");
     assert_eq!(files.len(), 1, "{files:?}");
     #[cfg(unix)]
     {
@@ -92,6 +96,22 @@ fn what_is_recorded_is_replayed_the_same_without_secrets() {
     std::fs::write(&files[0], changed).expect("written");
     let (success, text) = fulmar(&["replay", path]);
     assert!(!success && text.contains("diverged"), "{text}");
+}
+
+#[test]
+fn each_shard_is_recorded_and_replays_alone() {
+    let folder = Folder::new("shards");
+    let files = record(&folder, "3");
+    assert_eq!(files.len(), 3, "{files:?}");
+    let mut all = String::new();
+    for file in &files {
+        let (success, text) = fulmar(&["replay", file.to_str().expect("a path of text")]);
+        assert!(success && text.contains("same: "), "{text}");
+        all += &text;
+    }
+    for words in ["<Suback ID=1", "Payload=6869", "shard 1> ", "shard 0< "] {
+        assert!(all.contains(words), "no {words:?} in {all}");
+    }
 }
 
 #[test]

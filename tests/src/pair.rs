@@ -396,6 +396,7 @@ impl Pair {
                     }
                 }
                 Effect::Event(Told::Dropped { count, .. }) => self.lost += count,
+                Effect::Handover { .. } => unreachable!("one shard"),
                 Effect::Available(_) | Effect::Reply { .. } | Effect::Event(_) => {}
             }
         }

@@ -91,6 +91,7 @@ impl Shard {
                         self.broker.handle(self.now, Input::Authenticated { conn, verdict });
                     }
                     Effect::Transmit(conn) => self.pull(conn, &mut seen),
+                    Effect::Handover { .. } => unreachable!("one shard"),
                     Effect::Close { .. } => panic!("the broker closes a connection: {effect:?}"),
                     Effect::Reading { .. }
                     | Effect::Available(_)

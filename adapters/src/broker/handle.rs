@@ -8,6 +8,7 @@ use fulmar_core::broker::{ClientInfo, Command, Publication, Reply, Stats};
 use fulmar_core::codec::{Qos, ReasonCode};
 
 use super::inbox::{Inbox, Item};
+use super::mesh::Mesh;
 use super::subscription::Subscription;
 
 /// Why the broker did not do what was asked.
@@ -34,7 +35,12 @@ impl fmt::Display for HandleError {
 
 impl std::error::Error for HandleError {}
 
-/// Figures of a running broker.
+/// Clients of one page at most.
+const PAGE: u32 = 1_000;
+/// The serial numbers of the sessions of one shard have so many bits.
+const SERIALS: u32 = 48;
+
+/// Figures of a running broker, of all its shards together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Statistics {
@@ -51,7 +57,7 @@ pub struct Statistics {
 /// A page of the sessions; see [`BrokerHandle::clients`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clients {
-    /// In the order in which they were made.
+    /// In the order in which they were made, shard by shard.
     pub clients: Vec<ClientInfo>,
     /// Pass it as `after` for the next page; `None` when this was the last.
     pub next: Option<u64>,
@@ -65,13 +71,14 @@ pub struct Clients {
 /// others wait.
 #[derive(Clone)]
 pub struct BrokerHandle {
-    pub(super) inbox: Arc<Inbox>,
+    pub(super) mesh: Arc<Mesh>,
     /// Closed when the broker has stopped.
     pub(super) stopped: Receiver<()>,
 }
 
 impl BrokerHandle {
-    /// Publishes a message and gives the number of sessions that were to receive it.
+    /// Publishes a message and gives the number of sessions that were to receive it; with several
+    /// shards those of the first one, and one for each other shard that has any.
     ///
     /// # Errors
     /// Refused if the topic is not one to publish to, or a field too long.
@@ -95,7 +102,10 @@ impl BrokerHandle {
     ) -> Result<Subscription, HandleError> {
         let filters = filters.iter().map(|&(filter, qos)| (filter.into(), qos)).collect();
         let command = Command::Subscribe { filters, queue: capacity };
-        self.ask(|answer| Item::Subscribe { command, answer }).await?.map_err(HandleError::Refused)
+        let inbox = &self.mesh.inboxes[0];
+        self.ask(inbox, |answer| Item::Subscribe { command, answer })
+            .await?
+            .map_err(HandleError::Refused)
     }
 
     /// A page of the sessions, connected or not: at most `limit`, and never more than 1,000, from
@@ -104,10 +114,29 @@ impl BrokerHandle {
     /// # Errors
     /// As all requests.
     pub async fn clients(&self, after: u64, limit: u32) -> Result<Clients, HandleError> {
-        match self.command(Command::Clients { after, limit }).await? {
-            Reply::Clients { clients, next } => Ok(Clients { clients, next }),
-            other => Err(unexpected(&other)),
+        let mut page = Clients { clients: Vec::new(), next: Some(after) };
+        // The serial numbers of a shard begin where those of the one before it can never come to.
+        while let Some(after) = page.next
+            && (page.clients.len() as u32) < limit.min(PAGE)
+        {
+            let shard = (after >> SERIALS) as usize;
+            let Some(inbox) = self.mesh.inboxes.get(shard) else {
+                page.next = None;
+                break;
+            };
+            let limit = limit.min(PAGE) - page.clients.len() as u32;
+            let command = Command::Clients { after, limit };
+            match self.ask(inbox, |answer| Item::Command { command, answer }).await? {
+                Reply::Clients { clients, next } => {
+                    page.clients.extend(clients);
+                    let following = (shard as u64 + 1) << SERIALS;
+                    let more = shard + 1 < self.mesh.inboxes.len();
+                    page.next = next.or(more.then_some(following));
+                }
+                other => return Err(unexpected(&other)),
+            }
         }
+        Ok(page)
     }
 
     /// Disconnects a client, 5.0 ones with `reason`, and throws its session away if `end_session`.
@@ -120,8 +149,10 @@ impl BrokerHandle {
         reason: ReasonCode,
         end_session: bool,
     ) -> Result<(), HandleError> {
+        let inbox = self.mesh.home(client_id);
         let client_id = client_id.into();
-        match self.command(Command::Disconnect { client_id, reason, end_session }).await? {
+        let command = Command::Disconnect { client_id, reason, end_session };
+        match self.ask(inbox, |answer| Item::Command { command, answer }).await? {
             Reply::Done => Ok(()),
             other => Err(unexpected(&other)),
         }
@@ -132,36 +163,57 @@ impl BrokerHandle {
     /// # Errors
     /// As all requests.
     pub async fn stats(&self) -> Result<Statistics, HandleError> {
-        self.ask(Item::Statistics).await
+        let mut sum: Option<Statistics> = None;
+        for inbox in &self.mesh.inboxes {
+            let part = self.ask(inbox, Item::Statistics).await?;
+            match &mut sum {
+                None => sum = Some(part),
+                Some(sum) => {
+                    sum.core.add(&part.core);
+                    sum.reads += part.reads;
+                    sum.writes += part.writes;
+                    sum.waits += part.waits;
+                }
+            }
+        }
+        sum.ok_or(HandleError::Stopped)
     }
 
     /// Stops the broker and waits until it has: no more connections are accepted, every client is
     /// told and gets what is under way to it, at most for the `shutdown_timeout` of the options.
     /// Harmless when it has stopped already. The broker must run, or be dropped, for this to end.
     pub async fn stop(&self) {
-        self.end(Item::Stop).await;
+        self.end(|| Item::Stop).await;
     }
 
     /// Stops the broker without telling the clients, and waits until it has. Harmless when it has
     /// stopped already, and during a [`stop`](Self::stop), which it cuts short.
     pub async fn abort(&self) {
-        self.end(Item::Abort).await;
+        self.end(|| Item::Abort).await;
     }
 
-    async fn end(&self, item: Item) {
-        if self.inbox.push(item).is_ok() {
+    async fn end(&self, item: fn() -> Item) {
+        let mut running = false;
+        for inbox in &self.mesh.inboxes {
+            running |= inbox.push(item()).is_ok();
+        }
+        if running {
             // Nothing is ever sent: it fails when the other end is gone.
             let _ = self.stopped.recv().await;
         }
     }
 
     async fn command(&self, command: Command) -> Result<Reply, HandleError> {
-        self.ask(|answer| Item::Command { command, answer }).await
+        self.ask(&self.mesh.inboxes[0], |answer| Item::Command { command, answer }).await
     }
 
-    async fn ask<T>(&self, item: impl FnOnce(Sender<T>) -> Item) -> Result<T, HandleError> {
+    async fn ask<T>(
+        &self,
+        inbox: &Inbox,
+        item: impl FnOnce(Sender<T>) -> Item,
+    ) -> Result<T, HandleError> {
         let (answer, answers) = async_channel::bounded(1);
-        self.inbox.push(item(answer))?;
+        inbox.push(item(answer))?;
         answers.recv().await.map_err(|_| HandleError::Stopped)
     }
 }

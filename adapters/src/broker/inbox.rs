@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_channel::Sender;
+use fulmar_core::Instant;
 use fulmar_core::broker::{Command, Reply, SubscriberId};
 use fulmar_core::codec::ReasonCode;
 
@@ -20,7 +21,7 @@ const MAX_REQUESTS: usize = 4_096;
 /// Something for the shard.
 pub(super) enum Item {
     /// A connection, non-blocking.
-    Accepted { stream: TcpStream, remote: SocketAddr, local: Option<SocketAddr> },
+    Accepted(Accepted),
     /// Carry out and answer.
     Command { command: Command, answer: Sender<Reply> },
     /// Carry out a [`Command::Subscribe`].
@@ -37,6 +38,17 @@ pub(super) enum Item {
     Stop,
     /// End at once.
     Abort,
+}
+
+/// A connection on its way to a shard.
+pub(super) struct Accepted {
+    pub(super) stream: TcpStream,
+    pub(super) remote: SocketAddr,
+    pub(super) local: Option<SocketAddr>,
+    /// When it was opened, if that was some time ago.
+    pub(super) since: Option<Instant>,
+    /// What was read already.
+    pub(super) bytes: Vec<u8>,
 }
 
 impl Item {

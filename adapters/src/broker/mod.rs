@@ -22,8 +22,9 @@
 //! # }
 //! ```
 //!
-//! One thread runs the broker and owns its connections, a second one accepts them, a third (of
-//! `smol`) watches the listening sockets. [`BrokerHandle`] may be used from any thread and any
+//! Each shard of the broker has a thread that runs it and owns its connections; another one
+//! accepts them and finds out where they belong, and one more (of `smol`) watches the listening
+//! sockets. [`BrokerHandle`] may be used from any thread and any
 //! executor.
 //!
 //! Tested on Linux. For FreeBSD and macOS it compiles; there nothing has been run.
@@ -32,7 +33,10 @@ mod accept;
 mod handle;
 mod inbox;
 mod limit;
+mod mesh;
 mod notice;
+mod peers;
+mod place;
 mod poller;
 mod record;
 mod requests;
@@ -59,21 +63,22 @@ pub use server::{BindError, Server};
 pub use subscription::Subscription;
 
 /// Decides about clients. The steps of one enhanced authentication carry the same [`ConnId`];
-/// [`Event::Disconnected`] with it tells that no more will come. Called on the broker's thread,
-/// which waits for it: it must be quick, and must not wait for a [`BrokerHandle`].
+/// [`Event::Disconnected`] with it tells that no more will come. Called on a thread of the broker,
+/// which waits for it, as the other ones do that want to call it: it must be quick, and must not
+/// wait for a [`BrokerHandle`].
 pub type Authenticate = Box<dyn FnMut(ConnId, &AuthRequest) -> Verdict + Send>;
 
-/// Is told what happens. Called on the broker's thread, which waits for it: it must be quick, and
-/// must not wait for a [`BrokerHandle`].
+/// Is told what happens. Called on a thread of the broker, which waits for it, as the other ones
+/// do that want to call it: it must be quick, and must not wait for a [`BrokerHandle`].
 pub type Observe = Box<dyn FnMut(&Notice) + Send>;
 
 /// Where to record to; see [`fulmar_core::broker::Replay`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// A folder that exists. The file in it is named by the time, and nobody else may read it: it
-    /// holds all messages, and the seed, but no passwords.
+    /// A folder that exists. The file in it, one for each shard, is named by the time, and nobody
+    /// else may read it: it holds all messages, and the seed, but no passwords.
     pub dir: PathBuf,
-    /// Bytes after which the recording stops.
+    /// Bytes after which the recording of a shard stops.
     pub limit: u64,
 }
 
@@ -81,6 +86,9 @@ pub struct Record {
 pub struct Options {
     /// Limits and choices of the broker.
     pub config: Config,
+    /// Shards, each with a thread, up to 64; 0 for one per core. The limits of `config` are those
+    /// of each shard, but that of connections, which is for all. 1.
+    pub shards: u16,
     /// Addresses to listen on; port 0 lets the system choose. May be empty, for a broker that is
     /// used through its handle only. 127.0.0.1:1883.
     pub listeners: Vec<SocketAddr>,
@@ -99,6 +107,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             config: Config::default(),
+            shards: 1,
             listeners: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 1883))],
             shutdown_timeout: Duration::from_secs(10),
             authenticate: Box::new(|_, request| match request.method {

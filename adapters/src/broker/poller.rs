@@ -87,6 +87,12 @@ mod system {
         /// Must come before a socket is closed. Here the closing itself does it.
         pub(in crate::broker) fn remove(&self, _socket: &TcpStream) {}
 
+        /// Watches a socket no more that stays open.
+        pub(in crate::broker) fn release(&self, socket: &TcpStream) {
+            // It was added, and is open: this cannot fail.
+            let _ = epoll::delete(&self.epoll, socket);
+        }
+
         /// Waits at most `timeout`, rounded up to milliseconds, and appends what became ready. Says
         /// whether it was woken.
         pub(in crate::broker) fn wait(
@@ -175,6 +181,11 @@ mod system {
         /// Must come before a socket is closed.
         pub(in crate::broker) fn remove(&self, socket: &TcpStream) {
             let _ = self.poller.delete(socket);
+        }
+
+        /// Watches a socket no more that stays open.
+        pub(in crate::broker) fn release(&self, socket: &TcpStream) {
+            self.remove(socket);
         }
 
         /// Waits at most `timeout` and appends what became ready. Says that it was woken always,

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use fulmar_core::broker::{Broker, Recording};
+use fulmar_core::broker::{Broker, Place, Recording};
 
 use super::notice::Notice;
 use super::{Observe, Record};
@@ -25,9 +25,12 @@ impl Writer {
     pub(super) fn start(
         record: &Record,
         unix_millis: u64,
+        place: Place,
         broker: &mut Broker,
     ) -> io::Result<Self> {
-        let path = record.dir.join(format!("fulmar-{unix_millis}.recording"));
+        // One file for each shard: each replays alone.
+        let shard = if place.shards > 1 { format!("-{}", place.shard) } else { String::new() };
+        let path = record.dir.join(format!("fulmar-{unix_millis}{shard}.recording"));
         let file = create(&path).map_err(|error| {
             let text = format!("cannot record into {}: {error}", path.display());
             io::Error::new(error.kind(), text)

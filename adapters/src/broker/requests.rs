@@ -1,14 +1,14 @@
 //! What other threads ask for, and the answers.
 
-use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use async_channel::Sender;
+use fulmar_core::ConnId;
 use fulmar_core::broker::{Command, ConnInfo, Input, Reply, SubscriberId};
 use fulmar_core::codec::ReasonCode;
 
 use super::handle::Statistics;
-use super::inbox::Item;
+use super::inbox::{Accepted, Item};
 use super::notice::Notice;
 use super::shard::{SMALLEST_PUBLISH, Shard};
 use super::socket::Socket;
@@ -23,7 +23,7 @@ pub(super) enum Waiting {
 impl Shard {
     pub(super) fn item(&mut self, item: Item) {
         match item {
-            Item::Accepted { stream, remote, local } => self.open(stream, remote, local),
+            Item::Accepted(accepted) => self.open(accepted),
             Item::Command { command, answer } => {
                 self.command(command, Some(Waiting::Command(answer)));
             }
@@ -55,17 +55,37 @@ impl Shard {
     }
 
     /// Takes a new connection.
-    fn open(&mut self, stream: TcpStream, remote: SocketAddr, local: Option<SocketAddr>) {
+    fn open(&mut self, accepted: Accepted) {
+        let Accepted { stream, remote, local, since, bytes } = accepted;
         let info = ConnInfo { remote: Some(remote), local };
-        let id = match self.broker.open(self.now, info) {
+        let id = match self.broker.open(since.unwrap_or(self.now), info) {
             Ok(id) => id,
-            Err(why) => return (self.observe)(&Notice::Refused { remote, why }),
+            Err(why) => {
+                self.mesh.closed();
+                return (self.observe)(&Notice::Refused { remote, why });
+            }
         };
         let added = self.poller.add(&stream, id.index());
         self.sockets.insert(Socket::new(id, stream, remote));
         if let Err(error) = added {
             (self.observe)(&Notice::Failed { remote, error });
             self.close(id);
+        } else if !bytes.is_empty() {
+            self.receive(id, &bytes);
+        }
+    }
+
+    /// Gives a connection to the shard it belongs to.
+    pub(super) fn hand_over(&mut self, id: ConnId, to: u16) {
+        let Some(bytes) = self.broker.hand_over(self.now, id) else { return };
+        let Some(socket) = self.sockets.remove(id) else { return };
+        self.poller.release(&socket.stream);
+        let local = socket.stream.local_addr().ok();
+        let (stream, remote) = (socket.stream, socket.remote);
+        let accepted = Accepted { stream, remote, local, since: Some(self.now), bytes };
+        // Refused only when the other shard has ended, and with it the broker.
+        if self.mesh.inboxes[usize::from(to)].push(Item::Accepted(accepted)).is_err() {
+            self.mesh.closed();
         }
     }
 
@@ -108,6 +128,8 @@ impl Shard {
     fn subscribed(&mut self, id: SubscriberId) -> Subscription {
         let (feed, subscription) = Feed::new(id, Arc::clone(&self.inbox));
         self.feeds.insert(id, feed);
+        // Messages may have been told of before it was known.
+        self.available.push(id);
         subscription
     }
 
@@ -131,7 +153,9 @@ impl Shard {
 
     /// Begins the shutdown: the broker tells every client and closes it.
     fn stop(&mut self) {
-        (self.observe)(&Notice::Stopping);
+        if self.shard == 0 {
+            (self.observe)(&Notice::Stopping);
+        }
         self.accepting = None;
         self.stop_by = Some(self.now + self.shutdown_timeout);
         self.command(Command::Shutdown, None);

@@ -3,20 +3,24 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_channel::{Receiver, Sender};
+use fulmar_core::broker::MAX_SHARDS;
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
 use smol::Async;
 
-use super::Options;
 use super::accept::{self, Listener};
 use super::handle::BrokerHandle;
-use super::inbox::Inbox;
+use super::inbox::Item;
+use super::mesh::Mesh;
 use super::notice::Notice;
+use super::place::Bounds;
 use super::poller::Poller;
-use super::shard::Shard;
+use super::shard::{Parts, Shard};
+use super::{Authenticate, Observe, Options};
 
 /// Connections the system keeps until they are accepted: a fleet that reconnects at once.
 const BACKLOG: i32 = 4_096;
@@ -67,14 +71,14 @@ impl std::error::Error for BindError {
 
 /// Ends what handles wait for when the server goes, in whatever way.
 struct Life {
-    inbox: Arc<Inbox>,
+    mesh: Arc<Mesh>,
     /// The other end is held by the handles, which see when this one goes.
     _running: Sender<()>,
 }
 
 impl Drop for Life {
     fn drop(&mut self) {
-        self.inbox.close();
+        self.mesh.inboxes.iter().for_each(|inbox| inbox.close());
     }
 }
 
@@ -85,7 +89,8 @@ pub struct Server {
     options: Options,
     listeners: Vec<Listener>,
     addresses: Vec<SocketAddr>,
-    poller: Poller,
+    /// One for each shard.
+    pollers: Vec<Poller>,
     stopped: Receiver<()>,
     life: Life,
 }
@@ -105,10 +110,16 @@ impl Server {
             listeners.push(listener.map_err(|error| BindError::Listen { address, error })?);
         }
         let addresses = listeners.iter().map(|listener| listener.address).collect();
-        let (poller, waker) = Poller::new().map_err(BindError::System)?;
+        let (mut pollers, mut wakers) = (Vec::new(), Vec::new());
+        for _ in 0..shards(options.shards) {
+            let (poller, waker) = Poller::new().map_err(BindError::System)?;
+            pollers.push(poller);
+            wakers.push(waker);
+        }
+        let key = getrandom::u64().map_err(|error| BindError::System(error.into()))?;
         let (running, stopped) = async_channel::bounded(1);
-        let life = Life { inbox: Arc::new(Inbox::new(waker)), _running: running };
-        Ok(Self { options, listeners, addresses, poller, stopped, life })
+        let life = Life { mesh: Arc::new(Mesh::new(key, wakers)), _running: running };
+        Ok(Self { options, listeners, addresses, pollers, stopped, life })
     }
 
     /// The addresses listened on, in the order of the options, with the ports the system chose.
@@ -120,30 +131,55 @@ impl Server {
     /// A handle; any number may be made, now or by cloning one.
     #[must_use]
     pub fn handle(&self) -> BrokerHandle {
-        BrokerHandle { inbox: Arc::clone(&self.life.inbox), stopped: self.stopped.clone() }
+        BrokerHandle { mesh: Arc::clone(&self.life.mesh), stopped: self.stopped.clone() }
     }
 
-    /// Serves on the present thread, and accepts on another, until a handle stops it.
+    /// Serves on the present thread, and on others for all shards but the first and for accepting,
+    /// until a handle stops it.
     ///
     /// # Errors
     /// The system gave no thread or no random seed, or its readiness poller failed.
     pub fn run(self) -> io::Result<()> {
-        let Self { mut options, listeners, addresses, poller, stopped: _, life } = self;
+        let Self { mut options, listeners, addresses, pollers, stopped: _, life } = self;
+        let mesh = &life.mesh;
         for &address in &addresses {
             (options.observe)(&Notice::Listening(address));
         }
+        let bounds = Bounds {
+            connections: options.config.max_connections,
+            unplaced: options.config.max_unauthenticated,
+            unplaced_per_address: options.config.max_unauthenticated_per_address,
+            timeout: options.config.connect_timeout,
+        };
         let (accepting, stop) = async_channel::bounded(1);
-        let shard = Shard::new(options, poller, Arc::clone(&life.inbox), accepting)?;
-        let inbox = Arc::clone(&life.inbox);
-        let acceptor = Builder::new()
-            .name("fulmar-accept".into())
-            .spawn(move || accept::run(listeners, &inbox, &stop))?;
-        let result = shard.run();
+        let mut shards = Vec::new();
+        for (parts, (shard, poller)) in parts(options, pollers.len()).zip((0..).zip(pollers)) {
+            shards.push(Shard::new(parts, shard, poller, Arc::clone(mesh), accepting.clone())?);
+        }
+        drop(accepting);
+        let mut others = Others { threads: Vec::new(), mesh: Arc::clone(mesh) };
+        let first = shards.remove(0);
+        for (number, shard) in (1..).zip(shards) {
+            let mesh = Arc::clone(mesh);
+            let name = format!("fulmar-shard-{number}");
+            others.threads.push(Builder::new().name(name).spawn(move || {
+                let _ends = Ends(&mesh);
+                shard.run()
+            })?);
+        }
+        let accepted = {
+            let mesh = Arc::clone(mesh);
+            Builder::new()
+                .name("fulmar-accept".into())
+                .spawn(move || accept::run(listeners, &mesh, bounds, &stop))?
+        };
+        let result = first.run();
+        let others = others.join();
         // The listening sockets are closed when this returns.
-        let accepted = acceptor.join();
+        let accepted = accepted.join();
         drop(life);
         accepted.map_err(|_| io::Error::other("the accepting thread panicked"))?;
-        result
+        result.and(others)
     }
 
     /// Serves on a thread of its own, as [`run`](Self::run) does; the thread ends when a handle
@@ -160,6 +196,85 @@ impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
     }
+}
+
+/// Ends all shards when one of them ends: no other one can do its work.
+struct Ends<'m>(&'m Mesh);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            abort(self.0);
+        }
+    }
+}
+
+fn abort(mesh: &Mesh) {
+    for inbox in &mesh.inboxes {
+        // Refused only by one that has ended.
+        let _ = inbox.push(Item::Abort);
+    }
+}
+
+/// The threads of all shards but the first.
+struct Others {
+    threads: Vec<JoinHandle<io::Result<()>>>,
+    mesh: Arc<Mesh>,
+}
+
+impl Others {
+    /// Waits for them all; gives what failed first.
+    fn join(mut self) -> io::Result<()> {
+        let mut result = Ok(());
+        for thread in self.threads.drain(..) {
+            let ended = thread.join();
+            let ended = ended.unwrap_or_else(|_| Err(io::Error::other("a shard panicked")));
+            result = result.and(ended);
+        }
+        result
+    }
+}
+
+impl Drop for Others {
+    /// Not all of them could be started, or all have ended.
+    fn drop(&mut self) {
+        if !self.threads.is_empty() {
+            abort(&self.mesh);
+        }
+    }
+}
+
+/// How many shards there are to be: with 0 one per core.
+fn shards(asked: u16) -> u16 {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let shards = if asked == 0 { cores() } else { usize::from(asked) };
+    shards.clamp(1, usize::from(MAX_SHARDS)) as u16
+}
+
+/// What each shard is made from. What is told and asked by several goes through a lock.
+fn parts(options: Options, shards: usize) -> impl Iterator<Item = Parts> {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let Options { config, shutdown_timeout, record, authenticate, observe, .. } = options;
+    let mut alone = Some((authenticate, observe));
+    let shared = (shards > 1).then(|| alone.take()).flatten().map(|(authenticate, observe)| {
+        (Arc::new(Mutex::new(authenticate)), Arc::new(Mutex::new(observe)))
+    });
+    (0..shards).filter_map(move |_| {
+        let (authenticate, observe): (Authenticate, Observe) = match &shared {
+            None => alone.take()?,
+            Some((authenticate, observe)) => {
+                let (authenticate, observe) = (Arc::clone(authenticate), Arc::clone(observe));
+                let decide = move |conn, request: &_| (lock(&authenticate))(conn, request);
+                (Box::new(decide), Box::new(move |notice: &_| (lock(&observe))(notice)))
+            }
+        };
+        let (config, record) = (config.clone(), record.clone());
+        Some(Parts { config, authenticate, observe, record, shutdown_timeout, unix })
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// As the standard library's, but with a longer backlog and IPv6 apart from IPv4.

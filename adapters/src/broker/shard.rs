@@ -9,31 +9,35 @@ use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_channel::Sender;
-use fulmar_core::broker::{Boot, Broker, Effect, Event, Input, Outbox, SubscriberId};
+use fulmar_core::broker::{
+    Boot, Broker, Config, Effect, Event, Input, Outbox, PeerMsg, SubscriberId,
+};
 use fulmar_core::{ConnId, Instant};
 
 use super::inbox::{Inbox, Item};
+use super::mesh::Mesh;
 use super::notice::Notice;
 use super::poller::{Poller, Ready};
 use super::record::Writer;
 use super::requests::Waiting;
 use super::socket::Sockets;
 use super::subscription::Feed;
-use super::{Authenticate, Observe, Options};
+use super::{Authenticate, Observe, Record};
 
 /// What one read can give; shared by all connections.
 const SCRATCH: usize = 64 * 1024;
 /// Bytes of the smallest PUBLISH reckoned with: one with a short topic and payload.
 pub(super) const SMALLEST_PUBLISH: usize = 8;
 
-/// Microseconds since the shard was made.
-struct Clock(std::time::Instant);
+/// Microseconds since the broker was made: all its shards have one time.
+#[derive(Clone, Copy)]
+pub(super) struct Clock(pub(super) std::time::Instant);
 
 impl Clock {
-    fn now(&self) -> Instant {
+    pub(super) fn now(&self) -> Instant {
         Instant::from_micros(u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 }
@@ -66,6 +70,11 @@ pub(super) struct Shard {
     pub(super) unsettled: usize,
     pub(super) reads: u64,
     pub(super) writes: u64,
+    pub(super) mesh: Arc<Mesh>,
+    /// Which shard this is.
+    pub(super) shard: u16,
+    /// Empty between two batches.
+    pub(super) batch: Vec<PeerMsg>,
     pub(super) inbox: Arc<Inbox>,
     items: Vec<Item>,
     /// Commands without an answer, by token.
@@ -86,16 +95,28 @@ pub(super) struct Shard {
     pub(super) stop_by: Option<Instant>,
 }
 
+/// What a shard is made from.
+pub(super) struct Parts {
+    pub(super) config: Config,
+    pub(super) authenticate: Authenticate,
+    pub(super) observe: Observe,
+    pub(super) record: Option<Record>,
+    pub(super) shutdown_timeout: Duration,
+    /// The same for all shards.
+    pub(super) unix: Duration,
+}
+
 impl Shard {
     /// A shard without connections. Fails when the system gives no random seed.
     pub(super) fn new(
-        options: Options,
+        parts: Parts,
+        shard: u16,
         poller: Poller,
-        inbox: Arc<Inbox>,
+        mesh: Arc<Mesh>,
         accepting: Sender<()>,
     ) -> io::Result<Self> {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let clock = Clock(std::time::Instant::now());
+        let unix = parts.unix;
+        let clock = Clock(mesh.started);
         let now = clock.now();
         let unix_millis = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX);
         let boot = Boot {
@@ -105,9 +126,10 @@ impl Shard {
             // The lower half of the seconds: it differs from start to start.
             epoch: unix.as_secs() as u32,
         };
-        let burst = burst(options.config.max_msg_queue);
-        let mut broker = Broker::new(options.config, boot);
-        let recording = options.record.map(|to| Writer::start(&to, unix_millis, &mut broker));
+        let burst = burst(parts.config.max_msg_queue);
+        let place = mesh.place(shard);
+        let mut broker = Broker::shard(parts.config, boot, place);
+        let recording = parts.record.map(|to| Writer::start(&to, unix_millis, place, &mut broker));
         Ok(Self {
             burst,
             broker,
@@ -127,17 +149,20 @@ impl Shard {
             unsettled: 0,
             reads: 0,
             writes: 0,
-            inbox,
+            inbox: Arc::clone(&mesh.inboxes[usize::from(shard)]),
+            mesh,
+            shard,
+            batch: Vec::new(),
             items: Vec::new(),
             waiting: HashMap::new(),
             last_token: 0,
             feeds: HashMap::new(),
             available: Vec::new(),
             stalled: Vec::new(),
-            authenticate: options.authenticate,
-            observe: options.observe,
+            authenticate: parts.authenticate,
+            observe: parts.observe,
             accepting: Some(accepting),
-            shutdown_timeout: options.shutdown_timeout,
+            shutdown_timeout: parts.shutdown_timeout,
             stop_by: None,
         })
     }
@@ -167,19 +192,21 @@ impl Shard {
     }
 
     fn turn(&mut self) -> io::Result<()> {
-        let timeout = self.timeout();
+        let timeout = self.rest();
         let woken = self.poller.wait(timeout, &mut self.ready)?;
         self.now = self.clock.now();
         self.mark_ready();
         if woken {
             self.take_items();
         }
+        self.take_peers();
         if self.broker.poll_timeout().is_some_and(|at| at <= self.now) {
             self.broker.handle(self.now, Input::Timeout);
         }
         self.close_overdue();
         self.effects();
         self.read_turn();
+        self.tell_peers();
         self.write_turn();
         self.end_turn();
         self.record(false);
@@ -195,11 +222,12 @@ impl Shard {
     }
 
     /// How long to wait: not at all while work is left over, `None` for ever.
-    fn timeout(&self) -> Option<Duration> {
+    pub(super) fn timeout(&self) -> Option<Duration> {
         let left_over = !(self.to_read.is_empty()
             && self.to_write.is_empty()
             && self.ended.is_empty()
-            && self.available.is_empty());
+            && self.available.is_empty()
+            && self.broker.peers_waiting() == 0);
         if left_over {
             return Some(Duration::ZERO);
         }
@@ -263,6 +291,7 @@ impl Shard {
                     let verdict = (self.authenticate)(conn, &request);
                     self.broker.handle(self.now, Input::Authenticated { conn, verdict });
                 }
+                Effect::Handover { conn, to } => self.hand_over(conn, to),
                 Effect::Available(subscriber) => self.available.push(subscriber),
                 Effect::Reply { token, reply } => self.answer(token, *reply),
                 Effect::Event(event) => {

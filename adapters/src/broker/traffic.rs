@@ -78,7 +78,7 @@ impl Shard {
     }
 
     /// Hands bytes to the broker, in bursts, each followed by the writing of what it led to.
-    fn receive(&mut self, conn: ConnId, bytes: &[u8]) {
+    pub(super) fn receive(&mut self, conn: ConnId, bytes: &[u8]) {
         for bytes in bytes.chunks(self.burst) {
             self.broker.handle(self.now, Input::Received { conn, bytes });
             self.effects();
@@ -211,6 +211,7 @@ impl Shard {
         self.effects();
         if let Some(socket) = self.sockets.remove(id) {
             self.poller.remove(&socket.stream);
+            self.mesh.closed();
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The broker over real sockets, and through its handle.
 
+mod shards;
 mod wire;
 
 use std::io::Write;

@@ -51,6 +51,12 @@ pub(super) static KEYS: &[Key] = &[
          knowingly; `false` refuses everybody",
     ),
     key(
+        "shards",
+        |s| Slot::U16(&mut s.shards),
+        count(0, fulmar_core::broker::MAX_SHARDS as u64),
+        "threads that serve clients, each with its own part of the sessions; 0 is one per core",
+    ),
+    key(
         "max_connections",
         |s| Slot::U32(&mut s.core.max_connections),
         count(1, U32),

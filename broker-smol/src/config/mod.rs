@@ -25,6 +25,8 @@ use value::Value;
 pub struct Settings {
     /// Limits and choices of the broker itself.
     pub core: fulmar_core::broker::Config,
+    /// Shards, each with a thread; 0 for one per core.
+    pub shards: u16,
     /// Where to listen. `localhost:1883`.
     pub listeners: Vec<Listen>,
     /// Whether clients may connect without credentials. `None`: from this machine only.
@@ -37,6 +39,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             core: fulmar_core::broker::Config::default(),
+            shards: 0,
             listeners: vec![Listen::Localhost(1883)],
             allow_anonymous: None,
             shutdown_timeout: Duration::from_secs(9),

@@ -11,6 +11,7 @@
 //! ```
 //!
 //! `FULMAR_TEST_ADDR=127.0.0.1:1883` makes [`shared`] use a broker that runs already.
+//! `FULMAR_TEST_SHARDS=2` gives brokers so many shards, where a test does not say how many; else 1.
 #![allow(dead_code, reason = "each test binary uses its own part of the harness")]
 
 use std::sync::atomic::{AtomicU32, Ordering};

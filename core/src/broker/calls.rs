@@ -9,8 +9,8 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    Boot, Command, Config, ConnId, ConnInfo, DeliveryMode, Input, Publication, QueueFull,
-    SubscriberId, Verdict,
+    Boot, Command, Config, ConnId, ConnInfo, DeliveryMode, Input, MAX_SHARDS, PeerMsg, Place,
+    Publication, QueueFull, SubscriberId, Verdict,
 };
 use crate::codec::{Qos, ReasonCode};
 use crate::time::Instant;
@@ -22,18 +22,25 @@ pub(super) enum Call<'c> {
     Handle(Input<'c>),
     Transmit { conn: ConnId, budget: usize },
     Take(SubscriberId),
+    HandOver(ConnId),
+    Peer { from: u16, msg: &'c PeerMsg },
+    TakePeer(u16),
 }
 
-fn number(out: &mut Vec<u8>, value: u64) {
+pub(super) fn number(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
-fn data(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn data(out: &mut Vec<u8>, bytes: &[u8]) {
     number(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
-fn optional<T>(out: &mut Vec<u8>, value: Option<T>, write: impl FnOnce(&mut Vec<u8>, T)) {
+pub(super) fn optional<T>(
+    out: &mut Vec<u8>,
+    value: Option<T>,
+    write: impl FnOnce(&mut Vec<u8>, T),
+) {
     out.push(u8::from(value.is_some()));
     if let Some(value) = value {
         write(out, value);
@@ -54,6 +61,12 @@ fn address(out: &mut Vec<u8>, address: SocketAddr) {
 
 pub(super) fn write_boot(out: &mut Vec<u8>, boot: &Boot) {
     for value in [boot.now.as_micros(), boot.unix_millis, boot.seed, boot.epoch.into()] {
+        number(out, value);
+    }
+}
+
+pub(super) fn write_place(out: &mut Vec<u8>, place: Place) {
+    for value in [place.shard.into(), place.shards.into(), place.key] {
         number(out, value);
     }
 }
@@ -117,6 +130,21 @@ pub(super) fn write_call(out: &mut Vec<u8>, call: &Call<'_>) {
         Call::Take(subscriber) => {
             out.push(2);
             write_subscriber(out, *subscriber);
+        }
+        Call::HandOver(conn) => {
+            out.push(8);
+            conn_id(out, *conn);
+        }
+        Call::Peer { from, msg } => {
+            out.push(9);
+            number(out, (*from).into());
+            let mut bytes = Vec::new();
+            msg.encode(&mut bytes);
+            data(out, &bytes);
+        }
+        Call::TakePeer(to) => {
+            out.push(10);
+            number(out, (*to).into());
         }
     }
 }
@@ -214,6 +242,13 @@ fn write_publication(out: &mut Vec<u8>, publication: &Publication) {
     }
 }
 
+/// A call to be made again.
+pub(super) enum Again<'r> {
+    Call(Call<'r>),
+    /// [`Call::Peer`], which borrows.
+    Peer(u16, PeerMsg),
+}
+
 /// The unread rest of a recording; every method answers `None` where it breaks off.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader<'r>(pub(super) &'r [u8]);
@@ -225,21 +260,21 @@ impl<'r> Reader<'r> {
         Some(taken)
     }
 
-    fn u8(&mut self) -> Option<u8> {
+    pub(super) fn u8(&mut self) -> Option<u8> {
         self.bytes(1).map(|bytes| bytes[0])
     }
 
-    fn flag(&mut self) -> Option<bool> {
+    pub(super) fn flag(&mut self) -> Option<bool> {
         self.u8().map(|byte| byte != 0)
     }
 
-    fn number(&mut self) -> Option<u64> {
+    pub(super) fn number(&mut self) -> Option<u64> {
         let (value, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(u64::from_le_bytes(*value))
     }
 
-    fn data(&mut self) -> Option<&'r [u8]> {
+    pub(super) fn data(&mut self) -> Option<&'r [u8]> {
         let len = usize::try_from(self.number()?).ok()?;
         self.bytes(len)
     }
@@ -248,11 +283,14 @@ impl<'r> Reader<'r> {
         core::str::from_utf8(self.data()?).ok().map(String::from)
     }
 
-    fn optional<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
+    pub(super) fn optional<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Option<Option<T>> {
         if self.flag()? { read(self).map(Some) } else { Some(None) }
     }
 
-    fn qos(&mut self) -> Option<Qos> {
+    pub(super) fn qos(&mut self) -> Option<Qos> {
         Qos::from_bits(self.u8()?)
     }
 
@@ -286,6 +324,15 @@ impl<'r> Reader<'r> {
             seed: self.number()?,
             epoch: u32::try_from(self.number()?).ok()?,
         })
+    }
+
+    pub(super) fn place(&mut self) -> Option<Place> {
+        let place = Place {
+            shard: u16::try_from(self.number()?).ok()?,
+            shards: u16::try_from(self.number()?).ok()?,
+            key: self.number()?,
+        };
+        (place.shard < place.shards && place.shards <= MAX_SHARDS).then_some(place)
     }
 
     pub(super) fn config(&mut self) -> Option<Config> {
@@ -334,7 +381,7 @@ impl<'r> Reader<'r> {
     }
 
     /// Digest, effects polled, time and call.
-    pub(super) fn entry(&mut self) -> Option<(u64, u32, Instant, Call<'r>)> {
+    pub(super) fn entry(&mut self) -> Option<(u64, u32, Instant, Again<'r>)> {
         let digest = self.number()?;
         let (polled, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
@@ -342,7 +389,17 @@ impl<'r> Reader<'r> {
         Some((digest, u32::from_le_bytes(*polled), now, self.call()?))
     }
 
-    fn call(&mut self) -> Option<Call<'r>> {
+    fn call(&mut self) -> Option<Again<'r>> {
+        let (kind, rest) = self.0.split_first()?;
+        if *kind == 9 {
+            self.0 = rest;
+            let from = u16::try_from(self.number()?).ok()?;
+            return Some(Again::Peer(from, PeerMsg::decode(self.data()?)?));
+        }
+        self.plain_call().map(Again::Call)
+    }
+
+    fn plain_call(&mut self) -> Option<Call<'r>> {
         Some(match self.u8()? {
             0 => {
                 let remote = self.optional(Self::address)?;
@@ -367,6 +424,8 @@ impl<'r> Reader<'r> {
                 let token = self.number()?;
                 Call::Handle(Input::Command { token, command: self.command()? })
             }
+            8 => Call::HandOver(self.conn_id()?),
+            10 => Call::TakePeer(u16::try_from(self.number()?).ok()?),
             _ => return None,
         })
     }

@@ -6,13 +6,15 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::fanout::Source;
 use super::input::{ClientInfo, Command, Publication, Reply};
 use super::message::Body;
-use super::publish::Draft;
+use super::peers::{Need, Parked, Waits};
+use super::publish::{Draft, Published};
 use super::session::Attached;
 use super::slots::Key;
 use super::subscribe::FIRST_STEPS;
-use super::{Broker, DisconnectReason, Effect, SessionEnd, SubscriberId};
+use super::{Broker, DisconnectReason, SessionEnd, SubscriberId};
 use crate::codec::{Properties, Property, Qos, ReasonCode};
 use crate::time::Instant;
 use crate::topic::TopicName;
@@ -22,9 +24,21 @@ const PAGE: u32 = 1000;
 
 impl Broker {
     pub(super) fn command(&mut self, now: Instant, token: u64, command: Command) {
+        let mut gates = 0;
         let reply = match command {
-            Command::Publish(publication) => self.publish_local(now, &publication),
-            Command::Subscribe { filters, queue } => self.add_subscriber(now, &filters, queue),
+            Command::Publish(publication) => {
+                let clocks = self.program_clocks();
+                if self.parks(&clocks, &publication.topic, publication.retain) {
+                    self.park(Parked::Program { token, publication });
+                    return;
+                }
+                let (reply, need) = self.publish_program(now, &publication);
+                self.reply_when(token, reply, need, 0);
+                return;
+            }
+            Command::Subscribe { filters, queue } => {
+                self.add_subscriber(now, &filters, queue, &mut gates)
+            }
             Command::Unsubscribe(subscriber) => {
                 self.end_session(now, subscriber.key(), SessionEnd::Closed);
                 Reply::Done
@@ -40,19 +54,38 @@ impl Broker {
             Reply::Subscribed(subscriber) => Some(subscriber.key()),
             _ => None,
         };
-        self.effects.push_back(Effect::Reply { token, reply: Box::new(reply) });
+        self.reply_when(token, reply, Need::default(), gates);
         // Messages are told of once their subscriber is known.
         if let Some(key) = subscribed {
             self.walk(now, key, FIRST_STEPS);
         }
     }
 
-    fn publish_local(&mut self, now: Instant, publication: &Publication) -> Reply {
+    /// Publishes for the program; gives the answer, and what must be met before.
+    pub(super) fn publish_program(
+        &mut self,
+        now: Instant,
+        publication: &Publication,
+    ) -> (Reply, Need) {
+        match self.publish_local(now, publication) {
+            Ok(published) => {
+                self.note_program(&published.need);
+                (Reply::Published { receivers: published.receivers as u32 }, published.need)
+            }
+            Err(reason) => (Reply::Refused(reason), Need::default()),
+        }
+    }
+
+    fn publish_local(
+        &mut self,
+        now: Instant,
+        publication: &Publication,
+    ) -> Result<Published, ReasonCode> {
         if TopicName::new(&publication.topic, self.config.max_topic_levels).is_err() {
-            return Reply::Refused(ReasonCode::TopicNameInvalid);
+            return Err(ReasonCode::TopicNameInvalid);
         }
         if self.is_full() {
-            return Reply::Refused(ReasonCode::QuotaExceeded);
+            return Err(ReasonCode::QuotaExceeded);
         }
         let mut list: Vec<Property<'_>> = Vec::new();
         list.extend(publication.utf8.then_some(Property::PayloadFormatIndicator(1)));
@@ -72,7 +105,7 @@ impl Broker {
             payload: &publication.payload,
         };
         if crate::codec::Packet::Publish(check).encoded_len(crate::Version::V5).is_err() {
-            return Reply::Refused(ReasonCode::ImplementationSpecificError);
+            return Err(ReasonCode::ImplementationSpecificError);
         }
         let draft = Draft {
             topic: &publication.topic,
@@ -80,17 +113,26 @@ impl Broker {
             retain: publication.retain,
             empty: publication.payload.is_empty(),
             plain: list.is_empty().then_some(&publication.payload[..]),
-            expiry: publication.expiry,
+            expires: publication
+                .expiry
+                .map_or(Instant::NEVER, |secs| now.after_secs(u64::from(secs))),
             publisher: None,
-            source: None,
+            source: Source::Nobody,
+            id: None,
+            groups: true,
         };
         let body = || Body::new(draft.topic, Properties::list(&list), &publication.payload);
-        let published = self.publish(now, &draft, body);
-        Reply::Published { receivers: published.receivers as u32 }
+        Ok(self.publish(now, &draft, body))
     }
 
     /// A session without a client, whose messages the program takes.
-    fn add_subscriber(&mut self, now: Instant, filters: &[(String, Qos)], queue: u32) -> Reply {
+    fn add_subscriber(
+        &mut self,
+        now: Instant,
+        filters: &[(String, Qos)],
+        queue: u32,
+        gates: &mut u32,
+    ) -> Reply {
         if !self.has_room_for_session() {
             return Reply::Refused(ReasonCode::QuotaExceeded);
         }
@@ -100,10 +142,15 @@ impl Broker {
             session.attached = Attached::Local(queue.max(1));
             session.expiry = u32::MAX;
         }
+        let waits = Waits::Reply(self.next_reply());
         for (filter, qos) in filters {
-            if let Err(reason) = self.subscribe_local(key, filter, *qos) {
-                self.end_session(now, key, SessionEnd::Closed);
-                return Reply::Refused(reason);
+            match self.subscribe_local(key, filter, *qos, waits) {
+                Ok(gate) => *gates += u32::from(gate),
+                Err(reason) => {
+                    *gates = 0;
+                    self.end_session(now, key, SessionEnd::Closed);
+                    return Reply::Refused(reason);
+                }
             }
         }
         Reply::Subscribed(SubscriberId::of(key))
@@ -171,7 +218,7 @@ impl Broker {
             let why = DisconnectReason::Administrative;
             self.shut(now, conn, &mut taken, why, Some(reason));
             self.finish(now, conn, &mut taken);
-            self.conns.put(conn, taken);
+            self.put_back(conn, taken);
         }
         if end_session {
             self.end_session(now, key, SessionEnd::Closed);

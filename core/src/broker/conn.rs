@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use super::input::ConnInfo;
 use super::message::Message;
+use super::peers::Held;
 use super::session::Will;
 use super::slots::Key;
 use crate::connection::server::Connection;
@@ -24,6 +25,10 @@ pub(super) enum Waiting {
     Verdict,
     /// A fan-out job of its own.
     Job,
+    /// Other shards.
+    Peers,
+    /// The driver, which takes it to another shard.
+    HandOver,
 }
 
 #[derive(Debug)]
@@ -37,6 +42,10 @@ pub(super) struct Conn {
     /// Input that waits.
     pub(super) unread: Vec<u8>,
     pub(super) waiting: Waiting,
+    /// What its input waits with, while it waits for other shards.
+    pub(super) held: Option<Box<Held>>,
+    /// The transport is gone, but not all it brought is handled.
+    pub(super) gone: bool,
     /// The CONNECT to be decided about.
     pub(super) pending: Option<Box<Pending>>,
     pub(super) aliases: AliasesOut,
@@ -80,6 +89,8 @@ impl Conn {
             out: Vec::new(),
             unread: Vec::new(),
             waiting: Waiting::Nothing,
+            held: None,
+            gone: false,
             pending: None,
             aliases: AliasesOut::default(),
             lent: Vec::new(),
@@ -99,7 +110,11 @@ impl Conn {
         let pending = self.pending.as_ref().map_or(0, |pending| pending.footprint());
         let held = self.machine.footprint() + self.aliases.footprint() + pending;
         let lent = self.lent_bytes + self.lent.capacity() * size_of::<Arc<Message>>();
-        (held + lent + self.unread.capacity() + self.out.capacity()) as u64
+        let waits = match self.held.as_deref() {
+            Some(Held::Publish(publish)) => publish.body.len(),
+            _ => 0,
+        };
+        (waits + held + lent + self.unread.capacity() + self.out.capacity()) as u64
     }
 }
 

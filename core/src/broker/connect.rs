@@ -4,11 +4,13 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 
 use super::conn::{Conn, Pending, Waiting};
 use super::message::Body;
+use super::peers::Held;
 use super::publish::is_reserved;
 use super::receive::Step;
 use super::session::{self, Attached, Session, Will};
@@ -31,6 +33,15 @@ impl Broker {
     pub(super) fn connect(&mut self, connect: &Connect<'_>) -> Step {
         if let Some(reason) = self.refuses(connect) {
             return Step::Refuse(reason);
+        }
+        // Who asks for an identifier gets one of this shard.
+        let home = self.place().home(connect.client_id);
+        if !connect.client_id.is_empty() && home != self.place().shard {
+            let mut bytes = Vec::new();
+            let packet = Packet::Connect(*connect);
+            if packet.append(connect.version, &mut bytes).is_ok() {
+                return Step::HandOver(home, bytes);
+            }
         }
         let pending = Pending {
             client_id: String::from(connect.client_id),
@@ -113,9 +124,8 @@ impl Broker {
         }
         match verdict {
             Verdict::Accept { data } if conn.session.is_none() => {
-                if let Err(reason) = self.accept(now, key, &mut conn, data) {
-                    self.refuse(now, key, &mut conn, reason);
-                }
+                conn.waiting = Waiting::Nothing;
+                self.accept_or_refuse(now, key, &mut conn, data);
             }
             Verdict::Accept { data } => {
                 self.send_auth(now, key, &mut conn, ReasonCode::Success, data);
@@ -133,10 +143,46 @@ impl Broker {
                 self.shut(now, key, &mut conn, why, Some(said));
             }
         }
-        conn.waiting = Waiting::Nothing;
+        let waits = conn.waiting == Waiting::Peers;
+        if !waits {
+            conn.waiting = Waiting::Nothing;
+        }
         self.finish(now, key, &mut conn);
-        self.conns.put(key, conn);
-        self.resume(now, key);
+        self.put_back(key, conn);
+        if !waits {
+            self.resume(now, key);
+        }
+    }
+
+    /// Lets a client in, unless its connection before is not at its end yet: what it sent there is
+    /// handled first.
+    pub(super) fn accept_or_refuse(
+        &mut self,
+        now: Instant,
+        key: Key,
+        conn: &mut Conn,
+        data: Option<Bytes>,
+    ) {
+        let client_id = conn.pending.as_ref().map(|pending| &*pending.client_id);
+        if client_id.is_some_and(|client_id| self.is_leaving(client_id)) {
+            conn.waiting = Waiting::Peers;
+            conn.held = Some(Box::new(Held::Accept(data)));
+            self.pause(key);
+            return;
+        }
+        if let Err(reason) = self.accept(now, key, conn, data) {
+            self.refuse(now, key, conn, reason);
+        }
+    }
+
+    /// Whether a client's transport is gone, but not all that it brought is handled.
+    fn is_leaving(&self, client_id: &str) -> bool {
+        let key = self.clients.get(client_id).and_then(|index| self.sessions.key_at(*index));
+        let session = key.and_then(|key| self.sessions.get(key));
+        match session.map(|session| session.attached) {
+            Some(Attached::Conn(conn)) => self.conns.get(conn).is_some_and(|conn| conn.gone),
+            _ => false,
+        }
     }
 
     fn send_auth(
@@ -291,6 +337,11 @@ impl Broker {
         self.held += session::FOOTPRINT + client_id.len() as u64;
         let window = self.config.max_inflight.max(1);
         let key = self.sessions.insert(Session::new(client_id, serial, window, now));
+        if let Some(peers) = &self.peers
+            && let Some(session) = self.sessions.get_mut(key)
+        {
+            session.clocks = peers.clocks();
+        }
         self.serials.insert(serial, key.index);
         key
     }
@@ -399,7 +450,8 @@ impl Broker {
         loop {
             let number = self.random();
             let id = format!("{}{number:016x}", self.config.assigned_clientid_prefix);
-            if self.clients.get(&*id).is_none() {
+            let place = self.place();
+            if self.clients.get(&*id).is_none() && place.home(&id) == place.shard {
                 return id;
             }
         }

@@ -32,6 +32,15 @@ pub enum Effect {
         /// When to give up.
         by: Instant,
     },
+    /// The connection belongs to another shard, which has the session of its client: take it back
+    /// with [`Broker::hand_over`](super::Broker::hand_over), open it there and hand over what that
+    /// gave before anything else. Comes before its CONNACK, and never with one shard.
+    Handover {
+        /// Which connection.
+        conn: ConnId,
+        /// Number of the other shard.
+        to: u16,
+    },
     /// Decide about this client and answer with
     /// [`Input::Authenticated`](super::Input::Authenticated). Nothing else of the connection is
     /// processed before.

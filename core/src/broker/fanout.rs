@@ -30,13 +30,29 @@ pub(super) struct Target {
     pub(super) retain_as_published: bool,
 }
 
+/// Whose message is handed out, and waits until it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source {
+    Nobody,
+    /// The input of a connection.
+    Conn(Key),
+    /// Another shard, by lane and number.
+    Peer {
+        from: u16,
+        lane: usize,
+        number: u64,
+    },
+}
+
 /// Work that goes on when the driver calls next.
 #[derive(Debug)]
 pub(super) enum Job {
     /// The rest of a fan-out, while its source waits.
-    Deliver { source: Option<Key>, message: Arc<Message>, targets: Vec<Target>, next: usize },
+    Deliver { source: Source, message: Arc<Message>, targets: Vec<Target>, next: usize },
     /// Retained messages for a session.
     Walk(Key),
+    /// Connections that waited for other shards.
+    Peers,
 }
 
 impl Job {
@@ -44,7 +60,7 @@ impl Job {
     pub(super) fn is_of(&self, message: &Message) -> bool {
         match self {
             Self::Deliver { message: other, .. } => other.head.publisher == message.head.publisher,
-            Self::Walk(_) => false,
+            Self::Walk(_) | Self::Peers => false,
         }
     }
 
@@ -156,7 +172,7 @@ impl Broker {
         });
         if complete {
             for group in chosen {
-                self.choose(group, targets);
+                self.choose_here(draft, group, targets);
             }
             return;
         }
@@ -166,12 +182,19 @@ impl Broker {
             groups.extend(entries.iter().map(|e| e.key).filter(|key| key & GROUP != 0));
         });
         for group in groups {
-            self.choose(group & !GROUP, targets);
+            self.choose_here(draft, group & !GROUP, targets);
+        }
+    }
+
+    /// The same, unless the choice is made among all shards, or was made by another one.
+    fn choose_here(&mut self, draft: &Draft<'_>, group: u32, targets: &mut Vec<Target>) {
+        if draft.groups && !self.is_elsewhere(group) {
+            self.choose(group, targets);
         }
     }
 
     /// One member of a shared group gets a copy of its own. `[MQTT-4.8.2-3]`
-    fn choose(&mut self, group: u32, targets: &mut Vec<Target>) {
+    pub(super) fn choose(&mut self, group: u32, targets: &mut Vec<Target>) {
         if let Some(member) = self.groups.choose(group, None)
             && let Some(key) = self.sessions.key_at(member.session)
         {
@@ -198,7 +221,7 @@ impl Broker {
     pub(super) fn pass_on(&mut self, now: Instant, copy: &Copy) -> bool {
         // The number may belong to another group by now, which is younger than the message.
         let since = self.groups.since(copy.group);
-        if since.is_none_or(|since| copy.message.head.id.sequence <= since) {
+        if since.is_none_or(|since| copy.message.arrival <= since) {
             return false;
         }
         let mut targets = Vec::new();
@@ -225,8 +248,10 @@ impl Broker {
                 }
                 self.deliveries -= 1;
                 self.held -= Job::footprint(&targets);
-                if let Some(key) = source {
-                    self.resume(now, key);
+                match source {
+                    Source::Nobody => {}
+                    Source::Conn(key) => self.resume(now, key),
+                    Source::Peer { from, lane, number } => self.forward_done(from, lane, number),
                 }
             }
             Some(Job::Walk(key)) => {
@@ -235,6 +260,7 @@ impl Broker {
                 }
                 self.walk(now, key, WALK_STEPS);
             }
+            Some(Job::Peers) => self.retry_some(now),
             None => {}
         }
     }

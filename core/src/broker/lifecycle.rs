@@ -4,8 +4,10 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use super::conn::Conn;
+use super::conn::{Conn, Waiting};
 use super::connect::len_of;
+use super::fanout::Source;
+use super::peers::{Clocks, Held, Parked};
 use super::publish::Draft;
 use super::queue::NO_GROUP;
 use super::session::{self, Attached, Will};
@@ -35,7 +37,7 @@ impl Broker {
         };
         self.shut(now, key, &mut conn, why, Some(reason));
         self.finish(now, key, &mut conn);
-        self.conns.put(key, conn);
+        self.put_back(key, conn);
     }
 
     /// Says the last word, lets go of the session and has the transport closed.
@@ -60,6 +62,12 @@ impl Broker {
         conn.unread = alloc::vec::Vec::new();
         conn.machine.discard();
         conn.pending = None;
+        if let Some(Held::Publish(held)) = conn.held.take().map(|held| *held)
+            && let Some((session, id)) = conn.session.zip(held.id)
+        {
+            // Not published: its repeat is not one.
+            self.forget_inbound(session, id);
+        }
         self.rearm_conn(key, conn, Instant::NEVER);
         self.settle_address(conn);
         self.ended(now, key, conn, why);
@@ -70,6 +78,12 @@ impl Broker {
     /// The transport is gone.
     pub(super) fn closed(&mut self, now: Instant, key: Key) {
         let Some(mut conn) = self.conns.take(key) else { return };
+        if conn.waiting == Waiting::Peers && !conn.gone && !conn.closing {
+            // What it sent before is handled first, as if it were still there.
+            conn.gone = true;
+            self.conns.put(key, conn);
+            return;
+        }
         if !conn.closing {
             conn.closing = true;
             self.rearm_conn(key, &mut conn, Instant::NEVER);
@@ -100,6 +114,7 @@ impl Broker {
     /// `[MQTT-3.1.2-8]` `[MQTT-3.1.2-23]`
     fn detach(&mut self, now: Instant, key: Key) {
         self.mark_shared(key, false);
+        self.forget_acks(key);
         self.unstage(key);
         self.stats.sessions_connected -= 1;
         let Some(session) = self.sessions.get_mut(key) else { return };
@@ -135,8 +150,11 @@ impl Broker {
         self.held -= session::FOOTPRINT + session.client_id.len() as u64;
         self.held -= len_of(session.username.as_deref());
         self.held -= session.inbound.awaiting() as u64 * session::HELD;
-        for subscription in core::mem::take(&mut session.subscriptions) {
-            self.forget_subscription(key, &subscription);
+        let subscriptions = core::mem::take(&mut session.subscriptions);
+        let leaving = self.leaving(subscriptions.iter().map(|s| s.filter.clone()));
+        self.forget_gates(now, &core::mem::take(&mut session.gates));
+        for subscription in subscriptions {
+            self.forget_subscription(key, &subscription, false);
         }
         if why == SessionEnd::Expired {
             self.stats.sessions_expired_total += 1;
@@ -150,14 +168,14 @@ impl Broker {
             match copy {
                 // Released: the client has it.
                 None => {}
-                Some(copy) if qos == Qos::AtLeastOnce && self.passed_on(now, &copy) => {}
+                Some(copy) if qos == Qos::AtLeastOnce && self.passed_on(now, &copy, &leaving) => {}
                 Some(_) => lost[qos as usize] += 1,
             }
         }
         while let Some(copy) = session.queue.pop(true, &mut self.pool) {
             self.places -= 1;
             self.stats.queued -= 1;
-            if !self.passed_on(now, &copy) {
+            if !self.passed_on(now, &copy, &leaving) {
                 lost[copy.qos as usize] += 1;
             }
         }
@@ -167,39 +185,60 @@ impl Broker {
             self.dropped_event(client_id.clone(), qos, DropReason::SessionEnded, count);
         }
         if let Some(will) = session.will.take() {
-            self.send_will(now, &client_id, *will);
+            self.send_will(now, &client_id, *will, session.clocks);
         }
         self.event(Event::SessionEnded { client_id, why });
     }
 
-    fn passed_on(&mut self, now: Instant, copy: &super::queue::Copy) -> bool {
-        copy.group != NO_GROUP && !copy.message.is_expired(now) && self.pass_on(now, copy)
+    fn passed_on(
+        &mut self,
+        now: Instant,
+        copy: &super::queue::Copy,
+        leaving: &[super::peers::Leaving],
+    ) -> bool {
+        if copy.group == NO_GROUP || copy.message.is_expired(now) {
+            return false;
+        }
+        if self.peers.is_some() {
+            return self.pass_back(now, &copy.message, copy.group, leaving);
+        }
+        self.pass_on(now, copy)
     }
 
     fn publish_will(&mut self, now: Instant, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.will_at = Instant::NEVER;
-        let client_id = session.client_id.clone();
+        let (client_id, clocks) = (session.client_id.clone(), session.clocks);
         if let Some(will) = session.will.take() {
-            self.send_will(now, &client_id, *will);
+            self.send_will(now, &client_id, *will, clocks);
         }
     }
 
+    fn send_will(&mut self, now: Instant, client_id: &Arc<str>, will: Will, clocks: Clocks) {
+        if self.parks(&clocks, will.body.topic(), will.retain) {
+            self.park(Parked::Will { client_id: client_id.clone(), will, clocks });
+            return;
+        }
+        self.publish_will_now(now, client_id, will);
+    }
+
     /// [MQTT-3.1.2-14] [MQTT-3.1.2-15]
-    fn send_will(&mut self, now: Instant, client_id: &Arc<str>, will: Will) {
+    pub(super) fn publish_will_now(&mut self, now: Instant, client_id: &Arc<str>, will: Will) {
         self.held -= will.body.len() as u64;
         let body = will.body;
         let topic = body.topic();
         let draft = Draft {
-            plain: None,
             topic,
             qos: will.qos,
             retain: will.retain,
             empty: body.payload().is_empty(),
+            plain: None,
             // From its publication on.
-            expiry: will.expiry,
+            expires: will.expiry.map_or(Instant::NEVER, |secs| now.after_secs(u64::from(secs))),
             publisher: Some(client_id),
-            source: None,
+            source: Source::Nobody,
+            id: None,
+            groups: true,
         };
         for _ in 0..1 + usize::from(defect!("will_twice")) {
             self.publish(now, &draft, || body.clone());
@@ -218,11 +257,16 @@ impl Broker {
         let Some(session) = self.sessions.get(key) else { return };
         // Sorted: all shared filters stand together.
         let start = session.subscriptions.partition_point(|s| &*s.filter < "$share/");
+        let mut shared = alloc::vec::Vec::new();
         for subscription in &session.subscriptions[start..] {
             if !matches!(split_share(&subscription.filter), Ok(Some(_))) {
                 break;
             }
-            self.groups.set_connected(&subscription.filter, key.index, connected);
+            shared.push(subscription.filter.clone());
+        }
+        for filter in shared {
+            self.groups.set_connected(&filter, key.index, connected);
+            self.share_changed(&filter);
         }
     }
 
@@ -305,7 +349,7 @@ impl Broker {
             }
         }
         self.finish(now, key, &mut conn);
-        self.conns.put(key, conn);
+        self.put_back(key, conn);
     }
 
     fn session_timeout(&mut self, now: Instant, key: Key) {

@@ -35,7 +35,7 @@ pub struct MessageId {
 }
 
 /// What goes with a body into a [`Message`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Head {
     pub(super) id: MessageId,
     pub(super) qos: Qos,
@@ -53,6 +53,8 @@ pub(super) struct Head {
 pub(super) struct Message {
     body: Body,
     pub(super) head: Head,
+    /// When this shard took it, in its own reckoning: its number is another shard's, perhaps.
+    pub(super) arrival: u64,
     ledger: Ledger,
 }
 
@@ -66,6 +68,19 @@ pub(super) struct Body {
     properties_len: u32,
     /// It goes to the end.
     payload_at: u32,
+}
+
+impl PartialEq for Body {
+    /// Wherever the parts lie.
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |body: &Self| {
+            (body.topic_bytes().len(), body.wire_properties().len(), body.payload().len())
+        };
+        parts(self) == parts(other)
+            && self.topic_bytes() == other.topic_bytes()
+            && self.wire_properties() == other.wire_properties()
+            && self.payload() == other.payload()
+    }
 }
 
 impl Body {
@@ -141,6 +156,16 @@ impl Body {
     pub(super) fn payload(&self) -> &[u8] {
         &self.bytes[self.payload_at as usize..]
     }
+
+    /// Bytes charged for a message with it.
+    pub(super) fn footprint(&self) -> u64 {
+        self.len() as u64 + OVERHEAD
+    }
+
+    /// The forwarded properties as they stand in a PUBLISH.
+    pub(super) fn wire_properties(&self) -> &[u8] {
+        &self.bytes[self.properties_at as usize..][..self.properties_len as usize]
+    }
 }
 
 fn is_forwarded(property: &Property<'_>) -> bool {
@@ -155,8 +180,8 @@ fn is_forwarded(property: &Property<'_>) -> bool {
 }
 
 impl Message {
-    pub(super) fn new(body: Body, head: Head, ledger: &Ledger) -> Arc<Self> {
-        let message = Self { body, head, ledger: ledger.clone() };
+    pub(super) fn new(body: Body, head: Head, arrival: u64, ledger: &Ledger) -> Arc<Self> {
+        let message = Self { body, head, arrival, ledger: ledger.clone() };
         ledger.0.fetch_add(message.footprint() as usize, Ordering::Relaxed);
         Arc::new(message)
     }
@@ -171,7 +196,7 @@ impl Message {
 
     /// The forwarded properties as they stand in a PUBLISH.
     pub(super) fn wire_properties(&self) -> &[u8] {
-        &self.body.bytes[self.body.properties_at as usize..][..self.body.properties_len as usize]
+        self.body.wire_properties()
     }
 
     pub(super) fn properties(&self) -> Properties<'_> {
@@ -187,9 +212,14 @@ impl Message {
         self.body.bytes.slice(self.body.payload_at as usize..)
     }
 
+    /// What it consists of, for another shard.
+    pub(super) fn body(&self) -> &Body {
+        &self.body
+    }
+
     /// Bytes charged for it.
     pub(super) fn footprint(&self) -> u64 {
-        self.body.len() as u64 + OVERHEAD
+        self.body.footprint()
     }
 
     pub(super) fn is_expired(&self, now: Instant) -> bool {

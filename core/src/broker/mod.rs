@@ -46,6 +46,7 @@ mod lifecycle;
 mod mask;
 mod message;
 mod outbox;
+mod peers;
 mod pressure;
 mod publish;
 mod queue;
@@ -74,6 +75,7 @@ pub use effect::{
 pub use input::{ClientInfo, Command, ConnInfo, Delivery, Input, OpenError, Publication, Reply};
 pub use message::MessageId;
 pub use outbox::Outbox;
+pub use peers::{MAX_SHARDS, PeerMsg, Place};
 pub use recording::{Outcome, Recording, Replay, ReplayError, Step};
 pub use stats::Stats;
 
@@ -208,6 +210,8 @@ pub struct Broker {
     wake_current: bool,
     stopping: bool,
     stats: Stats,
+    /// What there is because of other shards.
+    peers: Option<alloc::boxed::Box<peers::Peers>>,
     recorder: Option<alloc::boxed::Box<recording::Recorder>>,
 }
 
@@ -258,6 +262,7 @@ impl Broker {
             wake_current: false,
             stopping: false,
             stats: Stats::default(),
+            peers: None,
             recorder: None,
             config,
             boot,
@@ -317,9 +322,32 @@ impl Broker {
             Input::Timeout => self.timeout(now),
             Input::Command { token, command } => self.command(now, token, command),
         }
+        self.close_doomed(now);
+    }
+
+    fn close_doomed(&mut self, now: Instant) {
         while let Some((key, why)) = self.doomed.pop() {
             self.disconnect(now, key, why);
         }
+    }
+
+    /// Takes back a connection that another shard is to have, with all that was handed over of it,
+    /// beginning with its CONNECT; `None` if that was not asked for. From then on it is not open
+    /// here.
+    pub fn hand_over(&mut self, now: Instant, conn: ConnId) -> Option<Vec<u8>> {
+        self.record_call(now, &Call::HandOver(conn));
+        let key = conn.key();
+        let mut conn = self.conns.take(key)?;
+        if conn.waiting != conn::Waiting::HandOver || conn.closing {
+            self.conns.put(key, conn);
+            return None;
+        }
+        self.rearm_conn(key, &mut conn, Instant::NEVER);
+        self.settle_address(&mut conn);
+        self.held -= conn::FOOTPRINT + conn.charged;
+        let bytes = core::mem::take(&mut conn.unread);
+        self.conns.forget(key, conn);
+        Some(bytes)
     }
 
     /// The next thing to do or to tell, until `None`. May change with every other call.

@@ -24,7 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl Broker {
     /// Bytes charged to the budget.
     pub(super) fn used(&self) -> u64 {
-        let kept = self.ledger.bytes() + self.retained.footprint();
+        let peers = self.peers.as_ref().map_or(0, |peers| peers.footprint());
+        let kept = self.ledger.bytes() + self.retained.footprint() + peers;
         kept + self.held + self.places * PLACE
     }
 

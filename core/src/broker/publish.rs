@@ -4,10 +4,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::acks::ack;
-use super::fanout::Job;
+use super::fanout::{Job, Source};
 use super::message::{Body, Head, Message, MessageId};
+use super::peers::{Held, HeldPublish, Need};
 use super::receive::{Step, step};
-use super::session::HELD;
+use super::session::{HELD, Session};
 use super::slots::Key;
 use super::{Broker, DisconnectReason, DropReason};
 use crate::codec::{
@@ -28,11 +29,27 @@ pub(super) struct Draft<'d> {
     pub(super) empty: bool,
     /// The payload, where that and the topic are all there is of it.
     pub(super) plain: Option<&'d [u8]>,
-    /// Message Expiry Interval in seconds.
-    pub(super) expiry: Option<u32>,
+    /// [`Instant::NEVER`] without a Message Expiry Interval.
+    pub(super) expires: Instant,
     pub(super) publisher: Option<&'d Arc<str>>,
-    /// The connection whose input waits while the message is handed out.
-    pub(super) source: Option<Key>,
+    /// Who waits while the message is handed out.
+    pub(super) source: Source,
+    /// As another shard named it; `None` for a message that is new.
+    pub(super) id: Option<MessageId>,
+    /// Whether shared groups are chosen for: the shard that publishes does it.
+    pub(super) groups: bool,
+}
+
+impl Draft<'_> {
+    pub(super) fn head(&self, id: MessageId) -> Head {
+        Head {
+            id,
+            qos: self.qos,
+            retain: self.retain,
+            expires: self.expires,
+            publisher: self.publisher.cloned(),
+        }
+    }
 }
 
 /// A PUBLISH, and the memory it lies in where that is its own.
@@ -42,11 +59,14 @@ pub(super) struct Incoming<'p> {
 }
 
 /// What became of it.
+#[derive(Default)]
 pub(super) struct Published {
-    /// Sessions that are to have it.
+    /// Sessions that are to have it; each other shard counts as one.
     pub(super) receivers: usize,
     /// Not all have it yet; the source waits.
     pub(super) job: bool,
+    /// What other shards must have taken.
+    pub(super) need: Need,
 }
 
 impl Broker {
@@ -74,6 +94,9 @@ impl Broker {
                 }
                 Verdict::Repeat => {
                     // [MQTT-4.3.3-10]: answered again, not delivered again.
+                    if self.awaits_pubrec(session_key, id) {
+                        return Step::Next;
+                    }
                     let again = Packet::Pubrec(ack(id, ReasonCode::Success));
                     return step(self.send(negotiated, &again, out));
                 }
@@ -85,54 +108,123 @@ impl Broker {
                 Verdict::Full => Some(ReasonCode::QuotaExceeded),
             },
         };
-        let (reason, job) = match refused {
-            Some(reason) => {
-                if let Some(close) =
-                    self.refused_publish(&client_id, reason, publish, negotiated.version)
-                {
-                    // Not taken: a repeat on the next connection is not a repeat of it.
-                    if let Some(id) = publish.packet_id {
-                        self.forget_inbound(session_key, id);
-                    }
-                    return close;
+        if let Some(reason) = refused {
+            if let Some(close) =
+                self.refused_publish(&client_id, reason, publish, negotiated.version)
+            {
+                // Not taken: a repeat on the next connection is not a repeat of it.
+                if let Some(id) = publish.packet_id {
+                    self.forget_inbound(session_key, id);
                 }
-                (reason, false)
+                return close;
             }
-            None => {
-                let published = self.take_message(now, key, &client_id, incoming);
-                let reason = match published.receivers {
-                    0 => ReasonCode::NoMatchingSubscribers,
-                    _ => ReasonCode::Success,
-                };
-                (reason, published.job)
-            }
-        };
-        match self.answer_publish(session_key, negotiated, publish, reason, out) {
-            Step::Next if job => Step::Job,
-            answered => answered,
+            let answer = Answer { qos: publish.qos, id: publish.packet_id };
+            let need = Need::default();
+            return self.answer_publish(session_key, negotiated, answer, reason, need, out);
         }
+        self.take_message(now, key, (session_key, &client_id), negotiated, incoming, out)
     }
 
-    /// Publishes a client's message.
+    /// Publishes a client's message, or has it wait.
     fn take_message(
         &mut self,
         now: Instant,
         key: Key,
-        client_id: &Arc<str>,
+        (session_key, client_id): (Key, &Arc<str>),
+        negotiated: &Negotiated,
         incoming: &Incoming<'_>,
-    ) -> Published {
+        out: &mut Vec<u8>,
+    ) -> Step {
         let publish = &incoming.publish;
+        let body = || Body::of(publish, incoming.memory.get());
+        let expires =
+            message_expiry(publish).map_or(Instant::NEVER, |secs| now.after_secs(u64::from(secs)));
+        if self.must_wait(session_key, publish.topic, publish.retain) {
+            return Step::Wait(Held::Publish(HeldPublish {
+                body: body(),
+                qos: publish.qos,
+                retain: publish.retain,
+                id: publish.packet_id,
+                expires,
+            }));
+        }
         let draft = Draft {
             topic: publish.topic,
             qos: publish.qos,
             retain: publish.retain,
             empty: publish.payload.is_empty(),
             plain: publish.properties.is_empty().then_some(publish.payload),
-            expiry: message_expiry(publish),
+            expires,
             publisher: Some(client_id),
-            source: Some(key),
+            source: Source::Conn(key),
+            id: None,
+            groups: true,
         };
-        self.publish(now, &draft, || Body::of(publish, incoming.memory.get()))
+        let published = self.publish(now, &draft, body);
+        let answer = Answer { qos: publish.qos, id: publish.packet_id };
+        self.published(session_key, negotiated, answer, published, out)
+    }
+
+    /// Whether a client's message waits for other shards; never with one.
+    fn must_wait(&self, session: Key, topic: &str, retain: bool) -> bool {
+        let Some(peers) = &self.peers else { return false };
+        // What a client subscribed to before, it gets of its own messages, too.
+        let waits = |session: &Session| {
+            !session.gates.is_empty() || peers.must_wait(&session.clocks, topic, retain)
+        };
+        self.sessions.get(session).is_some_and(waits)
+    }
+
+    /// Publishes a message that waited, or has it wait on.
+    pub(super) fn publish_held(
+        &mut self,
+        now: Instant,
+        key: Key,
+        session: Key,
+        negotiated: &Negotiated,
+        held: HeldPublish,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        if self.must_wait(session, held.body.topic(), held.retain) {
+            return Step::Wait(Held::Publish(held));
+        }
+        let client_id = self.sessions.get(session).map(|session| session.client_id.clone());
+        let draft = Draft {
+            topic: held.body.topic(),
+            qos: held.qos,
+            retain: held.retain,
+            empty: held.body.payload().is_empty(),
+            plain: None,
+            expires: held.expires,
+            publisher: client_id.as_ref(),
+            source: Source::Conn(key),
+            id: None,
+            groups: true,
+        };
+        let published = self.publish(now, &draft, || held.body.clone());
+        let answer = Answer { qos: held.qos, id: held.id };
+        self.published(session, negotiated, answer, published, out)
+    }
+
+    fn published(
+        &mut self,
+        key: Key,
+        negotiated: &Negotiated,
+        answer: Answer,
+        published: Published,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.clocks.note(&published.need);
+        }
+        let reason = match published.receivers {
+            0 => ReasonCode::NoMatchingSubscribers,
+            _ => ReasonCode::Success,
+        };
+        match self.answer_publish(key, negotiated, answer, reason, published.need, out) {
+            Step::Next if published.job => Step::Job,
+            answered => answered,
+        }
     }
 
     /// Takes ownership, or says why not. `[MQTT-4.3.2-4]`
@@ -140,14 +232,20 @@ impl Broker {
         &mut self,
         session: Key,
         negotiated: &Negotiated,
-        publish: &Publish<'_>,
+        publish: Answer,
         reason: ReasonCode,
+        need: Need,
         out: &mut Vec<u8>,
     ) -> Step {
-        let Some(id) = publish.packet_id else { return Step::Next };
+        let Some(id) = publish.id else { return Step::Next };
         let refused = reason.is_error() && negotiated.version == Version::V5;
+        if publish.qos == Qos::ExactlyOnce && refused {
+            self.forget_inbound(session, id);
+        }
+        if !self.ack_now(session, publish.qos, id, reason, need) {
+            return Step::Next;
+        }
         match publish.qos {
-            Qos::ExactlyOnce if refused => self.forget_inbound(session, id),
             Qos::ExactlyOnce => {}
             _ => {
                 if let Some(session) = self.sessions.get_mut(session) {
@@ -166,7 +264,7 @@ impl Broker {
     }
 
     /// A QoS 2 message was refused: its identifier is new when it comes again. `[MQTT-4.3.3-9]`
-    fn forget_inbound(&mut self, session: Key, id: crate::PacketId) {
+    pub(super) fn forget_inbound(&mut self, session: Key, id: crate::PacketId) {
         let Some(session) = self.sessions.get_mut(session) else { return };
         let before = session.inbound.awaiting();
         session.inbound.refuse(id);
@@ -220,46 +318,53 @@ impl Broker {
         draft: &Draft<'_>,
         body: impl FnOnce() -> Body,
     ) -> Published {
+        if draft.retain
+            && let Some(owner) = self.remote_owner(draft.topic)
+        {
+            return self.send_to_owner(draft, body(), owner);
+        }
         let mut targets = core::mem::take(&mut self.targets);
         targets.clear();
         self.find_targets(draft, &mut targets);
+        let wanted = self.wanted(draft, &mut targets);
         let keep = draft.retain && !draft.empty && self.config.retain_available;
         let keep = keep && !(defect!("retained_lost") && draft.qos == Qos::AtMostOnce);
         if draft.retain && draft.empty && !defect!("retained_not_cleared") {
             // [MQTT-3.3.1-6]
             self.retained.remove(draft.topic);
         }
-        let receivers = targets.len();
+        let mut published = Published { receivers: targets.len(), ..Published::default() };
         if !keep && let Some(payload) = draft.plain {
             self.stage(draft, payload, &mut targets);
         }
-        let mut job = false;
-        if !targets.is_empty() || keep {
-            let head = Head {
-                id: self.next_message_id(),
-                qos: draft.qos,
-                retain: draft.retain,
-                expires: match draft.expiry {
-                    Some(secs) => now.after_secs(u64::from(secs)),
-                    None => Instant::NEVER,
-                },
-                publisher: draft.publisher.cloned(),
-            };
-            let message = Message::new(body(), head, &self.ledger);
+        if !targets.is_empty() || keep || !wanted.is_nobody() {
+            published.receivers += wanted.len();
+            let new = self.next_message_id();
+            let head = draft.head(draft.id.unwrap_or(new));
+            let message = Message::new(body(), head, new.sequence, &self.ledger);
             if keep {
                 self.retain(&message);
             }
-            job = self.hand_out(now, draft.source, message, &mut targets);
+            if !wanted.is_nobody() {
+                published.need = self.spread(now, &message, wanted);
+            }
+            published.job = self.hand_out(now, draft.source, message, &mut targets);
         }
+        self.keep_targets(targets);
+        published
+    }
+
+    /// Keeps the memory for the next message.
+    pub(super) fn keep_targets(&mut self, targets: Vec<super::fanout::Target>) {
         if targets.capacity() <= 64 * 1024 {
             self.targets = targets;
         }
-        Published { receivers, job }
     }
 
-    fn next_message_id(&mut self) -> MessageId {
+    pub(super) fn next_message_id(&mut self) -> MessageId {
         self.next_message += 1;
-        MessageId { epoch: self.boot.epoch, shard: 0, sequence: self.next_message }
+        let shard = self.place().shard;
+        MessageId { epoch: self.boot.epoch, shard, sequence: self.next_message }
     }
 
     /// Stores the topic's retained message. `[MQTT-3.3.1-5]`
@@ -283,10 +388,10 @@ impl Broker {
     }
 
     /// Delivers to the first slice of targets; the rest waits as a job. True if it does.
-    fn hand_out(
+    pub(super) fn hand_out(
         &mut self,
         now: Instant,
-        source: Option<Key>,
+        source: Source,
         message: Arc<Message>,
         targets: &mut Vec<super::fanout::Target>,
     ) -> bool {
@@ -305,6 +410,13 @@ impl Broker {
         self.jobs.push_back(Job::Deliver { source, message, targets: rest, next: 0 });
         true
     }
+}
+
+/// Which acknowledgement a message asks for.
+#[derive(Clone, Copy)]
+struct Answer {
+    qos: Qos,
+    id: Option<crate::PacketId>,
 }
 
 /// Topics clients may not publish to.

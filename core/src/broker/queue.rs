@@ -273,7 +273,8 @@ mod tests {
 
     fn copy(ledger: &Ledger, qos: Qos, payload: &[u8], expires: Instant) -> Copy {
         let head = Head { id: MessageId::default(), qos, retain: false, expires, publisher: None };
-        let message = Message::new(Body::new("t", Properties::EMPTY, payload), head, ledger);
+        let body = Body::new("t", Properties::EMPTY, payload);
+        let message = Message::new(body, head, 0, ledger);
         Copy { message, ids: Ids::One(0), group: NO_GROUP, qos, retain: false }
     }
 

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::conn::{Conn, Pending, Waiting};
+use super::peers::Held;
 use super::publish::Incoming;
 use super::slots::Key;
 use super::{AuthRequest, Broker, ConnId, DisconnectReason, Effect};
@@ -18,6 +19,10 @@ pub(super) enum Step {
     Next,
     /// When its fan-out job is done.
     Job,
+    /// When other shards are further.
+    Wait(Held),
+    /// Not here: at the shard that has the session. With the CONNECT as bytes.
+    HandOver(u16, Vec<u8>),
     /// When the driver has decided about it.
     Decide(Option<Box<Pending>>, Box<AuthRequest>),
     /// Not: CONNACK with this reason.
@@ -40,9 +45,10 @@ impl Broker {
             conn.unread.extend_from_slice(bytes);
             self.charge(&mut conn);
         } else {
-            self.process(now, key, &mut conn, bytes);
+            self.go_on(now, key, &mut conn, Step::Next, bytes);
         }
-        self.conns.put(key, conn);
+        self.put_back(key, conn);
+        self.release_subs(now, key);
     }
 
     /// Brings what a connection is charged with up to date.
@@ -58,52 +64,86 @@ impl Broker {
         conn.waiting = Waiting::Nothing;
         let unread = core::mem::take(&mut conn.unread);
         if !conn.closing {
-            self.process(now, key, &mut conn, &unread);
+            self.go_on(now, key, &mut conn, Step::Next, &unread);
         }
-        self.conns.put(key, conn);
+        self.put_back(key, conn);
+        self.release_subs(now, key);
     }
 
-    fn process(&mut self, now: Instant, key: Key, conn: &mut Conn, bytes: &[u8]) {
+    /// Takes the step that is left of the packet before, and then one packet after the other.
+    pub(super) fn go_on(
+        &mut self,
+        now: Instant,
+        key: Key,
+        conn: &mut Conn,
+        first: Step,
+        bytes: &[u8],
+    ) {
         if conn.out.capacity() == 0 {
             conn.out = self.buffers.pop().unwrap_or_default();
         }
         self.wake_current = false;
         let mut input = bytes;
-        loop {
+        let mut step = first;
+        while self.take_step(now, key, conn, step) {
+            if self.peers.as_ref().is_some_and(|peers| peers.is_full()) && !input.is_empty() {
+                conn.waiting = Waiting::Peers;
+                self.pause(key);
+                break;
+            }
             let negotiated = conn.machine.negotiated();
             let Some(received) = conn.machine.next(now, &mut input, &mut conn.out) else { break };
-            let step = self.packet(now, key, conn.session, &negotiated, received, &mut conn.out);
-            match step {
-                Step::Next => {}
-                Step::Job => {
-                    conn.waiting = Waiting::Job;
-                    break;
-                }
-                Step::Decide(pending, mut request) => {
-                    // AUTH brings none: that of CONNECT stays.
-                    conn.pending = pending.or(conn.pending.take());
-                    if let Some(pending) = &conn.pending {
-                        request.client_id.clone_from(&pending.client_id);
-                    }
-                    conn.waiting = Waiting::Verdict;
-                    let conn = ConnId::of(key);
-                    self.effects.push_back(Effect::Authenticate { conn, request });
-                    break;
-                }
-                Step::Refuse(reason) => {
-                    self.refuse(now, key, conn, reason);
-                    break;
-                }
-                Step::Close(why, reason) => {
-                    self.shut(now, key, conn, why, reason);
-                    break;
-                }
-            }
+            step = self.packet(now, key, conn.session, &negotiated, received, &mut conn.out);
         }
-        if conn.waiting != Waiting::Nothing {
+        if conn.waiting != Waiting::Nothing && !conn.closing {
             conn.unread.extend_from_slice(input);
         }
         self.finish(now, key, conn);
+    }
+
+    /// Does what a packet led to; false if no other one is to be read now.
+    fn take_step(&mut self, now: Instant, key: Key, conn: &mut Conn, step: Step) -> bool {
+        match step {
+            Step::Next => return !conn.closing && conn.waiting == Waiting::Nothing,
+            Step::Job => conn.waiting = Waiting::Job,
+            Step::Wait(held) => {
+                conn.waiting = Waiting::Peers;
+                conn.held = Some(Box::new(held));
+                self.pause(key);
+            }
+            Step::HandOver(to, connect) => {
+                conn.waiting = Waiting::HandOver;
+                conn.unread = connect;
+                self.effects.push_back(Effect::Handover { conn: ConnId::of(key), to });
+            }
+            Step::Decide(pending, mut request) => {
+                // AUTH brings none: that of CONNECT stays.
+                conn.pending = pending.or(conn.pending.take());
+                if let Some(pending) = &conn.pending {
+                    request.client_id.clone_from(&pending.client_id);
+                }
+                conn.waiting = Waiting::Verdict;
+                let conn = ConnId::of(key);
+                self.effects.push_back(Effect::Authenticate { conn, request });
+            }
+            Step::Refuse(reason) => self.refuse(now, key, conn, reason),
+            Step::Close(why, reason) => self.shut(now, key, conn, why, reason),
+        }
+        false
+    }
+
+    /// Gives a connection back that was taken from the table; one whose transport is gone, too,
+    /// leaves it.
+    pub(super) fn put_back(&mut self, key: Key, mut conn: Box<Conn>) {
+        if conn.gone && conn.closing {
+            self.held -= super::conn::FOOTPRINT + conn.charged;
+            self.spare(core::mem::take(&mut conn.out));
+            self.conns.forget(key, conn);
+            // Its client may wait for this on another connection.
+            self.retry_paused();
+            return;
+        }
+        self.conns.put(key, conn);
     }
 
     /// What every handling of a connection ends with: limits, accounts, memory, effects.
@@ -216,11 +256,11 @@ impl Broker {
             }
             Received::Unsubscribe(unsubscribe) => {
                 count(self, 10);
-                self.unsubscribe(session, negotiated, &unsubscribe, out)
+                self.unsubscribe(now, session, negotiated, &unsubscribe, out)
             }
             Received::Pingreq => {
                 count(self, 12);
-                step(self.send(negotiated, &Packet::Pingresp, out))
+                self.answer_ping(session, negotiated, out)
             }
             Received::Disconnect(disconnect) => {
                 count(self, 14);

@@ -8,13 +8,15 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use super::calls::{Call, Reader, write_boot, write_call, write_config};
+use super::calls::{Again, Call, Reader, write_boot, write_call, write_config, write_place};
 use super::mask::Masks;
-use super::{Boot, Broker, Config, ConnId, ConnInfo, Effect, Input, Outbox, SubscriberId};
+use super::{
+    Boot, Broker, Config, ConnId, ConnInfo, Effect, Input, Outbox, PeerMsg, Place, SubscriberId,
+};
 use crate::time::Instant;
 
 /// First bytes of a recording, with the version of its form.
-const MAGIC: &[u8; 8] = b"FULMARR1";
+const MAGIC: &[u8; 8] = b"FULMARR2";
 
 /// What a broker was asked, as it is asked.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub(super) struct Recorder {
     out: Vec<u8>,
     masks: Masks,
     digest: Digest,
+    /// When the last call was made.
+    pub(super) last: Instant,
     /// Effects polled since the last call.
     polled: u32,
     written: u64,
@@ -42,6 +46,15 @@ impl Digest {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
     }
+
+    fn peers(&mut self, messages: &[PeerMsg]) {
+        let mut bytes = Vec::new();
+        for message in messages {
+            bytes.clear();
+            message.encode(&mut bytes);
+            self.add(&bytes);
+        }
+    }
 }
 
 impl Write for Digest {
@@ -52,13 +65,15 @@ impl Write for Digest {
 }
 
 impl Recorder {
-    fn new(config: &Config, boot: &Boot, limit: u64) -> Self {
+    fn new(config: &Config, boot: &Boot, place: Place, limit: u64) -> Self {
         let mut out = MAGIC.to_vec();
         write_boot(&mut out, boot);
+        write_place(&mut out, place);
         write_config(&mut out, config);
         let written = out.len() as u64;
         let (masks, digest) = (Masks::default(), Digest::START);
-        Self { out, masks, digest, polled: 0, written, limit, full: false }
+        let last = boot.now;
+        Self { out, masks, digest, last, polled: 0, written, limit, full: false }
     }
 
     /// Writes a call, after the digest of what the calls before gave.
@@ -66,6 +81,7 @@ impl Recorder {
         if self.full {
             return;
         }
+        self.last = now;
         let start = self.out.len();
         self.out.extend_from_slice(&self.digest.0.to_le_bytes());
         self.out.extend_from_slice(&self.polled.to_le_bytes());
@@ -100,6 +116,10 @@ impl Recorder {
         }
     }
 
+    pub(super) fn peers(&mut self, messages: &[PeerMsg]) {
+        self.digest.peers(messages);
+    }
+
     pub(super) fn sent(&mut self, out: &Outbox, from: usize) {
         let mut skip = from;
         for slice in out.slices() {
@@ -125,8 +145,10 @@ impl Broker {
     /// Records every call from now on, up to `limit` bytes. To be called before anything else;
     /// later it does nothing, since a replay begins with an empty broker.
     pub fn record(&mut self, limit: u64) {
-        if self.next_serial == 1 && self.conns.len() == 0 && self.recorder.is_none() {
-            self.recorder = Some(Box::new(Recorder::new(&self.config, &self.boot, limit)));
+        let fresh = self.conns.len() == 0;
+        if fresh && self.next_serial & 0xffff_ffff_ffff == 1 && self.recorder.is_none() {
+            let place = self.place();
+            self.recorder = Some(Box::new(Recorder::new(&self.config, &self.boot, place, limit)));
         }
     }
 
@@ -183,6 +205,22 @@ pub enum Step<'r> {
     Take(SubscriberId),
     /// Effects were polled.
     Effects(Vec<Effect>),
+    /// A connection went to another shard.
+    HandOver(ConnId),
+    /// Another shard sent something.
+    Peer {
+        /// Its number.
+        from: u16,
+        /// What.
+        msg: &'r PeerMsg,
+    },
+    /// What another shard is to have was fetched.
+    TakePeer {
+        /// Its number.
+        to: u16,
+        /// What.
+        messages: Vec<PeerMsg>,
+    },
 }
 
 /// What a replay came to.
@@ -214,8 +252,9 @@ impl<'r> Replay<'r> {
         let rest = recording.strip_prefix(MAGIC).ok_or(ReplayError::Format)?;
         let mut reader = Reader(rest);
         let boot = reader.boot().ok_or(ReplayError::Format)?;
+        let place = reader.place().ok_or(ReplayError::Format)?;
         let config = reader.config().ok_or(ReplayError::Format)?;
-        let broker = Broker::new(config, boot);
+        let broker = Broker::shard(config, boot, place);
         Ok(Self { reader, broker, digest: Digest::START, calls: 0 })
     }
 
@@ -237,6 +276,14 @@ impl<'r> Replay<'r> {
             return Outcome::Diverged(self.calls);
         }
         self.calls += 1;
+        let call = match call {
+            Again::Call(call) => call,
+            Again::Peer(from, msg) => {
+                show(now, &Step::Peer { from, msg: &msg });
+                self.broker.peer_message(now, from, msg);
+                return Outcome::More;
+            }
+        };
         let step = match call {
             Call::Open(info) => {
                 let conn = self.broker.open(now, info).ok();
@@ -258,6 +305,17 @@ impl<'r> Replay<'r> {
                 self.broker.take(now, subscriber);
                 Step::Take(subscriber)
             }
+            Call::HandOver(conn) => {
+                self.broker.hand_over(now, conn);
+                Step::HandOver(conn)
+            }
+            Call::TakePeer(to) => {
+                let mut messages = Vec::new();
+                self.broker.take_peer_messages(to, &mut messages);
+                self.digest.peers(&messages);
+                Step::TakePeer { to, messages }
+            }
+            Call::Peer { .. } => return Outcome::More,
         };
         show(now, &step);
         Outcome::More

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use super::conn::{self, Conn};
 use super::fanout::{GROUP, Job};
+use super::peers::PENDING;
 use super::session::{self, Attached, Session, Subscription};
 use super::slots::Key;
 use super::{Broker, ConnId};
@@ -38,6 +39,7 @@ impl Broker {
             held += session::FOOTPRINT + session.client_id.len() as u64;
             held += session.username.as_ref().map_or(0, |name| name.len() as u64);
             held += session.inbound.awaiting() as u64 * session::HELD;
+            held += session.acks.as_ref().map_or(0, |acks| acks.len() as u64 * PENDING);
             held += session.queue.staged().weight();
             held += session.will.as_ref().map_or(0, |will| will.body.len() as u64);
             let filters = session.subscriptions.iter().map(|s| Subscription::cost(&s.filter));
@@ -48,6 +50,7 @@ impl Broker {
                 held += Job::footprint(targets);
             }
         }
+        held += self.peers.as_ref().map_or(0, |peers| peers.will_bytes());
         assert_eq!(self.held, held, "bytes held");
         let deliveries = self.jobs.iter().filter(|job| matches!(job, Job::Deliver { .. })).count();
         assert_eq!(self.deliveries, deliveries, "deliveries");
@@ -99,7 +102,8 @@ impl Broker {
         let jobs = self.jobs.iter().filter(walks).count();
         assert_eq!(jobs, usize::from(session.walking), "walks of {name}");
         let idle = session.queue.is_empty() && session.outbound.in_flight() == 0;
-        if session.is_attached() && !session.walks.is_empty() && !session.walking {
+        let walks = session.walks.iter().any(|walk| !walk.asked);
+        if session.is_attached() && walks && !session.walking {
             assert!(!idle || session.woken, "a walk of {name} waits for ever");
         }
         self.check_subscriptions(key, session);
@@ -119,7 +123,8 @@ impl Broker {
                 }
                 _ => {
                     let value = self.index.get(filter, key.index);
-                    assert_eq!(value, Some(subscription.options.0), "{filter}");
+                    let stands = !self.is_early(key, filter);
+                    assert_eq!(value, stands.then_some(subscription.options.0), "{filter}");
                 }
             }
         }

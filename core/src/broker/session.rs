@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::message::Body;
+use super::peers::{Acks, Clocks};
 use super::queue::{Copy, Queue};
 use super::slots::Key;
 use crate::codec::{Qos, SubscriptionOptions, Version};
@@ -59,6 +60,12 @@ pub(super) struct Session {
     pub(super) subscriptions: Vec<Subscription>,
     /// Retained messages still to be queued, by subscription.
     pub(super) walks: VecDeque<Walk>,
+    /// Subscriptions that not all shards know of.
+    pub(super) gates: Vec<Key>,
+    /// Acknowledgements that wait for other shards.
+    pub(super) acks: Option<Box<Acks>>,
+    /// What it published that other shards may not have taken.
+    pub(super) clocks: Clocks,
     /// A job for them is waiting.
     pub(super) walking: bool,
     /// Packets of before the connection are to be sent again.
@@ -95,6 +102,12 @@ pub(super) struct Walk {
     pub(super) filter: Arc<str>,
     pub(super) options: Options,
     pub(super) cursor: Cursor,
+    /// The other shard that has them; `None` for this one.
+    pub(super) owner: Option<u16>,
+    /// The question that was asked last, or 0.
+    pub(super) query: u64,
+    /// It waits for an answer, or for its subscription to stand.
+    pub(super) asked: bool,
 }
 
 /// A will as CONNECT set it.
@@ -163,6 +176,9 @@ impl Session {
             queue: Queue::default(),
             subscriptions: Vec::new(),
             walks: VecDeque::new(),
+            gates: Vec::new(),
+            acks: None,
+            clocks: Clocks::default(),
             walking: false,
             resending: false,
             woken: false,

@@ -22,15 +22,22 @@ pub(super) struct Slots<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     len: usize,
+    /// Generation of an index that was never in use.
+    first: u32,
 }
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), len: 0 }
+        Self { slots: Vec::new(), free: Vec::new(), len: 0, first: 0 }
     }
 }
 
 impl<T> Slots<T> {
+    /// An empty table whose keys are not those of another one.
+    pub(super) fn starting(first: u32) -> Self {
+        Self { first, ..Self::default() }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -38,7 +45,8 @@ impl<T> Slots<T> {
     /// The key the next [`Slots::insert`] gives.
     pub(super) fn next_key(&self) -> Key {
         let index = self.free.last().copied().unwrap_or(self.slots.len() as u32);
-        let generation = self.slots.get(index as usize).map_or(0, |slot| slot.generation);
+        let slot = self.slots.get(index as usize);
+        let generation = slot.map_or(self.first, |slot| slot.generation);
         Key { index, generation }
     }
 
@@ -48,7 +56,7 @@ impl<T> Slots<T> {
         if self.free.pop().is_some() {
             self.slots[key.index as usize].value = value;
         } else {
-            self.slots.push(Slot { generation: 0, value });
+            self.slots.push(Slot { generation: self.first, value });
         }
         self.len += 1;
         key

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::fanout::Target;
 use super::layout::{Layout, Parts};
-use super::message::{Body, Head, Message, MessageId, OVERHEAD};
+use super::message::{Body, Head, Message, OVERHEAD};
 use super::outbox::Outbox;
 use super::publish::Draft;
 use super::queue::{Copy, Ids, NO_GROUP};
@@ -159,14 +159,12 @@ impl Broker {
         while let Ok(Some((frame, used))) = split(rest, u32::MAX) {
             rest = &rest[used..];
             let Ok(Packet::Publish(publish)) = decode(version, frame) else { continue };
-            self.next_message += 1;
-            let sequence = self.next_message;
-            let id = MessageId { epoch: self.boot.epoch, shard: 0, sequence };
+            let id = self.next_message_id();
             let qos = Qos::AtMostOnce;
             let retain = publish.retain;
             let head = Head { id, qos, retain, expires: Instant::NEVER, publisher: None };
             let body = Body::new(publish.topic, Properties::EMPTY, publish.payload);
-            let message = Message::new(body, head, &self.ledger);
+            let message = Message::new(body, head, id.sequence, &self.ledger);
             copies.push(Copy {
                 message,
                 ids: ids(publish.properties),

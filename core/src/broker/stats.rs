@@ -47,3 +47,36 @@ pub struct Stats {
     /// Messages waiting in all session queues.
     pub queued: u64,
 }
+
+impl Stats {
+    /// Adds the figures of another shard.
+    pub fn add(&mut self, other: &Self) {
+        let pairs = [
+            (&mut self.connections, other.connections),
+            (&mut self.unauthenticated, other.unauthenticated),
+            (&mut self.sessions, other.sessions),
+            (&mut self.sessions_connected, other.sessions_connected),
+            (&mut self.subscriptions, other.subscriptions),
+            (&mut self.retained, other.retained),
+            (&mut self.retained_bytes, other.retained_bytes),
+            (&mut self.used_bytes, other.used_bytes),
+            (&mut self.connects_total, other.connects_total),
+            (&mut self.disconnects_total, other.disconnects_total),
+            (&mut self.refused_total, other.refused_total),
+            (&mut self.sessions_expired_total, other.sessions_expired_total),
+            (&mut self.bytes_received_total, other.bytes_received_total),
+            (&mut self.bytes_sent_total, other.bytes_sent_total),
+            (&mut self.queued, other.queued),
+        ];
+        pairs.into_iter().for_each(|(sum, more)| *sum += more);
+        let add = |sums: &mut [u64], more: &[u64]| {
+            sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+        };
+        add(&mut self.packets_received, &other.packets_received);
+        add(&mut self.packets_sent, &other.packets_sent);
+        add(&mut self.messages_received, &other.messages_received);
+        add(&mut self.messages_sent, &other.messages_sent);
+        add(&mut self.messages_dropped, &other.messages_dropped);
+        add(&mut self.dropped_by_qos, &other.dropped_by_qos);
+    }
+}

@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 
 use super::fanout::{GROUP, Job};
 use super::message::Message;
+use super::peers::{Waits, Wish};
 use super::queue::{Copy, Ids, NO_GROUP};
-use super::receive::{Step, step};
+use super::receive::Step;
 use super::session::{Attached, Options, Subscription, Walk};
 use super::slots::Key;
 use super::transmit::WALK_BELOW;
@@ -24,7 +25,7 @@ pub(super) const WALK_STEPS: usize = if cfg!(fuzzing) { 2 } else { 2048 };
 /// The same for a SUBSCRIBE, of which one call may bring many.
 pub(super) const FIRST_STEPS: usize = if cfg!(fuzzing) { 1 } else { 256 };
 /// Bytes of a message beside those of its packet, at most.
-const BESIDE: u64 = 1024;
+pub(super) const BESIDE: u64 = 1024;
 
 impl Broker {
     pub(super) fn subscribe(
@@ -44,15 +45,26 @@ impl Broker {
         }
         let mut reasons = core::mem::take(&mut self.reasons);
         reasons.clear();
+        let waits = Waits::Suback(key, self.next_suback(key));
+        let mut gates = 0;
         for (filter, options) in subscribe.filters.iter() {
             // [MQTT-3.8.4-5]: as if each came in a packet of its own.
-            let reason =
-                match self.subscribe_one(key, negotiated.version, filter, options, identifier) {
-                    Ok(granted) => granted,
-                    // [U311] 3.1 knows no failure code: granted in name, not in fact.
-                    Err(_) if negotiated.version == Version::V31 => granted(options.qos),
-                    Err(reason) => reason,
-                };
+            let reason = match self.subscribe_one(
+                key,
+                negotiated.version,
+                filter,
+                options,
+                identifier,
+                waits,
+            ) {
+                Ok((granted, gate)) => {
+                    gates += u32::from(gate);
+                    granted
+                }
+                // [U311] 3.1 knows no failure code: granted in name, not in fact.
+                Err(_) if negotiated.version == Version::V31 => granted(options.qos),
+                Err(reason) => reason,
+            };
             reasons.push(reason);
         }
         let suback = Packet::Suback(Suback {
@@ -60,13 +72,13 @@ impl Broker {
             properties: Properties::EMPTY,
             reasons: ReasonCodes::list(&reasons),
         });
-        let sent = self.send(negotiated, &suback, out);
+        let answered = self.answer_sub(key, negotiated, &suback, gates, out);
         self.reasons = reasons;
         // A walk that waits for its turn is not to be had twice.
         if self.sessions.get(key).is_some_and(|session| !session.walking) {
             self.walk(now, key, FIRST_STEPS);
         }
-        step(sent)
+        answered
     }
 
     /// What makes the whole SUBSCRIBE an error.
@@ -92,6 +104,8 @@ impl Broker {
         Ok(shared)
     }
 
+    /// Subscribes to one filter. Gives the QoS granted, and whether `waits` is told when all shards
+    /// know of it.
     fn subscribe_one(
         &mut self,
         key: Key,
@@ -99,7 +113,8 @@ impl Broker {
         filter: &str,
         options: SubscriptionOptions,
         identifier: u32,
-    ) -> Result<ReasonCode, ReasonCode> {
+        waits: Waits,
+    ) -> Result<(ReasonCode, bool), ReasonCode> {
         let shared = self.check_filter(filter).map_err(|()| ReasonCode::TopicFilterInvalid)?;
         let full = self.is_full();
         let Some(session) = self.sessions.get(key) else {
@@ -131,12 +146,17 @@ impl Broker {
             let cursor = Cursor::new(filter.clone(), self.retained.sequence());
             if let Some(session) = self.sessions.get_mut(key) {
                 if exists {
-                    session.walks.retain(|walk| walk.filter != filter);
+                    session.walks.retain(|walk| walk.owner.is_some() || walk.filter != filter);
                 }
-                session.walks.push_back(Walk { filter, options: packed, cursor });
+                let (filter, options) = (filter.clone(), packed);
+                let (owner, query, asked) = (None, 0, false);
+                session.walks.push_back(Walk { filter, options, cursor, owner, query, asked });
             }
         }
-        Ok(granted(options.qos))
+        let shared = shared.is_some();
+        let wish = Wish { filter: &filter, options: packed, shared, exists, retained };
+        let gate = self.peers.is_some() && self.open_gate(key, &wish, waits);
+        Ok((granted(options.qos), gate))
     }
 
     /// Adds or replaces a subscription. `[MQTT-3.8.4-3]`
@@ -148,7 +168,12 @@ impl Broker {
         options: Options,
     ) -> Arc<str> {
         let attached = self.sessions.get(key).is_some_and(|s| s.attached != Attached::Nothing);
+        let new = self.sessions.get(key).is_some_and(|session| session.find(filter).is_err());
         let text: Arc<str> = match shared {
+            // It does not stand before all shards know of it.
+            None if self.peers.is_some() && (new || self.is_early(key, filter)) => {
+                Arc::from(filter)
+            }
             None => self.index.insert(filter, key.index, options.0).0,
             Some(inner) => {
                 let member = Member { session: key.index, value: options.0 };
@@ -157,6 +182,7 @@ impl Broker {
                     self.groups.set_since(joined.group, self.next_message);
                     self.index.insert(inner, joined.group | GROUP, 0);
                 }
+                self.share_changed(filter);
                 Arc::from(filter)
             }
         };
@@ -177,6 +203,7 @@ impl Broker {
 
     pub(super) fn unsubscribe(
         &mut self,
+        now: Instant,
         key: Key,
         negotiated: &Negotiated,
         unsubscribe: &Unsubscribe<'_>,
@@ -191,7 +218,7 @@ impl Broker {
                     return Step::Close(DisconnectReason::Protocol(error), None);
                 }
                 ReasonCode::TopicFilterInvalid
-            } else if self.remove_subscription(key, filter) {
+            } else if self.remove_subscription(now, key, filter) {
                 ReasonCode::Success
             } else {
                 ReasonCode::NoSubscriptionExisted
@@ -205,11 +232,13 @@ impl Broker {
             properties: Properties::EMPTY,
             reasons: ReasonCodes::list(&reasons),
         });
-        step(self.send(negotiated, &unsuback, out))
+        self.answer_sub(key, negotiated, &unsuback, 0, out)
     }
 
     /// Removes a subscription by its exact text. `[MQTT-3.10.4-1]` False if there was none.
-    fn remove_subscription(&mut self, key: Key, filter: &str) -> bool {
+    fn remove_subscription(&mut self, now: Instant, key: Key, filter: &str) -> bool {
+        let early = self.is_early(key, filter);
+        self.forget_gate(now, key, filter);
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let Ok(at) = session.find(filter) else { return false };
         let removed = session.subscriptions.remove(at);
@@ -217,12 +246,17 @@ impl Broker {
         if defect!("unsubscribe_ignored") && removed.filter.contains('+') {
             return true;
         }
-        self.forget_subscription(key, &removed);
+        self.forget_subscription(key, &removed, early);
         true
     }
 
-    /// Takes a subscription out of index and groups.
-    pub(super) fn forget_subscription(&mut self, key: Key, subscription: &Subscription) {
+    /// Takes a subscription out of index and groups. One that was `early` is in neither.
+    pub(super) fn forget_subscription(
+        &mut self,
+        key: Key,
+        subscription: &Subscription,
+        early: bool,
+    ) {
         let filter = &*subscription.filter;
         match split_share(filter) {
             Ok(Some((_, inner))) => {
@@ -231,9 +265,15 @@ impl Broker {
                 {
                     self.index.remove(inner, left.group | GROUP);
                 }
+                self.share_changed(filter);
             }
             _ => {
-                self.index.remove(filter, key.index);
+                if !early {
+                    self.index.remove(filter, key.index);
+                }
+                if let Some(peers) = &mut self.peers {
+                    peers.leave(&subscription.filter);
+                }
             }
         }
         if !defect!("bytes_leaked") {
@@ -260,7 +300,13 @@ impl Broker {
             if !session.is_attached() || room == 0 || bytes > 0 && bytes >= most_bytes {
                 return;
             }
-            let Some(walk) = session.walks.front_mut() else { return };
+            let next = session.walks.iter().position(|walk| !walk.asked);
+            let Some(at) = next else { return };
+            let walk = &mut session.walks[at];
+            if walk.owner.is_some() {
+                self.ask(key, room);
+                continue;
+            }
             if steps == 0 {
                 session.walking = true;
                 self.jobs.push_back(Job::Walk(key));
@@ -279,7 +325,7 @@ impl Broker {
                 found.is_empty() || found.len() < room && bytes < most_bytes
             });
             if done {
-                session.walks.pop_front();
+                session.walks.remove(at);
                 if session.walks.is_empty() {
                     session.walks.shrink_to_fit();
                 }
@@ -304,14 +350,15 @@ fn granted(qos: Qos) -> ReasonCode {
 }
 
 impl Broker {
-    /// Subscribes a local session; the caller has checked nothing.
+    /// Subscribes a local session; the caller has checked nothing. Gives whether `waits` is told.
     pub(super) fn subscribe_local(
         &mut self,
         key: Key,
         filter: &str,
         qos: Qos,
-    ) -> Result<ReasonCode, ReasonCode> {
+        waits: Waits,
+    ) -> Result<bool, ReasonCode> {
         let options = SubscriptionOptions { qos, ..SubscriptionOptions::default() };
-        self.subscribe_one(key, Version::V5, filter, options, 0)
+        self.subscribe_one(key, Version::V5, filter, options, 0, waits).map(|(_, gate)| gate)
     }
 }

@@ -292,6 +292,39 @@ impl Cursor {
         };
         Self { filter, upto, place }
     }
+
+    /// A walk that stopped somewhere: the opposite of [`Cursor::upto`] and [`Cursor::after`].
+    #[must_use]
+    pub fn at(filter: impl Into<Arc<str>>, upto: u64, after: Option<Arc<str>>) -> Self {
+        let mut cursor = Self::new(filter, upto);
+        if let Some(after) = after {
+            let prefix = &cursor.filter[..wildcard_at(&cursor.filter).unwrap_or(0)];
+            // Behind `a` of `a/#` those that begin with `a/` have not begun.
+            let begun = after.starts_with(prefix);
+            cursor.place = if begun { Place::After(after) } else { Place::Front };
+        }
+        cursor
+    }
+
+    /// What was given as `upto`; `None` for `u64::MAX`, which stands for a number not known yet.
+    #[must_use]
+    pub fn upto(&self) -> Option<u64> {
+        (self.upto != u64::MAX).then_some(self.upto)
+    }
+
+    /// The topic behind which the walk goes on; `None` if it has not begun.
+    #[must_use]
+    pub fn after(&self) -> Option<Arc<str>> {
+        match &self.place {
+            Place::After(topic) => Some(topic.clone()),
+            Place::Front => {
+                let wildcard = wildcard_at(&self.filter)?;
+                let rest = &self.filter[wildcard..];
+                (wildcard > 0 && rest == "#").then(|| Arc::from(&self.filter[..wildcard - 1]))
+            }
+            Place::Single | Place::Done => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -359,6 +392,26 @@ mod tests {
             calls += 1;
         }
         assert_eq!(calls, 1);
+    }
+
+    #[test]
+    fn a_walk_goes_on_from_where_it_was_written_down() {
+        let retained = store(&["a", "a!", "a/b", "a/c", "b", "/"]);
+        for filter in ["a/#", "#", "+", "a/+", "a", "b", "+/#"] {
+            let (mut upto, mut after, mut given) = (retained.sequence(), None, Vec::new());
+            loop {
+                let mut cursor = Cursor::at(filter, upto, after);
+                let done = retained.walk(NOW, &mut cursor, 1, &mut |topic, _| {
+                    given.push(topic.to_string());
+                    false
+                });
+                if done {
+                    break;
+                }
+                (upto, after) = (cursor.upto().expect("known"), cursor.after());
+            }
+            assert_eq!(given, walk(&retained, filter), "{filter}");
+        }
     }
 
     #[test]

@@ -196,6 +196,18 @@ impl Groups {
         rings.into_iter().flatten().flat_map(|ring| ring.members.as_slice()).copied()
     }
 
+    /// The number of the group `full`.
+    #[must_use]
+    pub fn number(&self, full: &str) -> Option<u32> {
+        self.find(full)
+    }
+
+    /// How many members a group has.
+    #[must_use]
+    pub fn size(&self, group: u32) -> usize {
+        self.groups.slot(group).map_or(0, Group::len)
+    }
+
     /// How many members of a group are connected.
     #[must_use]
     pub fn connected(&self, group: u32) -> usize {

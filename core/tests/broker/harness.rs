@@ -132,6 +132,7 @@ impl Rig {
                 Effect::Close { conn, .. } => self.closed.push(conn),
                 Effect::Reading { conn, on: true } => self.paused.retain(|other| *other != conn),
                 Effect::Reading { conn, on: false } => self.paused.push(conn),
+                Effect::Handover { .. } => unreachable!("one shard"),
                 Effect::Available(subscriber) => self.available.push(subscriber),
                 Effect::Reply { reply, .. } => self.replies.push(*reply),
                 Effect::Event(event) => self.events.push(event),

@@ -314,6 +314,7 @@ impl Runner {
                 self.finish(&name, "closed");
             }
             Effect::Authenticate { conn, request } => self.authenticate(conn, &request),
+            Effect::Handover { .. } => unreachable!("one shard"),
             Effect::Available(subscriber) => {
                 let found = self.subscribers.iter().find(|(_, id)| **id == subscriber);
                 let name = found.map_or(String::new(), |(name, _)| name.clone());

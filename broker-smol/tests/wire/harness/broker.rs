@@ -31,13 +31,17 @@ impl Broker {
         }
     }
 
-    /// With these lines of YAML in its configuration file.
+    /// With these lines of YAML in its configuration file, and as many shards as they or else
+    /// `FULMAR_TEST_SHARDS` say; otherwise one.
     pub(crate) fn with(yaml: &str) -> Self {
         let dir = std::env::temp_dir().join(unique(&format!("fulmar-{}", std::process::id())));
         fs::create_dir_all(&dir).expect("temporary folder");
         let config = dir.join("fulmar.yaml");
         let listener = "listeners:\n  - protocol: mqtt\n    addr: \"127.0.0.1:0\"\n";
-        fs::write(&config, format!("{listener}{yaml}\n")).expect("configuration file");
+        let shards = std::env::var("FULMAR_TEST_SHARDS").unwrap_or_else(|_| "1".into());
+        let said = yaml.lines().any(|line| line.starts_with("shards:"));
+        let shards = if said { String::new() } else { format!("shards: {shards}\n") };
+        fs::write(&config, format!("{listener}{shards}{yaml}\n")).expect("configuration file");
         let mut command = Command::new(env!("CARGO_BIN_EXE_fulmar"));
         command.arg("--config").arg(&config);
         Self::spawn(command, Some(dir))

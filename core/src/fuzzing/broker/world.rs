@@ -327,6 +327,7 @@ impl World {
                     self.peers[at].closing = Some(by);
                 }
                 Effect::Authenticate { conn, .. } => self.decide(self.at(conn), self.decision),
+                Effect::Handover { .. } => unreachable!("one shard"),
                 Effect::Available(id) => {
                     let local = self.locals.iter_mut().find(|local| local.id == id);
                     let local = local.expect("a subscriber that is known");

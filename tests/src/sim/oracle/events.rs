@@ -57,6 +57,7 @@ impl Oracle {
                 let asks = self.wires.get(conn).is_some_and(|wire| wire.phase == Phase::Deciding);
                 self.ensure(asks, "connections", || format!("{conn:?} asks for nothing"));
             }
+            Effect::Handover { .. } => unreachable!("one shard"),
             Effect::Transmit(_) | Effect::Available(_) | Effect::Reply { .. } => {}
         }
     }

@@ -1,0 +1,57 @@
+//! What a shard has to do with the others: batches in, batches out.
+
+use std::mem;
+use std::time::Duration;
+
+use super::shard::{SMALLEST_PUBLISH, Shard};
+
+impl Shard {
+    /// How long to wait, after saying so to the other shards.
+    pub(super) fn rest(&self) -> Option<Duration> {
+        let timeout = self.timeout();
+        if self.mesh.shards() > 1 && timeout != Some(Duration::ZERO) && !self.mesh.sleep(self.shard)
+        {
+            return Some(Duration::ZERO);
+        }
+        timeout
+    }
+
+    /// Hands over what the other shards sent, in bursts, as with what clients send.
+    pub(super) fn take_peers(&mut self) {
+        if self.mesh.shards() == 1 {
+            return;
+        }
+        let mut filled = self.mesh.awake(self.shard);
+        let mut batch = mem::take(&mut self.batch);
+        while filled != 0 {
+            let from = filled.trailing_zeros() as u16;
+            filled &= filled - 1;
+            self.mesh.receive(from, self.shard, &mut batch);
+            for msg in batch.drain(..) {
+                self.unsettled += SMALLEST_PUBLISH + msg.payload();
+                self.broker.peer_message(self.now, from, msg);
+                if self.unsettled >= self.burst {
+                    self.effects();
+                    self.write_turn();
+                }
+            }
+        }
+        if batch.capacity() <= 4096 {
+            self.batch = batch;
+        }
+        self.effects();
+    }
+
+    /// Sends each other shard what there is for it, as one batch.
+    pub(super) fn tell_peers(&mut self) {
+        let mut waiting = self.broker.peers_waiting();
+        while waiting != 0 {
+            let to = waiting.trailing_zeros() as u16;
+            waiting &= waiting - 1;
+            let mut batch = mem::take(&mut self.batch);
+            self.broker.take_peer_messages(to, &mut batch);
+            self.mesh.send(self.shard, to, &mut batch);
+            self.batch = batch;
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! A broker with several shards: one for its clients and for its program.
+
+use std::collections::BTreeSet;
+
+use fulmar_adapters::broker::{Config, HandleError, Options, Qos, ReasonCode};
+use smol::block_on;
+
+use super::wire::{Wire, publish};
+use super::{Running, message};
+
+const CLIENTS: usize = 24;
+
+fn options() -> Options {
+    Options { shards: 4, ..Options::default() }
+}
+
+#[test]
+fn every_client_reaches_every_other_one_and_the_program() {
+    let broker = Running::start(options());
+    let mut clients: Vec<Wire> =
+        (0..CLIENTS).map(|n| Wire::connect(broker.address, 4, &format!("client {n}"))).collect();
+    for client in &mut clients {
+        client.subscribe("t/+");
+    }
+    block_on(async {
+        let mut all = broker.handle.subscribe(&[("t/#", Qos::AtLeastOnce)], 1_000).await?;
+        for n in 0..CLIENTS {
+            let text = format!("t/{n}");
+            clients[n].send(&publish(&text, b"x"));
+            for client in &mut clients {
+                let (_, body) = client.packet();
+                assert_eq!(&body[2..2 + text.len()], text.as_bytes());
+            }
+            assert_eq!(all.next().await.expect("the broker runs").topic, text);
+        }
+        broker.handle.publish(message("t/program", "y")).await?;
+        for client in &mut clients {
+            assert!(client.packet().1.ends_with(b"t/programy"));
+        }
+        Ok::<(), HandleError>(())
+    })
+    .expect("the broker runs");
+    broker.abort();
+}
+
+#[test]
+fn lists_figures_and_disconnects_are_about_all_shards() {
+    let broker = Running::start(options());
+    let names: Vec<String> = (0..CLIENTS).map(|n| format!("client {n}")).collect();
+    let mut clients: Vec<Wire> =
+        names.iter().map(|name| Wire::connect(broker.address, 4, name)).collect();
+    block_on(async {
+        let mut listed = BTreeSet::new();
+        let mut next = Some(0);
+        while let Some(after) = next {
+            let page = broker.handle.clients(after, 5).await?;
+            assert!(page.clients.len() <= 5);
+            for client in page.clients {
+                assert!(listed.insert(client.client_id.to_string()), "listed twice");
+            }
+            next = page.next;
+        }
+        assert_eq!(listed, names.iter().cloned().collect());
+        let stats = broker.handle.stats().await?;
+        assert_eq!((stats.core.connections, stats.core.sessions), (24, 24));
+        for (name, client) in names.iter().zip(&mut clients) {
+            broker.handle.disconnect(name, ReasonCode::AdministrativeAction, true).await?;
+            client.rest();
+        }
+        let nobody = broker.handle.disconnect("nobody", ReasonCode::Success, true).await;
+        assert_eq!(nobody, Err(HandleError::Refused(ReasonCode::ClientIdentifierNotValid)));
+        assert_eq!(broker.handle.stats().await?.core.sessions, 0);
+        Ok::<(), HandleError>(())
+    })
+    .expect("the broker runs");
+    broker.stop();
+}
+
+#[test]
+fn connections_of_all_shards_count_together_and_come_free() {
+    let config = Config { max_connections: 3, ..Config::default() };
+    let broker = Running::start(Options { config, ..options() });
+    for round in 0..3 {
+        let mut clients: Vec<Wire> = (0..3)
+            .map(|n| Wire::connect(broker.address, 4, &format!("client {round} {n}")))
+            .collect();
+        let mut refused = Wire::open(broker.address);
+        assert_eq!(refused.rest(), b"", "one too many");
+        for client in &mut clients {
+            client.send(&[0xe0, 0]);
+            client.rest();
+        }
+        let closed = || block_on(broker.handle.stats()).expect("it runs").core.connections == 0;
+        while !closed() {
+            std::thread::yield_now();
+        }
+    }
+    broker.stop();
+}

@@ -1,0 +1,264 @@
+//! Acknowledgements that wait for other shards, in the order of what they acknowledge.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use super::super::acks::ack;
+use super::super::receive::{Step, step};
+use super::super::session::Attached;
+use super::super::slots::Key;
+use super::super::{Broker, DisconnectReason};
+use super::gate::Waits;
+use super::link::{Mark, Need, Waiter};
+use crate::PacketId;
+use crate::codec::{Packet, Qos, ReasonCode};
+use crate::connection::Negotiated;
+use crate::time::Instant;
+
+/// Bytes charged for an acknowledgement that waits.
+pub(in crate::broker) const PENDING: u64 = 64;
+
+/// Acknowledgements owed to a client on its present connection: one order for each kind, so that
+/// none waits for one of another kind. `[MQTT-4.6.0-2]` `[MQTT-4.6.0-3]`
+#[derive(Debug, Default)]
+pub(in crate::broker) struct Acks {
+    /// PUBACK and PUBREC.
+    publishes: [VecDeque<Publish>; 2],
+    /// SUBACK and UNSUBACK.
+    subs: VecDeque<Sub>,
+    /// Number of the first of them.
+    first: u64,
+    /// PINGRESP, so many, and what they wait for.
+    pings: u32,
+    marks: Vec<Mark>,
+}
+
+#[derive(Debug)]
+struct Publish {
+    id: PacketId,
+    reason: ReasonCode,
+    need: Need,
+}
+
+#[derive(Debug)]
+struct Sub {
+    packet: Vec<u8>,
+    kind: usize,
+    /// Gates that are not open.
+    gates: u32,
+}
+
+impl Acks {
+    /// How many there are.
+    pub(in crate::broker) fn len(&self) -> usize {
+        let publishes = self.publishes.iter().map(VecDeque::len).sum::<usize>();
+        publishes + self.subs.len() + self.marks.len()
+    }
+}
+
+fn kind_of(qos: Qos) -> usize {
+    usize::from(qos == Qos::ExactlyOnce)
+}
+
+impl Broker {
+    /// Has an acknowledgement wait; true if it need not.
+    pub(in crate::broker) fn ack_now(
+        &mut self,
+        key: Key,
+        qos: Qos,
+        id: PacketId,
+        reason: ReasonCode,
+        need: Need,
+    ) -> bool {
+        let Some(peers) = &mut self.peers else { return true };
+        let Some(session) = self.sessions.get_mut(key) else { return true };
+        let behind = session.acks.as_ref().is_some_and(|a| !a.publishes[kind_of(qos)].is_empty());
+        if !behind && peers.is_met(&need) {
+            return true;
+        }
+        let acks = session.acks.get_or_insert_default();
+        acks.publishes[kind_of(qos)].push_back(Publish { id, reason, need });
+        self.held += PENDING;
+        peers.wait(&need, Waiter::Session(key));
+        false
+    }
+
+    /// Whether PUBREC for a QoS 2 message waits, which then answers its repeat, too.
+    pub(in crate::broker) fn awaits_pubrec(&self, key: Key, id: PacketId) -> bool {
+        let acks = self.sessions.get(key).and_then(|session| session.acks.as_ref());
+        acks.is_some_and(|acks| acks.publishes[1].iter().any(|ack| ack.id == id))
+    }
+
+    /// The number that the next SUBACK of a session has if it waits.
+    pub(in crate::broker) fn next_suback(&self, key: Key) -> u64 {
+        let acks = self.sessions.get(key).and_then(|session| session.acks.as_ref());
+        acks.map_or(0, |acks| acks.first + acks.subs.len() as u64)
+    }
+
+    /// Sends SUBACK or UNSUBACK, or has it wait for so many gates and for those before it.
+    pub(in crate::broker) fn answer_sub(
+        &mut self,
+        key: Key,
+        negotiated: &Negotiated,
+        packet: &Packet<'_>,
+        gates: u32,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let pending = self.sessions.get(key).and_then(|session| session.acks.as_ref());
+        if gates == 0 && pending.is_none_or(|acks| acks.subs.is_empty()) {
+            return step(self.send(negotiated, packet, out));
+        }
+        let mut bytes = Vec::new();
+        if let Err(error) = negotiated.send(packet, &mut bytes) {
+            return step(Err(error));
+        }
+        let Some(session) = self.sessions.get_mut(key) else { return Step::Next };
+        let kind = usize::from(packet.packet_type());
+        let acks = session.acks.get_or_insert_default();
+        acks.subs.push_back(Sub { packet: bytes, kind, gates });
+        self.held += PENDING;
+        Step::Next
+    }
+
+    /// Answers PINGREQ. Whoever pings after a message of QoS 0 learns that it was taken: by this
+    /// shard as by all others.
+    pub(in crate::broker) fn answer_ping(
+        &mut self,
+        key: Key,
+        negotiated: &Negotiated,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        if let Some(peers) = &mut self.peers
+            && let Some(session) = self.sessions.get_mut(key)
+        {
+            let marks = peers.marks(&session.clocks);
+            if !marks.is_empty() {
+                let acks = session.acks.get_or_insert_default();
+                // Another PINGREQ without a message between costs nothing.
+                if acks.marks != marks {
+                    peers.wait_marks(&marks, Waiter::Session(key));
+                }
+                self.held += marks.len() as u64 * PENDING;
+                self.held -= acks.marks.len() as u64 * PENDING;
+                acks.marks = marks;
+                acks.pings = acks.pings.saturating_add(1);
+                return Step::Next;
+            }
+        }
+        step(self.send(negotiated, &Packet::Pingresp, out))
+    }
+
+    fn pings_due(&mut self, key: Key) -> u32 {
+        let Some(peers) = &self.peers else { return 0 };
+        let Some(acks) = self.sessions.get_mut(key).and_then(|s| s.acks.as_mut()) else { return 0 };
+        if !peers.has_marks(&acks.marks) {
+            return 0;
+        }
+        self.held -= acks.marks.len() as u64 * PENDING;
+        acks.marks = Vec::new();
+        core::mem::take(&mut acks.pings)
+    }
+
+    /// A gate has opened that someone waits for.
+    pub(super) fn gate_opened(&mut self, now: Instant, waits: Waits) {
+        match waits {
+            Waits::Reply(number) => {
+                if let Some(peers) = &mut self.peers
+                    && let Some(deferred) = peers.deferred.get_mut(&number)
+                {
+                    deferred.gates = deferred.gates.saturating_sub(1);
+                    self.try_reply(number);
+                }
+            }
+            Waits::Suback(key, number) => {
+                if let Some(session) = self.sessions.get_mut(key)
+                    && let Some(acks) = &mut session.acks
+                    && let Some(at) = number.checked_sub(acks.first)
+                    && let Some(sub) = acks.subs.get_mut(at as usize)
+                {
+                    sub.gates = sub.gates.saturating_sub(1);
+                    self.release(now, key);
+                }
+            }
+        }
+    }
+
+    /// Sends a client what need not wait any more.
+    pub(super) fn release(&mut self, now: Instant, key: Key) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let Attached::Conn(conn_key) = session.attached else { return };
+        // The one that is being handled is released when that is done.
+        let Some(mut conn) = self.conns.take(conn_key) else { return };
+        let negotiated = conn.machine.negotiated();
+        while let Some((qos, id, reason)) = self.next_publish_ack(key) {
+            let packet = match qos {
+                Qos::ExactlyOnce => Packet::Pubrec(ack(id, reason)),
+                _ => Packet::Puback(ack(id, reason)),
+            };
+            if self.send(&negotiated, &packet, &mut conn.out).is_err() {
+                self.doomed.push((conn_key, DisconnectReason::SlowConsumer));
+                break;
+            }
+        }
+        while let Some(sub) = self.next_sub_ack(key) {
+            conn.out.extend_from_slice(&sub.packet);
+            self.stats.packets_sent[sub.kind] += 1;
+        }
+        for _ in 0..self.pings_due(key) {
+            let _ = self.send(&negotiated, &Packet::Pingresp, &mut conn.out);
+        }
+        self.finish(now, conn_key, &mut conn);
+        self.put_back(conn_key, conn);
+    }
+
+    fn next_publish_ack(&mut self, key: Key) -> Option<(Qos, PacketId, ReasonCode)> {
+        let peers = self.peers.as_ref()?;
+        let session = self.sessions.get_mut(key)?;
+        let acks = session.acks.as_mut()?;
+        for (qos, queue) in
+            [Qos::AtLeastOnce, Qos::ExactlyOnce].into_iter().zip(&mut acks.publishes)
+        {
+            if queue.front().is_some_and(|ack| peers.is_met(&ack.need)) {
+                let ack = queue.pop_front()?;
+                if qos == Qos::AtLeastOnce {
+                    session.inbound.puback_sent();
+                }
+                self.held -= PENDING;
+                return Some((qos, ack.id, ack.reason));
+            }
+        }
+        None
+    }
+
+    fn next_sub_ack(&mut self, key: Key) -> Option<Sub> {
+        let acks = self.sessions.get_mut(key)?.acks.as_mut()?;
+        if acks.subs.front()?.gates > 0 {
+            return None;
+        }
+        acks.first += 1;
+        self.held -= PENDING;
+        acks.subs.pop_front()
+    }
+
+    /// Sends SUBACKs whose gates opened while their connection was handled.
+    pub(in crate::broker) fn release_subs(&mut self, now: Instant, conn: Key) {
+        if self.peers.is_none() {
+            return;
+        }
+        let Some(key) = self.conns.get(conn).and_then(|conn| conn.session) else { return };
+        let acks = self.sessions.get(key).and_then(|session| session.acks.as_ref());
+        if acks.and_then(|acks| acks.subs.front()).is_some_and(|sub| sub.gates == 0) {
+            self.release(now, key);
+        }
+    }
+
+    /// The connection is gone: nobody waits for its acknowledgements.
+    pub(in crate::broker) fn forget_acks(&mut self, key: Key) {
+        let Some(acks) = self.sessions.get_mut(key).and_then(|s| s.acks.as_mut()) else { return };
+        self.held -= acks.len() as u64 * PENDING;
+        acks.first += acks.subs.len() as u64;
+        acks.subs = VecDeque::new();
+        acks.publishes = Default::default();
+        (acks.marks, acks.pings) = (Vec::new(), 0);
+    }
+}

@@ -1,0 +1,306 @@
+//! Messages between shards: to whom, and when they are taken.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::super::Broker;
+use super::super::fanout::{Source, Target};
+use super::super::message::{Body, Message, MessageId};
+use super::super::publish::{Draft, Published};
+use super::link::{Need, Open, Waiter};
+use super::msg::{Counters, Forward, Msg, Parts, Way};
+use super::{DELIVER, OWNER, Parked, Peers, bits};
+use crate::time::Instant;
+
+/// Who beside the sessions here is to have a message.
+#[derive(Debug, Default)]
+pub(in crate::broker) struct Wanted {
+    /// Shards with matching subscriptions.
+    shards: u64,
+    /// Shards with the member whose turn it is, for each group.
+    shares: Vec<(u16, Arc<str>)>,
+    /// New subscriptions here.
+    early: bool,
+}
+
+impl Wanted {
+    pub(in crate::broker) fn is_nobody(&self) -> bool {
+        self.shards == 0 && self.shares.is_empty() && !self.early
+    }
+
+    /// How many shards and groups.
+    pub(in crate::broker) fn len(&self) -> usize {
+        self.shards.count_ones() as usize + self.shares.len()
+    }
+}
+
+impl Peers {
+    /// Sends a message to a set of shards, to each once, all under one number.
+    pub(super) fn send(
+        &mut self,
+        shards: u64,
+        message: &Message,
+        way: impl Fn(usize) -> Way,
+    ) -> Need {
+        let parts = Parts { head: message.head.clone(), body: message.body().clone() };
+        self.send_parts(shards, &parts, way)
+    }
+
+    fn send_parts(&mut self, shards: u64, parts: &Parts, way: impl Fn(usize) -> Way) -> Need {
+        self.clock += 1;
+        let number = self.clock;
+        let mut lane = DELIVER;
+        for shard in bits(shards) {
+            let link = &mut self.links[shard];
+            let way = way(shard);
+            lane = way.lane();
+            link.sent[lane] = number;
+            let cost = parts.body.footprint();
+            link.sent_bytes[lane] += cost;
+            link.out.push(Msg::Forward(Forward { number, cost, way, parts: parts.clone() }));
+        }
+        Need { lane, number, shards }
+    }
+
+    /// Counts what another shard sent as taken, as far as it is done with.
+    fn settle(&mut self, from: u16, lane: usize) {
+        loop {
+            let Some(open) = self.links[usize::from(from)].open[lane].front() else { return };
+            if !open.here || !self.is_met(&open.need) {
+                return;
+            }
+            let link = &mut self.links[usize::from(from)];
+            let Some(open) = link.open[lane].pop_front() else { return };
+            link.tell.taken[lane] = open.number;
+            link.tell.bytes[lane] = link.tell.bytes[lane].saturating_add(open.bytes);
+        }
+    }
+
+    /// A message of another shard is in all queues here, and sent to others.
+    fn done(&mut self, from: u16, lane: usize, number: u64, need: Option<Need>) {
+        let open = &mut self.links[usize::from(from)].open[lane];
+        let Ok(at) = open.binary_search_by_key(&number, |open| open.number) else { return };
+        match need {
+            Some(need) => {
+                open[at].need = need;
+                self.wait(&need, Waiter::Peer(from));
+            }
+            None => open[at].here = true,
+        }
+        self.settle(from, lane);
+    }
+}
+
+impl Broker {
+    /// The other shard that must publish a message, if it is to be retained there.
+    pub(in crate::broker) fn remote_owner(&self, topic: &str) -> Option<u16> {
+        let peers = self.peers.as_ref()?;
+        let owner = peers.place.owner(topic);
+        (owner != peers.place.shard).then_some(owner)
+    }
+
+    /// Who elsewhere is to have a message that is published here. Members of groups here whose
+    /// turn it is are added to `targets`.
+    pub(in crate::broker) fn wanted(
+        &mut self,
+        draft: &Draft<'_>,
+        targets: &mut Vec<Target>,
+    ) -> Wanted {
+        let early = self.has_early(draft.retain);
+        let Some(peers) = &mut self.peers else { return Wanted::default() };
+        let place = peers.place;
+        let shards = peers.routes.matches(draft.topic, || place.fingerprint(draft.topic));
+        let mut groups = Vec::new();
+        peers.routes.groups(draft.topic, &mut groups);
+        let mut shares = Vec::new();
+        for group in groups {
+            let Some(peers) = &self.peers else { break };
+            let full = peers.routes.name(group);
+            let here = self.counts(&full);
+            let Some(peers) = &mut self.peers else { break };
+            match peers.routes.choose(group, place.shard, here, 0) {
+                Some(shard) if shard == place.shard => {
+                    if let Some(group) = self.groups.number(&full) {
+                        self.choose(group, targets);
+                    }
+                }
+                Some(shard) => shares.push((shard, full)),
+                None => {}
+            }
+        }
+        Wanted { shards, shares, early }
+    }
+
+    /// Sends a message to all shards that want it.
+    pub(in crate::broker) fn spread(
+        &mut self,
+        now: Instant,
+        message: &Arc<Message>,
+        wanted: Wanted,
+    ) -> Need {
+        if wanted.early
+            && let Some(peers) = &self.peers
+        {
+            let own = peers.place.shard;
+            self.hold_early(now, own, message);
+        }
+        let Some(peers) = &mut self.peers else { return Need::default() };
+        let mut need = Need::default();
+        if wanted.shards != 0 {
+            need = peers.send(wanted.shards, message, |_| Way::Deliver);
+        }
+        for (shard, full) in wanted.shares {
+            let way = Way::Share { full, tried: 0 };
+            let last = peers.send(1 << shard, message, |_| way.clone());
+            // One lane: the last number stands for all before it.
+            need = Need { shards: need.shards | last.shards, ..last };
+        }
+        need
+    }
+
+    /// Hands a message that is to be retained to the shard that owns its topic.
+    pub(in crate::broker) fn send_to_owner(
+        &mut self,
+        draft: &Draft<'_>,
+        body: Body,
+        owner: u16,
+    ) -> Published {
+        let id = self.next_message_id();
+        let parts = Parts { head: draft.head(id), body };
+        let Some(peers) = &mut self.peers else { return Published::default() };
+        let need = peers.send_parts(1 << owner, &parts, |_| Way::Owner);
+        Published { receivers: 1, job: false, need }
+    }
+
+    /// Takes a message of another shard.
+    pub(super) fn take_forward(&mut self, now: Instant, from: u16, forward: Forward) {
+        let Forward { number, cost, way, parts } = forward;
+        let lane = way.lane();
+        let Some(peers) = &mut self.peers else { return };
+        let open = Open { number, bytes: cost, here: false, need: Need::default() };
+        peers.links[usize::from(from)].open[lane].push_back(open);
+        match way {
+            Way::Deliver => self.deliver_here(now, from, number, parts),
+            Way::Owner => {
+                peers.parked.push_back(Parked::Owned { from, number, parts });
+                self.retry_parked(now);
+            }
+            Way::Share { full, tried } => {
+                let message = self.adopt(parts);
+                if !self.share_here(now, &message, &full) {
+                    self.pass_share(now, &message, &full, tried);
+                }
+                self.forward_done(from, DELIVER, number);
+            }
+        }
+    }
+
+    /// Delivers to the sessions here.
+    fn deliver_here(&mut self, now: Instant, from: u16, number: u64, parts: Parts) {
+        let mut targets = core::mem::take(&mut self.targets);
+        targets.clear();
+        let message = self.adopt(parts);
+        self.find_targets(&Draft::of(&message), &mut targets);
+        let unwanted = targets.is_empty();
+        let source = Source::Peer { from, lane: DELIVER, number };
+        let early = self.has_early(message.head.retain);
+        if unwanted
+            && !early
+            && let Some(peers) = &mut self.peers
+        {
+            peers.withdraw_all();
+        }
+        self.hold_early(now, from, &message);
+        let job = !unwanted && self.hand_out(now, source, message, &mut targets);
+        self.keep_targets(targets);
+        if !job {
+            self.forward_done(from, DELIVER, number);
+        }
+    }
+
+    /// Publishes and retains a message of another shard whose topic is owned here.
+    pub(super) fn publish_owned(&mut self, now: Instant, from: u16, number: u64, parts: Parts) {
+        let Parts { head, body } = parts;
+        let topic = alloc::string::String::from(body.topic());
+        let draft = Draft {
+            topic: &topic,
+            qos: head.qos,
+            retain: true,
+            empty: body.payload().is_empty(),
+            plain: None,
+            expires: head.expires,
+            publisher: head.publisher.as_ref(),
+            source: Source::Peer { from, lane: OWNER, number },
+            id: Some(head.id),
+            groups: true,
+        };
+        let published = self.publish(now, &draft, || body);
+        if let Some(peers) = &mut self.peers {
+            if !published.need.is_nothing() {
+                peers.done(from, OWNER, number, Some(published.need));
+            }
+            if !published.job {
+                peers.done(from, OWNER, number, None);
+            }
+        }
+    }
+
+    /// A message of another shard is in all queues here.
+    pub(in crate::broker) fn forward_done(&mut self, from: u16, lane: usize, number: u64) {
+        if let Some(peers) = &mut self.peers {
+            peers.done(from, lane, number, None);
+        }
+    }
+
+    /// Another shard says how far it is.
+    pub(super) fn take_counters(&mut self, now: Instant, from: u16, counters: Counters) {
+        let Some(peers) = &mut self.peers else { return };
+        let link = &mut peers.links[usize::from(from)];
+        let confirmed = link.heard.confirmed != counters.confirmed;
+        link.heard = counters;
+        let mut due: Vec<Waiter> = Vec::new();
+        for lane in [DELIVER, OWNER] {
+            while let Some((_, waiter)) =
+                link.waiters[lane].pop_front_if(|(number, _)| *number <= counters.taken[lane])
+            {
+                if due.last() != Some(&waiter) {
+                    due.push(waiter);
+                }
+            }
+        }
+        for waiter in due {
+            match waiter {
+                Waiter::Session(key) => self.release(now, key),
+                Waiter::Reply(number) => self.try_reply(number),
+                Waiter::Peer(other) => {
+                    if let Some(peers) = &mut self.peers {
+                        peers.settle(other, OWNER);
+                    }
+                }
+            }
+        }
+        if confirmed {
+            self.confirm(now);
+        }
+        self.retry_parked(now);
+        self.retry_paused();
+    }
+}
+
+impl<'d> Draft<'d> {
+    /// A message that another shard published.
+    fn of(message: &'d Message) -> Self {
+        Self {
+            topic: message.topic(),
+            qos: message.head.qos,
+            retain: message.head.retain,
+            empty: message.payload().is_empty(),
+            plain: None,
+            expires: message.head.expires,
+            publisher: message.head.publisher.as_ref(),
+            source: Source::Nobody,
+            id: None::<MessageId>,
+            groups: false,
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! New subscriptions, from SUBSCRIBE until all shards know of them.
+//!
+//! Behind its gate a subscription gets retained messages, and from each owner what is published
+//! with RETAIN after that owner's answer; everything else from the moment it opens. It opens when
+//! all shards have confirmed and all owners have answered. Then SUBACK is sent, and what was held.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::super::Broker;
+use super::super::message::Message;
+use super::super::queue::{Copy, Ids, NO_GROUP};
+use super::super::session::{Options, Walk};
+use super::super::slots::Key;
+use super::super::subscribe::{BESIDE, FIRST_STEPS, WALK_STEPS};
+use super::super::transmit::WALK_BELOW;
+use super::msg::{Msg, Page, Parts, Query};
+use super::{Peers, bits, is_wild};
+use crate::time::Instant;
+use crate::topic::Cursor;
+
+/// Bytes of a page, beside its last message.
+const PAGE_BYTES: u64 = 256 * 1024;
+
+/// Who waits for a gate to open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::broker) enum Waits {
+    /// A SUBACK of a session, by its number.
+    Suback(Key, u64),
+    /// A command whose answer waits.
+    Reply(u64),
+}
+
+/// A subscription that does not stand yet, or one whose replacement is not known everywhere.
+#[derive(Debug)]
+pub(super) struct Gate {
+    session: Key,
+    filter: Arc<str>,
+    options: Options,
+    /// New: it is in no index but the early one.
+    early: bool,
+    /// Number of the change that all must confirm.
+    seq: u64,
+    /// Owners that have not answered, and those whose messages with RETAIN it takes.
+    unanswered: u64,
+    answered: u64,
+    /// Copies that go to the session when it opens, in order.
+    held: Vec<Copy>,
+    waiters: Vec<Waits>,
+}
+
+/// What a subscription asks for.
+pub(in crate::broker) struct Wish<'w> {
+    pub(in crate::broker) filter: &'w Arc<str>,
+    pub(in crate::broker) options: Options,
+    pub(in crate::broker) shared: bool,
+    /// It replaces one.
+    pub(in crate::broker) exists: bool,
+    /// Retained messages are to be sent.
+    pub(in crate::broker) retained: bool,
+}
+
+impl Peers {
+    /// The other shards that may have retained messages for a filter.
+    fn owners(&self, filter: &str) -> u64 {
+        if is_wild(filter) { self.others } else { self.others & 1 << self.place.owner(filter) }
+    }
+
+    fn ask(&mut self, session: Key, walk: &mut Walk, room: u32) {
+        let Some(shard) = walk.owner else { return };
+        self.next_query += 1;
+        walk.query = self.next_query;
+        walk.asked = true;
+        self.queries.insert(walk.query, session);
+        let query = Query {
+            id: walk.query,
+            filter: walk.filter.clone(),
+            upto: walk.cursor.upto(),
+            after: walk.cursor.after(),
+            room,
+        };
+        self.links[usize::from(shard)].out.push(Msg::Query(query));
+    }
+}
+
+impl Broker {
+    /// Has all shards know of a subscription; true if `waits` is told when they do, false if they
+    /// do already.
+    pub(in crate::broker) fn open_gate(&mut self, key: Key, wish: &Wish<'_>, waits: Waits) -> bool {
+        let seq = if wish.shared { self.announce_share(wish.filter) } else { 0 };
+        let Some(peers) = &mut self.peers else { return false };
+        let Some(session) = self.sessions.get_mut(key) else { return false };
+        let seq = match wish.shared {
+            true => seq,
+            false if wish.exists => peers.announced(wish.filter).map_or(0, |known| known.seq),
+            false => peers.join(wish.filter),
+        };
+        let owners = match wish.retained && !wish.shared {
+            true => peers.owners(wish.filter),
+            false => 0,
+        };
+        let known =
+            session.gates.iter().copied().find(|gate| {
+                peers.gates.get(*gate).is_some_and(|gate| gate.filter == *wish.filter)
+            });
+        let early = !wish.exists && !wish.shared;
+        let gate = match known {
+            Some(gate) => gate,
+            None if seq <= peers.confirmed && owners == 0 => {
+                if early {
+                    let text = self.index.insert(wish.filter, key.index, wish.options.0).0;
+                    rename(session, text);
+                }
+                return false;
+            }
+            None => {
+                let gate = peers.gates.insert(Gate {
+                    session: key,
+                    filter: wish.filter.clone(),
+                    options: wish.options,
+                    early,
+                    seq,
+                    unanswered: 0,
+                    answered: 0,
+                    held: Vec::new(),
+                    waiters: Vec::new(),
+                });
+                if early {
+                    peers.early.insert(wish.filter, gate.index, 0);
+                }
+                peers.by_seq.insert((seq, gate));
+                session.gates.push(gate);
+                gate
+            }
+        };
+        let Some(entry) = peers.gates.get_mut(gate) else { return false };
+        if entry.seq != seq {
+            peers.by_seq.remove(&(entry.seq, gate));
+            entry.seq = seq;
+            peers.by_seq.insert((seq, gate));
+        }
+        entry.options = wish.options;
+        entry.waiters.push(waits);
+        if wish.retained {
+            // Its own retained messages are looked at from now on.
+            entry.answered |= 1 << peers.place.shard;
+            entry.unanswered |= owners;
+            entry.answered &= !owners;
+        }
+        if wish.retained {
+            // Of a replaced subscription only the last wish counts.
+            session.walks.retain(|walk| walk.owner.is_none() || walk.filter != *wish.filter);
+        }
+        for shard in bits(owners) {
+            let mut walk = Walk {
+                filter: wish.filter.clone(),
+                options: wish.options,
+                cursor: Cursor::new(wish.filter.clone(), u64::MAX),
+                owner: Some(shard as u16),
+                query: 0,
+                asked: true,
+            };
+            peers.ask(key, &mut walk, WALK_BELOW as u32);
+            session.walks.push_back(walk);
+        }
+        for walk in session.walks.iter_mut().filter(|walk| walk.filter == *wish.filter) {
+            walk.asked = true;
+        }
+        true
+    }
+
+    /// Gives retained messages to another shard: a part of those that match, with where it ends.
+    pub(super) fn answer_query(&mut self, now: Instant, from: u16, query: Query) {
+        let upto = query.upto.unwrap_or(self.retained.sequence());
+        let mut cursor = Cursor::at(query.filter, upto, query.after);
+        let (mut bytes, mut messages) = (0, Vec::new());
+        let done = query.room > 0
+            && self.retained.walk(now, &mut cursor, WALK_STEPS, &mut |_, message| {
+                bytes += message.footprint();
+                messages.push(Parts { head: message.head.clone(), body: message.body().clone() });
+                messages.len() < query.room as usize && bytes < PAGE_BYTES
+            });
+        let page = Page { id: query.id, upto, after: cursor.after(), done, messages };
+        if let Some(peers) = &mut self.peers {
+            peers.links[usize::from(from)].out.push(Msg::Page(page));
+        }
+    }
+
+    /// Takes retained messages from their owner, as many as there is room for.
+    pub(super) fn take_page(&mut self, now: Instant, from: u16, page: Page) {
+        let Some(peers) = &mut self.peers else { return };
+        let full = peers.is_full();
+        let Some(key) = peers.queries.remove(&page.id) else { return };
+        if full {
+            self.retry_paused();
+        }
+        let Some(peers) = &mut self.peers else { return };
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(at) = session.walks.iter().position(|walk| walk.query == page.id) else { return };
+        let walk = &session.walks[at];
+        let (filter, options) = (walk.filter.clone(), walk.options);
+        let mut last = walk.cursor.after();
+        let gate = session
+            .gates
+            .iter()
+            .copied()
+            .find(|gate| peers.gates.get(*gate).is_some_and(|gate| gate.filter == filter));
+        let own = options.no_local().then(|| session.client_id.clone());
+        let largest = u64::from(self.config.max_packet_size) + BESIDE;
+        let most_bytes = self.config.max_msg_queue_bytes.saturating_sub(largest);
+        let queued = session.queue.len();
+        let mut room = session.queue_limit(self.config.max_msg_queue).min(WALK_BELOW as u32);
+        room = room.saturating_sub(queued as u32);
+        let mut bytes = session.queue.bytes();
+        let (mut after, mut done) = (page.after, page.done);
+        let mut copies = Vec::new();
+        for parts in page.messages {
+            if room == 0 || bytes > 0 && bytes >= most_bytes {
+                // The rest is asked for again, later.
+                (after, done) = (last, false);
+                break;
+            }
+            last = Some(Arc::from(parts.body.topic()));
+            // [MQTT-3.8.3-3]
+            if own.is_some() && own == parts.head.publisher {
+                continue;
+            }
+            (room, bytes) = (room - 1, bytes + parts.body.footprint());
+            copies.push(parts);
+        }
+        let walk = &mut session.walks[at];
+        walk.cursor = Cursor::at(filter, page.upto, after);
+        walk.query = 0;
+        walk.asked = gate.is_some();
+        if done {
+            session.walks.remove(at);
+        }
+        let copies: Vec<Copy> = copies
+            .into_iter()
+            .map(|parts| {
+                // [U5-037]: RETAIN is set, whatever Retain As Published says.
+                let qos = options.qos().min(parts.head.qos);
+                let ids = Ids::One(options.identifier());
+                Copy { message: self.adopt(parts), ids, group: NO_GROUP, qos, retain: true }
+            })
+            .collect();
+        self.take_copies(now, key, gate, from, copies);
+    }
+
+    fn take_copies(
+        &mut self,
+        now: Instant,
+        key: Key,
+        gate: Option<Key>,
+        from: u16,
+        copies: Vec<Copy>,
+    ) {
+        let Some(peers) = &mut self.peers else { return };
+        if let Some(gate) = gate
+            && let Some(entry) = peers.gates.get_mut(gate)
+        {
+            entry.held.extend(copies);
+            entry.unanswered &= !(1 << from);
+            entry.answered |= 1 << from;
+            self.try_gate(now, gate);
+            return;
+        }
+        for copy in copies {
+            self.enqueue(now, key, copy);
+        }
+        self.walk(now, key, FIRST_STEPS);
+    }
+
+    /// A message of another shard, for this one.
+    pub(super) fn adopt(&mut self, parts: Parts) -> Arc<Message> {
+        self.next_message += 1;
+        Message::new(parts.body, parts.head, self.next_message, &self.ledger)
+    }
+
+    /// Whether a new subscription could want a message.
+    pub(super) fn has_early(&self, retain: bool) -> bool {
+        retain && self.peers.as_ref().is_some_and(|peers| peers.early.filters() > 0)
+    }
+
+    /// Gives a message that was published with RETAIN to the subscriptions behind their gates that
+    /// have the answer of its owner: it comes after what that said.
+    pub(super) fn hold_early(&mut self, now: Instant, from: u16, message: &Arc<Message>) {
+        if !self.has_early(message.head.retain) {
+            return;
+        }
+        let Some(peers) = &mut self.peers else { return };
+        let mut found = Vec::new();
+        peers.early.matches(message.topic(), |entries| found.extend(entries.iter().map(|e| e.key)));
+        let mut full = Vec::new();
+        for index in found {
+            let Some(key) = peers.gates.key_at(index) else { continue };
+            let Some(gate) = peers.gates.get_mut(key) else { continue };
+            let publisher = self.sessions.get(gate.session).map(|session| &session.client_id);
+            let own = gate.options.no_local() && publisher == message.head.publisher.as_ref();
+            if gate.answered & 1 << from == 0 || own {
+                continue;
+            }
+            // It is the topic's retained message when the subscription comes to stand. An empty
+            // one only says that there is none.
+            let kept = !message.payload().is_empty();
+            gate.held.push(Copy {
+                message: message.clone(),
+                ids: Ids::One(gate.options.identifier()),
+                group: NO_GROUP,
+                qos: gate.options.qos().min(message.head.qos),
+                retain: kept || gate.options.retain_as_published(),
+            });
+            if gate.held.len() > 2 * WALK_BELOW {
+                full.push((gate.session, core::mem::take(&mut gate.held)));
+            }
+        }
+        for (session, copies) in full {
+            for copy in copies {
+                self.enqueue(now, session, copy);
+            }
+        }
+    }
+
+    /// All have confirmed more: gates may open.
+    pub(super) fn confirm(&mut self, now: Instant) {
+        let Some(peers) = &mut self.peers else { return };
+        let told = bits(peers.others).map(|shard| peers.links[shard].heard.confirmed);
+        peers.confirmed = told.min().unwrap_or(u64::MAX);
+        let end = (peers.confirmed + 1, Key { index: 0, generation: 0 });
+        let later = peers.by_seq.split_off(&end);
+        let due = core::mem::replace(&mut peers.by_seq, later);
+        for (_, gate) in due {
+            self.try_gate(now, gate);
+        }
+    }
+
+    /// Opens a gate if all is there.
+    fn try_gate(&mut self, now: Instant, key: Key) {
+        let Some(peers) = &mut self.peers else { return };
+        let Some(gate) = peers.gates.get(key) else { return };
+        if gate.seq <= peers.confirmed && gate.unanswered == 0 {
+            self.finish_gate(now, key, true);
+        }
+    }
+
+    /// Takes a gate away: its subscription stands, or is gone.
+    fn finish_gate(&mut self, now: Instant, key: Key, stands: bool) {
+        let Some(peers) = &mut self.peers else { return };
+        let Some(gate) = peers.gates.remove(key) else { return };
+        peers.by_seq.remove(&(gate.seq, key));
+        if gate.early {
+            peers.early.remove(&gate.filter, key.index);
+        }
+        if let Some(session) = self.sessions.get_mut(gate.session) {
+            session.gates.retain(|other| *other != key);
+            if session.gates.is_empty() {
+                session.gates = Vec::new();
+            }
+            if stands && gate.early {
+                let (index, options) = (gate.session.index, gate.options.0);
+                let text = self.index.insert(&gate.filter, index, options).0;
+                rename(session, text);
+            }
+            for walk in session.walks.iter_mut().filter(|walk| walk.filter == gate.filter) {
+                walk.asked = walk.query != 0;
+            }
+        }
+        for waits in gate.waiters {
+            self.gate_opened(now, waits);
+        }
+        if stands {
+            for copy in gate.held {
+                self.enqueue(now, gate.session, copy);
+            }
+            // Before anything else is taken: what it published without RETAIN comes after.
+            self.walk(now, gate.session, FIRST_STEPS);
+        }
+        // Its client's messages may wait for it.
+        self.retry_paused();
+    }
+
+    /// A subscription behind a gate is no more.
+    pub(in crate::broker) fn forget_gate(&mut self, now: Instant, key: Key, filter: &str) {
+        let Some(peers) = &self.peers else { return };
+        let Some(session) = self.sessions.get(key) else { return };
+        let gate = session
+            .gates
+            .iter()
+            .copied()
+            .find(|gate| peers.gates.get(*gate).is_some_and(|gate| *gate.filter == *filter));
+        if let Some(gate) = gate {
+            self.finish_gate(now, gate, false);
+        }
+    }
+
+    /// The session is no more, with its gates.
+    pub(in crate::broker) fn forget_gates(&mut self, now: Instant, gates: &[Key]) {
+        for gate in gates {
+            self.finish_gate(now, *gate, false);
+        }
+    }
+
+    /// Asks for the next page of a walk.
+    pub(in crate::broker) fn ask(&mut self, key: Key, room: usize) {
+        let Some(peers) = &mut self.peers else { return };
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let next = session.walks.iter_mut().find(|walk| !walk.asked && walk.owner.is_some());
+        if let Some(walk) = next {
+            peers.ask(key, walk, room as u32);
+        }
+    }
+
+    /// Whether a subscription's gate is shut, so that it is not in the index.
+    pub(in crate::broker) fn is_early(&self, key: Key, filter: &str) -> bool {
+        let Some((peers, session)) = self.peers.as_ref().zip(self.sessions.get(key)) else {
+            return false;
+        };
+        let mut gates = session.gates.iter().filter_map(|gate| peers.gates.get(*gate));
+        gates.any(|gate| gate.early && *gate.filter == *filter)
+    }
+}
+
+/// Has the subscription share the text of the index.
+fn rename(session: &mut super::super::session::Session, text: Arc<str>) {
+    if let Ok(at) = session.find(&text) {
+        session.subscriptions[at].filter = text;
+    }
+}

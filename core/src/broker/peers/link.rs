@@ -1,0 +1,106 @@
+//! The accounts with one other shard: what was sent, taken, confirmed and is owed.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use super::super::slots::Key;
+use super::msg::{Counters, Msg};
+
+/// Who waits until a message is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiter {
+    /// A session with acknowledgements for its client.
+    Session(Key),
+    /// Another shard that sent a message to us as its owner.
+    Peer(u16),
+    /// A command whose answer waits.
+    Reply(u64),
+}
+
+/// What must have been taken, and by whom. Nothing, by nobody, at first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::broker) struct Need {
+    pub(super) lane: usize,
+    pub(super) number: u64,
+    pub(in crate::broker) shards: u64,
+}
+
+impl Need {
+    pub(in crate::broker) fn is_nothing(&self) -> bool {
+        self.shards == 0
+    }
+}
+
+/// A message on one link and lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) shard: usize,
+    pub(super) lane: usize,
+    pub(super) number: u64,
+}
+
+/// Numbers of the last messages of one publisher that were forwarded, by lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::broker) struct Clocks(pub(super) [u64; 2]);
+
+impl Clocks {
+    pub(in crate::broker) fn note(&mut self, need: &Need) {
+        if !need.is_nothing() {
+            self.0[need.lane] = need.number;
+        }
+    }
+}
+
+/// A message of another shard that is not done with.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) number: u64,
+    pub(super) bytes: u64,
+    /// It is in all queues here.
+    pub(super) here: bool,
+    /// And with those it was forwarded to.
+    pub(super) need: Need,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    /// What waits to be fetched by the driver.
+    pub(super) out: Vec<Msg>,
+    /// What to tell, and what was told last.
+    pub(super) tell: Counters,
+    pub(super) told: Counters,
+    /// What the other told last.
+    pub(super) heard: Counters,
+    /// By lane: number of the last message sent, and bytes of all.
+    pub(super) sent: [u64; 2],
+    pub(super) sent_bytes: [u64; 2],
+    /// By lane: who waits for which number.
+    pub(super) waiters: [VecDeque<(u64, Waiter)>; 2],
+    /// By lane: messages taken from the other and not done with, in order.
+    pub(super) open: [VecDeque<Open>; 2],
+}
+
+impl Link {
+    /// Whether a message is taken, if it was sent on this link.
+    pub(super) fn has_taken(&self, lane: usize, number: u64) -> bool {
+        let taken = self.heard.taken[lane];
+        taken >= number || taken >= self.sent[lane]
+    }
+
+    /// Has someone told when a message is taken.
+    pub(super) fn wait(&mut self, lane: usize, number: u64, waiter: Waiter) {
+        // Mostly it is the last one, but not where a client asks for what it sent before.
+        let queue = &mut self.waiters[lane];
+        let at = queue.partition_point(|(other, _)| *other <= number);
+        queue.insert(at, (number, waiter));
+    }
+
+    /// Bytes on their way, or in the other's hands.
+    pub(super) fn outstanding(&self, lane: usize) -> u64 {
+        self.sent_bytes[lane].saturating_sub(self.heard.bytes[lane])
+    }
+
+    pub(super) fn has_news(&self) -> bool {
+        !self.out.is_empty() || self.tell != self.told
+    }
+}

@@ -1,0 +1,442 @@
+//! Several shards as one broker: routes, forwards, gates and credits.
+//!
+//! Links between two shards keep order; between links there is none, and no rule here assumes any.
+
+mod acks;
+mod forward;
+mod gate;
+mod link;
+mod msg;
+mod place;
+mod retry;
+mod routes;
+mod share;
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+pub(super) use acks::Acks;
+#[cfg(feature = "fuzzing")]
+pub(super) use acks::PENDING;
+pub(super) use gate::{Waits, Wish};
+pub(super) use link::{Clocks, Need};
+pub use msg::PeerMsg;
+use msg::{DELIVER, OWNER};
+pub use place::{MAX_SHARDS, Place};
+pub(super) use retry::{Held, HeldPublish, Parked};
+pub(super) use share::Leaving;
+
+use super::calls::Call;
+use super::input::Reply;
+use super::slots::{Key, Slots};
+use super::{Boot, Broker, Config};
+use crate::map::Map;
+use crate::time::Instant;
+use crate::topic::{Index, TopicFilter};
+use gate::Gate;
+use link::{Link, Mark, Waiter};
+use msg::{Change, Msg};
+use routes::Routes;
+
+/// Changes of routes that may be unconfirmed before no more SUBSCRIBE is read.
+const WINDOW: u64 = if cfg!(fuzzing) { 2 } else { 1024 };
+/// Filters without subscribers that stay announced, since they often come back.
+const IDLE: usize = if cfg!(fuzzing) { 1 } else { 64 };
+
+/// What all other shards were told of a filter or group.
+#[derive(Debug)]
+struct Announced {
+    /// Subscriptions here.
+    count: u32,
+    /// Number of the last change.
+    seq: u64,
+    /// Stands in a list of those to be looked at again.
+    listed: bool,
+}
+
+/// An answer to a command that must wait.
+struct Deferred {
+    token: u64,
+    reply: Reply,
+    need: Need,
+    /// Gates that are not open.
+    gates: u32,
+}
+
+/// What a shard keeps because there are others.
+pub(super) struct Peers {
+    place: Place,
+    /// All but this one.
+    others: u64,
+    routes: Routes,
+    /// By shard; that to itself is not used.
+    links: Vec<Link>,
+    /// Number of the last message forwarded; it grows from one to the next over all links.
+    clock: u64,
+    /// Number of the last change of routes told to all, and of the last that all have confirmed.
+    announces: u64,
+    confirmed: u64,
+    exact: Map<u64, Announced>,
+    wild: Map<Arc<str>, Announced>,
+    shares: Map<Arc<str>, Announced>,
+    /// Filters without subscribers that are still announced.
+    idle: VecDeque<Arc<str>>,
+    /// Groups whose members changed.
+    changed: VecDeque<Arc<str>>,
+    gates: Slots<Gate>,
+    /// New subscriptions that do not stand yet; the key of an entry is the gate.
+    early: Index,
+    by_seq: BTreeSet<(u64, Key)>,
+    /// Sessions that wait for retained messages, by query.
+    queries: BTreeMap<u64, Key>,
+    next_query: u64,
+    /// Messages without a connection to wait on: of other shards, of wills, of the program.
+    parked: VecDeque<Parked>,
+    /// Connections whose input waits, and how many of them are to be looked at.
+    paused: VecDeque<Key>,
+    due: usize,
+    /// A job for both is waiting.
+    retrying: bool,
+    deferred: BTreeMap<u64, Deferred>,
+    next_deferred: u64,
+    /// Bytes that may be under way on each lane of a link.
+    credit: u64,
+    /// Of the embedding program.
+    program: Clocks,
+}
+
+impl Peers {
+    fn new(place: Place, config: &Config, seed: u64) -> Self {
+        let links = (0..place.shards).map(|_| Link::default()).collect();
+        Self {
+            place,
+            others: place.others(),
+            routes: Routes::new(seed),
+            links,
+            clock: 0,
+            announces: 0,
+            confirmed: 0,
+            exact: Map::new(seed),
+            wild: Map::new(seed),
+            shares: Map::new(seed),
+            idle: VecDeque::new(),
+            changed: VecDeque::new(),
+            gates: Slots::default(),
+            early: Index::new(seed),
+            by_seq: BTreeSet::new(),
+            queries: BTreeMap::new(),
+            next_query: 0,
+            parked: VecDeque::new(),
+            paused: VecDeque::new(),
+            due: 0,
+            retrying: false,
+            deferred: BTreeMap::new(),
+            next_deferred: 0,
+            credit: (config.shard_budget / u64::from(place.shards) / 2).max(1),
+            program: Clocks::default(),
+        }
+    }
+
+    /// Tells all others of a change; gives its number.
+    fn announce(&mut self, change: &Change) -> u64 {
+        self.announces += 1;
+        let seq = self.announces;
+        for shard in bits(self.others) {
+            self.links[shard].out.push(Msg::Route { seq, change: change.clone() });
+        }
+        seq
+    }
+
+    fn announced(&mut self, filter: &str) -> Option<&mut Announced> {
+        if is_wild(filter) {
+            self.wild.get_mut(filter)
+        } else {
+            self.exact.get_mut(&self.place.fingerprint(filter))
+        }
+    }
+
+    /// A subscription has come; gives the number of the change that tells of its filter.
+    fn join(&mut self, filter: &Arc<str>) -> u64 {
+        if let Some(known) = self.announced(filter) {
+            known.count += 1;
+            return known.seq;
+        }
+        let seq = self.tell(filter, true);
+        let announced = Announced { count: 1, seq, listed: false };
+        if is_wild(filter) {
+            self.wild.insert(filter.clone(), announced);
+        } else {
+            self.exact.insert(self.place.fingerprint(filter), announced);
+        }
+        seq
+    }
+
+    fn tell(&mut self, filter: &Arc<str>, on: bool) -> u64 {
+        let change = if is_wild(filter) {
+            Change::Wild { filter: filter.clone(), on }
+        } else {
+            Change::Exact { fingerprint: self.place.fingerprint(filter), on }
+        };
+        self.announce(&change)
+    }
+
+    /// A subscription has gone. That is told late, or never if another one comes before.
+    pub(super) fn leave(&mut self, filter: &Arc<str>) {
+        let Some(known) = self.announced(filter) else { return };
+        known.count -= 1;
+        if known.count == 0 && !core::mem::replace(&mut known.listed, true) {
+            self.idle.push_back(filter.clone());
+            if self.idle.len() > IDLE {
+                self.withdraw_oldest();
+            }
+        }
+    }
+
+    fn withdraw_oldest(&mut self) {
+        let Some(filter) = self.idle.pop_front() else { return };
+        let Some(known) = self.announced(&filter) else { return };
+        known.listed = false;
+        if known.count > 0 {
+            return;
+        }
+        if is_wild(&filter) {
+            self.wild.remove(&*filter);
+        } else {
+            self.exact.remove(&self.place.fingerprint(&filter));
+        }
+        self.tell(&filter, false);
+    }
+
+    /// A message came that nobody here wants: what is not wanted is told now.
+    fn withdraw_all(&mut self) {
+        while !self.idle.is_empty() {
+            self.withdraw_oldest();
+        }
+    }
+
+    /// Whether no more SUBSCRIBE may be read.
+    pub(super) fn is_full(&self) -> bool {
+        self.announces - self.confirmed >= WINDOW || self.queries.len() as u64 >= WINDOW
+    }
+
+    /// Whether a message could be forwarded on this lane, to whichever shard.
+    fn has_credit(&self, lane: usize) -> bool {
+        bits(self.others).all(|shard| self.links[shard].outstanding(lane) < self.credit)
+    }
+
+    fn is_met(&self, need: &Need) -> bool {
+        bits(need.shards).all(|shard| self.links[shard].has_taken(need.lane, need.number))
+    }
+
+    /// All that a publisher forwarded on a lane.
+    fn all_of(&self, clocks: &Clocks, lane: usize) -> Need {
+        Need { lane, number: clocks.0[lane], shards: self.others }
+    }
+
+    /// Whether a publisher's next message must wait: credit is missing, or it would go another way
+    /// than one before that has not arrived.
+    pub(super) fn must_wait(&self, clocks: &Clocks, topic: &str, retain: bool) -> bool {
+        if !self.has_credit(DELIVER) || !self.has_credit(OWNER) {
+            return true;
+        }
+        let by_owner = retain && self.place.owner(topic) != self.place.shard;
+        let other = if by_owner { DELIVER } else { OWNER };
+        !self.is_met(&self.all_of(clocks, other))
+    }
+
+    /// What of a publisher's messages is not taken: the last one on each link, at most.
+    fn marks(&self, clocks: &Clocks) -> Vec<Mark> {
+        let lanes = [DELIVER, OWNER].into_iter();
+        let marks = lanes.flat_map(|lane| {
+            bits(self.others).map(move |shard| {
+                let number = clocks.0[lane].min(self.links[shard].sent[lane]);
+                Mark { shard, lane, number }
+            })
+        });
+        marks.filter(|mark| !self.has_marks(&[*mark])).collect()
+    }
+
+    fn has_marks(&self, marks: &[Mark]) -> bool {
+        let taken = |mark: &Mark| self.links[mark.shard].heard.taken[mark.lane] >= mark.number;
+        marks.iter().all(taken)
+    }
+
+    fn wait_marks(&mut self, marks: &[Mark], waiter: Waiter) {
+        for mark in marks {
+            self.links[mark.shard].wait(mark.lane, mark.number, waiter);
+        }
+    }
+
+    /// As if a publisher had sent the last message of this shard: its own may be among them.
+    pub(super) fn clocks(&self) -> Clocks {
+        Clocks([self.clock; 2])
+    }
+
+    /// Has someone told when a need is met that is not met yet.
+    fn wait(&mut self, need: &Need, waiter: Waiter) {
+        for shard in bits(need.shards) {
+            let link = &mut self.links[shard];
+            let number = need.number.min(link.sent[need.lane]);
+            if !link.has_taken(need.lane, number) {
+                link.wait(need.lane, number, waiter);
+            }
+        }
+    }
+
+    /// Bytes of wills that wait.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn will_bytes(&self) -> u64 {
+        let bytes = |parked: &Parked| match parked {
+            Parked::Will { will, .. } => will.body.len() as u64,
+            _ => 0,
+        };
+        self.parked.iter().map(bytes).sum()
+    }
+
+    /// Whether nothing waits for another shard, and no other one for this.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn is_idle(&self) -> bool {
+        let links = bits(self.others).all(|shard| {
+            let link = &self.links[shard];
+            let waits = link.waiters.iter().any(|waiters| !waiters.is_empty());
+            let open = link.open.iter().any(|open| !open.is_empty());
+            !waits && !open && (0..2).all(|lane| link.outstanding(lane) == 0)
+        });
+        let gates = self.gates.len() == 0 && self.queries.is_empty();
+        links
+            && gates
+            && self.parked.is_empty()
+            && self.paused.is_empty()
+            && self.deferred.is_empty()
+    }
+
+    pub(super) fn footprint(&self) -> u64 {
+        let tables = self.exact.footprint() + self.wild.footprint() + self.shares.footprint();
+        (self.routes.footprint() + self.early.footprint() + tables) as u64
+    }
+}
+
+/// The members of a set of shards, in order.
+fn bits(mut set: u64) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let lowest = set.trailing_zeros();
+        set &= set.wrapping_sub(1);
+        (lowest < 64).then_some(lowest as usize)
+    })
+}
+
+fn is_wild(filter: &str) -> bool {
+    TopicFilter::new(filter, u16::MAX).is_ok_and(TopicFilter::has_wildcard)
+}
+
+impl Broker {
+    /// One shard of several, which together are one broker. The driver carries what
+    /// [`Broker::take_peer_messages`] gives from each shard to each other one, in order, to
+    /// [`Broker::peer_message`]; a message between two others may be faster or slower. All shards
+    /// use one clock.
+    ///
+    /// # Panics
+    /// If `place` is none.
+    #[must_use]
+    pub fn shard(config: Config, boot: Boot, place: Place) -> Self {
+        assert!(
+            place.shard < place.shards && place.shards <= MAX_SHARDS,
+            "no such shard: {place:?}"
+        );
+        let peers = Peers::new(place, &config, boot.seed);
+        let mut broker = Self::new(config, boot);
+        if place.shards > 1 {
+            broker.peers = Some(Box::new(peers));
+            broker.next_serial = u64::from(place.shard) << SERIALS | 1;
+            // A connection's name is not that of one on another shard.
+            broker.conns = Slots::starting(u32::from(place.shard) << 26);
+        }
+        broker
+    }
+
+    /// Which shard this is.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.peers.as_ref().map_or(Place::ALONE, |peers| peers.place)
+    }
+
+    /// The other shards that something is to be sent to, a bit for each; 0 with one shard.
+    #[must_use]
+    pub fn peers_waiting(&self) -> u64 {
+        let Some(peers) = &self.peers else { return 0 };
+        if !peers.changed.is_empty() && !peers.is_full() {
+            return peers.others;
+        }
+        let waiting = bits(peers.others).filter(|shard| peers.links[*shard].has_news());
+        waiting.map(|shard| 1 << shard).sum()
+    }
+
+    /// Appends to `out` what is to be sent to another shard, in order. Harmless at any time.
+    pub fn take_peer_messages(&mut self, to: u16, out: &mut Vec<PeerMsg>) {
+        let start = out.len();
+        let last = self.recorder.as_ref().map_or(Instant::ZERO, |recorder| recorder.last);
+        self.record_call(last, &Call::TakePeer(to));
+        self.announce_changed();
+        if let Some(peers) = &mut self.peers
+            && peers.others & 1 << to != 0
+        {
+            let link = &mut peers.links[usize::from(to)];
+            out.extend(link.out.drain(..).map(PeerMsg));
+            if link.out.capacity() > 4096 {
+                link.out = Vec::new();
+            }
+            if link.tell != link.told {
+                link.told = link.tell;
+                out.push(PeerMsg(Msg::Counters(link.tell)));
+            }
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.peers(&out[start..]);
+        }
+    }
+
+    /// Another shard sent something.
+    pub fn peer_message(&mut self, now: Instant, from: u16, msg: PeerMsg) {
+        self.record_call(now, &Call::Peer { from, msg: &msg });
+        let Some(peers) = &mut self.peers else { return };
+        if peers.others & 1 << from == 0 {
+            return;
+        }
+        match msg.0 {
+            Msg::Route { seq, change } => {
+                match change {
+                    Change::Exact { fingerprint, on } => {
+                        peers.routes.set_exact(from, fingerprint, on);
+                    }
+                    Change::Wild { filter, on } => peers.routes.set_wild(from, &filter, on),
+                    Change::Group { full, counts } => peers.routes.set_group(from, &full, counts),
+                }
+                peers.links[usize::from(from)].tell.confirmed = seq;
+            }
+            Msg::Query(query) => self.answer_query(now, from, query),
+            Msg::Page(page) => self.take_page(now, from, page),
+            Msg::Forward(forward) => self.take_forward(now, from, forward),
+            Msg::Counters(counters) => self.take_counters(now, from, counters),
+        }
+        self.close_doomed(now);
+    }
+
+    /// Whether nothing here waits for another shard, which must be so when nothing is under way
+    /// between them. For tests.
+    #[cfg(feature = "fuzzing")]
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.peers.as_ref().is_none_or(|peers| peers.is_idle())
+    }
+
+    pub(super) fn record_call(&mut self, now: Instant, call: &Call<'_>) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.call(now, call);
+        }
+    }
+}
+
+/// Serial numbers of one shard have so many bits.
+const SERIALS: u32 = 48;

@@ -1,0 +1,219 @@
+//! What waits for other shards, and goes on when they are further.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+use bytes::Bytes;
+
+use super::super::conn::Waiting;
+use super::super::fanout::Job;
+use super::super::input::{Publication, Reply};
+use super::super::message::Body;
+use super::super::receive::Step;
+use super::super::session::Will;
+use super::super::slots::Key;
+use super::super::{Broker, Effect};
+use super::link::{Clocks, Need, Waiter};
+use super::msg::Parts;
+use super::{DELIVER, Deferred};
+use crate::PacketId;
+use crate::codec::Qos;
+use crate::time::Instant;
+
+/// Connections looked at in one call.
+const RETRIES: usize = if cfg!(fuzzing) { 1 } else { 64 };
+
+/// What a connection's input waits with.
+#[derive(Debug)]
+pub(in crate::broker) enum Held {
+    /// A message that cannot be published yet.
+    Publish(HeldPublish),
+    /// An accepted client whose last connection is not at its end yet.
+    Accept(Option<Bytes>),
+}
+
+/// A PUBLISH, checked, its identifier charged, and with nothing else done.
+#[derive(Debug)]
+pub(in crate::broker) struct HeldPublish {
+    pub(in crate::broker) body: Body,
+    pub(in crate::broker) qos: Qos,
+    pub(in crate::broker) retain: bool,
+    pub(in crate::broker) id: Option<PacketId>,
+    pub(in crate::broker) expires: Instant,
+}
+
+/// A message without a connection to wait on.
+pub(in crate::broker) enum Parked {
+    /// Of another shard, for us as the owner of its topic.
+    Owned {
+        from: u16,
+        number: u64,
+        parts: Parts,
+    },
+    Will {
+        client_id: Arc<str>,
+        will: Will,
+        clocks: Clocks,
+    },
+    Program {
+        token: u64,
+        publication: Box<Publication>,
+    },
+}
+
+impl Broker {
+    /// Whether a message of a program or a will must wait.
+    pub(in crate::broker) fn parks(&self, clocks: &Clocks, topic: &str, retain: bool) -> bool {
+        let Some(peers) = &self.peers else { return false };
+        !peers.parked.is_empty() || peers.must_wait(clocks, topic, retain)
+    }
+
+    pub(in crate::broker) fn park(&mut self, parked: Parked) {
+        if let Some(peers) = &mut self.peers {
+            peers.parked.push_back(parked);
+        }
+    }
+
+    /// Of the embedding program.
+    pub(in crate::broker) fn program_clocks(&self) -> Clocks {
+        self.peers.as_ref().map_or_else(Clocks::default, |peers| peers.program)
+    }
+
+    pub(in crate::broker) fn note_program(&mut self, need: &Need) {
+        if let Some(peers) = &mut self.peers {
+            peers.program.note(need);
+        }
+    }
+
+    /// Publishes what is parked, in order, as far as that goes.
+    pub(super) fn retry_parked(&mut self, now: Instant) {
+        while let Some(peers) = &mut self.peers
+            && let Some(first) = peers.parked.front()
+        {
+            let waits = match first {
+                Parked::Owned { .. } => !peers.has_credit(DELIVER),
+                Parked::Will { will, clocks, .. } => {
+                    peers.must_wait(clocks, will.body.topic(), will.retain)
+                }
+                Parked::Program { publication, .. } => {
+                    peers.must_wait(&peers.program, &publication.topic, publication.retain)
+                }
+            };
+            if waits {
+                return;
+            }
+            match peers.parked.pop_front() {
+                Some(Parked::Owned { from, number, parts }) => {
+                    self.publish_owned(now, from, number, parts);
+                }
+                Some(Parked::Will { client_id, will, .. }) => {
+                    self.publish_will_now(now, &client_id, will);
+                }
+                Some(Parked::Program { token, publication }) => {
+                    let (reply, need) = self.publish_program(now, &publication);
+                    self.reply_when(token, reply, need, 0);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// The connection's input waits.
+    pub(in crate::broker) fn pause(&mut self, key: Key) {
+        if let Some(peers) = &mut self.peers {
+            peers.paused.push_back(key);
+        }
+    }
+
+    /// Connections may go on: each is looked at once, some in each call.
+    pub(in crate::broker) fn retry_paused(&mut self) {
+        let Some(peers) = &mut self.peers else { return };
+        peers.due = peers.paused.len();
+        if peers.due > 0 && !core::mem::replace(&mut peers.retrying, true) {
+            self.jobs.push_back(Job::Peers);
+        }
+    }
+
+    /// Does a part of what [`Broker::retry_paused`] began.
+    pub(in crate::broker) fn retry_some(&mut self, now: Instant) {
+        for _ in 0..RETRIES {
+            let Some(peers) = &mut self.peers else { return };
+            let Some(left) = peers.due.checked_sub(1) else { break };
+            peers.due = left;
+            let Some(key) = peers.paused.pop_front() else { break };
+            self.retry(now, key);
+        }
+        let Some(peers) = &mut self.peers else { return };
+        peers.retrying = peers.due > 0 && !peers.paused.is_empty();
+        if peers.retrying {
+            self.jobs.push_back(Job::Peers);
+        }
+    }
+
+    /// Goes on with a connection that waited.
+    fn retry(&mut self, now: Instant, key: Key) {
+        let Some(mut conn) = self.conns.take(key) else { return };
+        if conn.waiting != Waiting::Peers || conn.closing {
+            self.put_back(key, conn);
+            return;
+        }
+        conn.waiting = Waiting::Nothing;
+        let step = match conn.held.take().map(|held| *held) {
+            None => Step::Next,
+            Some(Held::Publish(held)) => match conn.session {
+                Some(session) => {
+                    let negotiated = conn.machine.negotiated();
+                    self.publish_held(now, key, session, &negotiated, held, &mut conn.out)
+                }
+                None => Step::Next,
+            },
+            Some(Held::Accept(data)) => {
+                self.accept_or_refuse(now, key, &mut conn, data);
+                Step::Next
+            }
+        };
+        let unread = core::mem::take(&mut conn.unread);
+        self.go_on(now, key, &mut conn, step, &unread);
+        let over = conn.gone && !conn.closing && conn.waiting == Waiting::Nothing;
+        self.put_back(key, conn);
+        self.release_subs(now, key);
+        if over {
+            self.closed(now, key);
+        }
+    }
+
+    /// Answers a command when a need is met and so many gates are open.
+    pub(in crate::broker) fn reply_when(
+        &mut self,
+        token: u64,
+        reply: Reply,
+        need: Need,
+        gates: u32,
+    ) -> u64 {
+        let Some(peers) = &mut self.peers else {
+            self.effects.push_back(Effect::Reply { token, reply: Box::new(reply) });
+            return 0;
+        };
+        let number = peers.next_deferred;
+        peers.next_deferred += 1;
+        peers.wait(&need, Waiter::Reply(number));
+        peers.deferred.insert(number, Deferred { token, reply, need, gates });
+        self.try_reply(number);
+        number
+    }
+
+    pub(super) fn try_reply(&mut self, number: u64) {
+        let Some(peers) = &mut self.peers else { return };
+        let Some(deferred) = peers.deferred.get(&number) else { return };
+        if deferred.gates > 0 || !peers.is_met(&deferred.need) {
+            return;
+        }
+        let Some(Deferred { token, reply, .. }) = peers.deferred.remove(&number) else { return };
+        self.effects.push_back(Effect::Reply { token, reply: Box::new(reply) });
+    }
+
+    /// The number that the next deferred answer has.
+    pub(in crate::broker) fn next_reply(&self) -> u64 {
+        self.peers.as_ref().map_or(0, |peers| peers.next_deferred)
+    }
+}

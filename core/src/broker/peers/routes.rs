@@ -1,0 +1,222 @@
+//! Which other shards want a message: filters to sets of shards.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::map::Map;
+use crate::topic::{Index, split_share};
+
+/// What one shard knows of the subscriptions of the others. A set of shards is a bit for each.
+pub(super) struct Routes {
+    /// Filters without wildcards, by fingerprint: two that collide only waste a message.
+    exact: Map<u64, u64>,
+    exacts: usize,
+    /// The others, by their text; the key of an entry is the shard.
+    wild: Index,
+    /// Shared groups by their full text, and their numbers by filter.
+    by_name: Map<Arc<str>, u32>,
+    by_filter: Index,
+    groups: Vec<Group>,
+    free: Vec<u32>,
+}
+
+/// A shared group as other shards have it.
+struct Group {
+    full: Arc<str>,
+    /// Members and connected ones of each shard.
+    counts: Vec<Counts>,
+    /// Whose turn it is.
+    turn: u32,
+}
+
+/// Members of a group on one shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::broker) struct Counts {
+    pub(in crate::broker) members: u32,
+    /// Of them, those whose clients are connected.
+    pub(in crate::broker) connected: u32,
+}
+
+impl Routes {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            exact: Map::new(seed),
+            exacts: 0,
+            wild: Index::new(seed),
+            by_name: Map::new(seed),
+            by_filter: Index::new(seed),
+            groups: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+
+    /// A shard has, or has no more, subscribers of a filter without wildcards.
+    pub(super) fn set_exact(&mut self, shard: u16, fingerprint: u64, on: bool) {
+        let before = self.exact.get(&fingerprint).copied().unwrap_or(0);
+        let after = if on { before | 1 << shard } else { before & !(1 << shard) };
+        if after != 0 {
+            self.exacts += usize::from(before == 0);
+            self.exact.insert(fingerprint, after);
+        } else if before != 0 {
+            self.exacts -= 1;
+            self.exact.remove(&fingerprint);
+        }
+    }
+
+    /// The same for a filter with wildcards.
+    pub(super) fn set_wild(&mut self, shard: u16, filter: &str, on: bool) {
+        if on {
+            self.wild.insert(filter, u32::from(shard), 0);
+        } else {
+            self.wild.remove(filter, u32::from(shard));
+        }
+    }
+
+    /// The members that a shard has of the group `$share/{name}/{filter}`.
+    pub(super) fn set_group(&mut self, shard: u16, full: &Arc<str>, counts: Counts) {
+        let Ok(Some((_, filter))) = split_share(full) else { return };
+        let number = match self.by_name.get(full) {
+            Some(number) => *number,
+            None if counts.members == 0 => return,
+            None => {
+                let group = Group { full: full.clone(), counts: Vec::new(), turn: 0 };
+                let number = self.free.pop().unwrap_or(self.groups.len() as u32);
+                if let Some(slot) = self.groups.get_mut(number as usize) {
+                    *slot = group;
+                } else {
+                    self.groups.push(group);
+                }
+                self.by_name.insert(full.clone(), number);
+                self.by_filter.insert(filter, number, 0);
+                number
+            }
+        };
+        let group = &mut self.groups[number as usize];
+        if group.counts.len() <= usize::from(shard) {
+            group.counts.resize(usize::from(shard) + 1, Counts::default());
+        }
+        group.counts[usize::from(shard)] = counts;
+        if group.counts.iter().all(|counts| counts.members == 0) {
+            *group = Group { full: Arc::from(""), counts: Vec::new(), turn: 0 };
+            self.by_name.remove(full);
+            self.by_filter.remove(filter, number);
+            self.free.push(number);
+        }
+    }
+
+    /// The shards with subscribers of filters that match a topic, groups aside; `fingerprint` is
+    /// asked only if it is needed.
+    pub(super) fn matches(&self, topic: &str, fingerprint: impl FnOnce() -> u64) -> u64 {
+        let mut shards = 0;
+        if self.exacts > 0 {
+            shards = self.exact.get(&fingerprint()).copied().unwrap_or(0);
+        }
+        self.wild.matches(topic, |entries| {
+            for entry in entries {
+                shards |= 1 << entry.key;
+            }
+        });
+        shards
+    }
+
+    /// The numbers of the groups whose filters match a topic.
+    pub(super) fn groups(&self, topic: &str, found: &mut Vec<u32>) {
+        self.by_filter.matches(topic, |entries| found.extend(entries.iter().map(|e| e.key)));
+    }
+
+    /// Whether another shard has members of this group, and its number.
+    pub(super) fn group(&self, full: &str) -> Option<u32> {
+        self.by_name.get(full).copied()
+    }
+
+    /// The full text of a group.
+    pub(super) fn name(&self, group: u32) -> Arc<str> {
+        self.groups[group as usize].full.clone()
+    }
+
+    /// The shard whose turn it is to have a message for a group, of which shard `own` has `here`;
+    /// never one of the set `not`. Each connected member counts once; the others do where nobody is
+    /// connected.
+    pub(super) fn choose(&mut self, group: u32, own: u16, here: Counts, not: u64) -> Option<u16> {
+        let group = &mut self.groups[group as usize];
+        let of = |shard: u16| match shard {
+            _ if not & 1 << shard != 0 => Counts::default(),
+            _ if shard == own => here,
+            _ => group.counts.get(usize::from(shard)).copied().unwrap_or_default(),
+        };
+        let shards = (group.counts.len() as u16).max(own + 1);
+        let connected: u32 = (0..shards).map(|shard| of(shard).connected).sum();
+        let members: u32 = (0..shards).map(|shard| of(shard).members).sum();
+        let weight = |shard: u16| match connected {
+            0 => of(shard).members,
+            _ => of(shard).connected,
+        };
+        let total = if connected > 0 { connected } else { members };
+        if total == 0 {
+            return None;
+        }
+        let mut turn = group.turn % total;
+        let chosen = (0..shards).find(|shard| {
+            let weight = weight(*shard);
+            let here = turn < weight;
+            turn = turn.saturating_sub(weight);
+            here
+        });
+        group.turn = (group.turn % total) + 1;
+        chosen
+    }
+
+    /// Memory held, in bytes, about.
+    pub(super) fn footprint(&self) -> usize {
+        let groups = self.groups.capacity() * size_of::<Group>();
+        self.exact.footprint() + self.wild.footprint() + self.by_filter.footprint() + groups
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_is_found_once_for_all_its_filters() {
+        let mut routes = Routes::new(1);
+        assert_eq!(routes.matches("a/b", || unreachable!()), 0);
+        routes.set_exact(1, 77, true);
+        routes.set_wild(1, "a/+", true);
+        routes.set_wild(2, "#", true);
+        routes.set_wild(3, "b/#", true);
+        assert_eq!(routes.matches("a/b", || 77), 0b110);
+        assert_eq!(routes.matches("a", || 5), 0b100);
+        routes.set_exact(1, 77, false);
+        routes.set_wild(1, "a/+", false);
+        routes.set_wild(2, "#", false);
+        assert_eq!(routes.matches("a/b", || 77), 0);
+        assert_eq!(routes.matches("b", || unreachable!()), 0b1000);
+    }
+
+    #[test]
+    fn connected_members_have_equal_shares_wherever_they_are() {
+        let mut routes = Routes::new(1);
+        let full: Arc<str> = Arc::from("$share/g/a/+");
+        let counts = |members, connected| Counts { members, connected };
+        routes.set_group(1, &full, counts(3, 2));
+        routes.set_group(2, &full, counts(5, 0));
+        let mut found = Vec::new();
+        routes.groups("a/x", &mut found);
+        assert_eq!(found, [0]);
+        let picks = |routes: &mut Routes, here, not| {
+            let mut picks: Vec<_> = (0..6).map(|_| routes.choose(0, 0, here, not)).collect();
+            picks.sort_unstable();
+            picks.into_iter().map(|pick| pick.map_or(9, |pick| pick)).collect::<Vec<_>>()
+        };
+        assert_eq!(picks(&mut routes, counts(1, 1), 0), [0, 0, 1, 1, 1, 1]);
+        assert_eq!(picks(&mut routes, counts(1, 0), 0), [1; 6]);
+        assert_eq!(picks(&mut routes, counts(1, 0), 0b10), [0, 2, 2, 2, 2, 2]);
+        assert_eq!(picks(&mut routes, counts(0, 0), 0b110), [9; 6]);
+        routes.set_group(1, &full, Counts::default());
+        routes.set_group(2, &full, Counts::default());
+        assert_eq!((routes.group(&full), routes.free.len()), (None, 1));
+        routes.set_group(2, &full, counts(1, 1));
+        assert_eq!(routes.choose(0, 0, Counts::default(), 0), Some(2));
+    }
+}

@@ -1,0 +1,159 @@
+//! Shared groups with members on several shards.
+
+use alloc::sync::Arc;
+
+use super::super::fanout::Target;
+use super::super::message::Message;
+use super::super::{Broker, DropReason};
+use super::msg::{Change, Way};
+use super::routes::Counts;
+use super::{Announced, DELIVER};
+use crate::time::Instant;
+use alloc::vec::Vec;
+
+/// A group that a session leaves: its number, when it was made, and its full text.
+pub(in crate::broker) type Leaving = (u32, u64, Arc<str>);
+
+impl Broker {
+    /// Members that this shard has.
+    pub(super) fn counts(&self, full: &str) -> Counts {
+        self.groups.number(full).map_or_else(Counts::default, |group| Counts {
+            members: self.groups.size(group) as u32,
+            connected: self.groups.connected(group) as u32,
+        })
+    }
+
+    /// The members of a group changed: that will be told.
+    pub(in crate::broker) fn share_changed(&mut self, full: &str) {
+        let Some(peers) = &mut self.peers else { return };
+        let text: Arc<str> = match peers.shares.get_mut(full) {
+            Some(known) if known.listed => return,
+            Some(known) => {
+                known.listed = true;
+                Arc::from(full)
+            }
+            None => {
+                let text: Arc<str> = Arc::from(full);
+                let announced = Announced { count: 0, seq: 0, listed: true };
+                peers.shares.insert(text.clone(), announced);
+                text
+            }
+        };
+        peers.changed.push_back(text);
+    }
+
+    /// Tells all of a group's members if they changed; gives the number of the last change.
+    pub(super) fn announce_share(&mut self, full: &Arc<str>) -> u64 {
+        let counts = self.counts(full);
+        let Some(peers) = &mut self.peers else { return 0 };
+        let Some(known) = peers.shares.get_mut(full) else { return 0 };
+        if !core::mem::take(&mut known.listed) {
+            return known.seq;
+        }
+        let seq = peers.announce(&Change::Group { full: full.clone(), counts });
+        if counts.members == 0 {
+            peers.shares.remove(full);
+        } else if let Some(known) = peers.shares.get_mut(full) {
+            known.seq = seq;
+        }
+        seq
+    }
+
+    /// Tells of groups whose members changed, as far as the window allows.
+    pub(super) fn announce_changed(&mut self) {
+        while let Some(peers) = &mut self.peers
+            && !peers.is_full()
+            && let Some(full) = peers.changed.pop_front()
+        {
+            self.announce_share(&full);
+        }
+    }
+
+    /// Whether members of a group are elsewhere, too, so that the group is chosen for among all.
+    pub(in crate::broker) fn is_elsewhere(&self, group: u32) -> bool {
+        let Some(peers) = &self.peers else { return false };
+        self.groups.name(group).is_some_and(|full| peers.routes.group(full).is_some())
+    }
+
+    /// A copy for a group whose members here are gone, or were never there: to another shard.
+    /// False if no shard has a member.
+    pub(super) fn pass_share(
+        &mut self,
+        now: Instant,
+        message: &Arc<Message>,
+        full: &Arc<str>,
+        tried: u64,
+    ) -> bool {
+        let here = self.counts(full);
+        let Some(peers) = &mut self.peers else { return false };
+        let own = peers.place.shard;
+        let tried = if here.members == 0 { tried | 1 << own } else { tried };
+        let chosen = match peers.routes.group(full) {
+            Some(group) => peers.routes.choose(group, own, here, tried),
+            None => (here.members > 0).then_some(own),
+        };
+        match chosen {
+            None => false,
+            Some(shard) if shard == own => self.share_here(now, message, full),
+            Some(shard) => {
+                let link = &peers.links[usize::from(shard)];
+                // It has been taken once, and cannot wait: it may overdraw, within a limit.
+                if link.outstanding(DELIVER) >= 2 * peers.credit {
+                    let publisher = message.head.publisher.clone().unwrap_or_else(|| Arc::from(""));
+                    self.dropped_event(publisher, message.head.qos, DropReason::OutOfBudget, 1);
+                    return true;
+                }
+                let way = Way::Share { full: full.clone(), tried };
+                peers.send(1 << shard, message, |_| way.clone());
+                true
+            }
+        }
+    }
+
+    /// Gives a copy to a member here; false if there is none.
+    pub(super) fn share_here(
+        &mut self,
+        now: Instant,
+        message: &Arc<Message>,
+        full: &Arc<str>,
+    ) -> bool {
+        let mut targets: Vec<Target> = Vec::new();
+        if let Some(group) = self.groups.number(full) {
+            self.choose(group, &mut targets);
+        }
+        let Some(target) = targets.pop() else { return false };
+        self.deliver(now, message, target);
+        true
+    }
+
+    /// The groups a session is in, before it leaves them; nothing with one shard.
+    pub(in crate::broker) fn leaving(
+        &self,
+        filters: impl Iterator<Item = Arc<str>>,
+    ) -> Vec<Leaving> {
+        if self.peers.is_none() {
+            return Vec::new();
+        }
+        let group = |full: Arc<str>| {
+            let number = self.groups.number(&full)?;
+            Some((number, self.groups.since(number)?, full))
+        };
+        filters.filter_map(group).collect()
+    }
+
+    /// A copy of a session that ended goes back to its group, wherever that has members.
+    /// `[U5-072]` False if it has none.
+    pub(in crate::broker) fn pass_back(
+        &mut self,
+        now: Instant,
+        message: &Arc<Message>,
+        group: u32,
+        leaving: &[Leaving],
+    ) -> bool {
+        let mut known = leaving
+            .iter()
+            .filter(|(number, since, _)| *number == group && message.arrival > *since);
+        let Some((_, _, full)) = known.next() else { return false };
+        self.pass_share(now, message, full, 0)
+    }
+}

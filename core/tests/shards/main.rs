@@ -1,0 +1,6 @@
+//! Several shards as one broker: what each rule between them is for.
+#![cfg(feature = "alloc")]
+
+mod random;
+mod stories;
+mod world;
