@@ -20,7 +20,7 @@ pub(super) enum Step {
     /// When its fan-out job is done.
     Job,
     /// When other shards are further.
-    Wait(Held),
+    Wait(Box<Held>),
     /// Not here: at the shard that has the session. With the CONNECT as bytes.
     HandOver(u16, Vec<u8>),
     /// When the driver has decided about it.
@@ -108,7 +108,7 @@ impl Broker {
             Step::Job => conn.waiting = Waiting::Job,
             Step::Wait(held) => {
                 conn.waiting = Waiting::Peers;
-                conn.held = Some(Box::new(held));
+                conn.held = Some(held);
                 self.pause(key);
             }
             Step::HandOver(to, connect) => {
