@@ -102,6 +102,7 @@ impl Broker {
     }
 
     /// Does what a packet led to; false if no other one is to be read now.
+    #[inline]
     fn take_step(&mut self, now: Instant, key: Key, conn: &mut Conn, step: Step) -> bool {
         match step {
             Step::Next => return !conn.closing && conn.waiting == Waiting::Nothing,

@@ -214,7 +214,8 @@ impl Broker {
     fn sleep(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.woken = false;
-        if !session.walking
+        if !session.walks.is_empty()
+            && !session.walking
             && session.queue.len() < WALK_BELOW
             && session.walks.iter().any(|walk| !walk.asked)
         {
