@@ -71,8 +71,11 @@ impl Broker {
         self.rearm_conn(key, conn, Instant::NEVER);
         self.settle_address(conn);
         self.ended(now, key, conn, why);
-        let by = now.after_secs(LINGER);
-        self.effects.push_back(Effect::Close { conn: ConnId::of(key), by });
+        // Of one that waited for other shards the transport may be gone.
+        if !conn.gone {
+            let by = now.after_secs(LINGER);
+            self.effects.push_back(Effect::Close { conn: ConnId::of(key), by });
+        }
     }
 
     /// The transport is gone.
