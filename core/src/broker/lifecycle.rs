@@ -95,7 +95,12 @@ impl Broker {
         }
         self.held -= super::conn::FOOTPRINT + conn.charged;
         self.spare(core::mem::take(&mut conn.out));
+        let gone = conn.gone;
         self.conns.forget(key, conn);
+        if gone {
+            // Its client may wait for this on another connection.
+            self.retry_paused();
+        }
     }
 
     /// Tells of the end of a connection, and detaches its session.

@@ -217,11 +217,14 @@ impl World {
             copies = oracle.publish_command(topic, &payload, qos, retain);
         });
         // Another shard counts as one receiver, whatever it has; and the answer may come later.
-        let right = self.shards.len() > 1 || match (reply, copies) {
-            (Some(Reply::Published { receivers }), Some(copies)) => receivers as usize == copies,
-            (Some(Reply::Refused(ReasonCode::QuotaExceeded)), None) => true,
-            _ => false,
-        };
+        let right = self.shards.len() > 1
+            || match (reply, copies) {
+                (Some(Reply::Published { receivers }), Some(copies)) => {
+                    receivers as usize == copies
+                }
+                (Some(Reply::Refused(ReasonCode::QuotaExceeded)), None) => true,
+                _ => false,
+            };
         if !right {
             self.oracle.complain("commands", &format!("not {copies:?} receivers"));
         }

@@ -152,7 +152,9 @@ impl Oracle {
                     && info.delivered == session.delivered
                     && info.dropped == session.dropped
             });
-            self.ensure(right, "figures", || format!("{info:?}"));
+            let session = self.sessions.get(&*info.client_id);
+            let what = format!("{info:?}, but {session:?}");
+            self.ensure(right, "figures", || what);
         }
     }
 
@@ -160,8 +162,8 @@ impl Oracle {
     pub(in super::super) fn check_rest(&mut self, stats: &Stats) {
         self.check_stats(stats);
         if self.many {
-            self.check_arrived();
             self.check_retained();
+            self.check_arrived();
             self.check_owed();
             self.check_exchanges();
             self.ensure(stats.queued == 0, "rest", || format!("{} are queued", stats.queued));

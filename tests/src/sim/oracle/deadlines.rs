@@ -48,9 +48,8 @@ impl Oracle {
         let many = self.many;
         let conns = self.wires.values().filter_map(|wire| wire.deadline(self));
         let sessions = self.sessions.values().filter(|session| session.conn.is_none());
-        let sessions = sessions.flat_map(|session| {
-            [session.will_at().filter(|_| !many), session.end()]
-        });
+        let sessions =
+            sessions.flat_map(|session| [session.will_at().filter(|_| !many), session.end()]);
         let sessions = sessions.flatten();
         let retained = self.retained.values().filter_map(|note| note.expires);
         let Some(first) = conns.chain(sessions).chain(retained).min() else { return };

@@ -239,7 +239,8 @@ impl Oracle {
         }
         ids.sort_unstable();
         let (expiry, user) = common(publish.properties);
-        if version == Version::V5 {
+        // Messages without a number look alike.
+        if version == Version::V5 && key != 0 {
             let known = |id: &u32| wishes.iter().any(|wish| wish.options.identifier == *id);
             if !ids.iter().all(known) || ids.is_empty() && !known(&0) {
                 return Err("identifiers of subscriptions");
@@ -270,10 +271,12 @@ impl Oracle {
                 return Err("twice");
             }
             let mixed = !groups.is_empty();
+            let filters: BTreeSet<&str> = wishes.iter().map(|wish| &*wish.filter).collect();
+            let alone = filters.len() == 1;
             let numbers: Vec<u64> =
                 fits.iter().filter(|p| !p.will).map(|p| p.note.number).collect();
             if !mixed && !numbers.is_empty() {
-                order(&mut got.last, &note, &numbers, publish)?;
+                order(&mut got.last, &note, &numbers, publish, alone)?;
             }
             if note.retain && !mixed {
                 let place = (topic.to_string(), publish.qos);
@@ -294,9 +297,6 @@ impl Oracle {
 
     /// Somebody asks for all that is retained, at rest.
     pub(in super::super) fn ask(&mut self, client: &str) {
-        if let Some(got) = self.books.got.get_mut(client) {
-            got.lost = 0;
-        }
         self.books.asked = Some((client.to_string(), BTreeMap::new()));
     }
 
@@ -410,10 +410,12 @@ fn order(
     note: &Note,
     numbers: &[u64],
     publish: &Publish<'_>,
+    alone: bool,
 ) -> Result<(), &'static str> {
     let Some(publisher) = &note.publisher else { return Ok(()) };
     for kept in [false, true] {
-        if kept && !note.retain || !kept && publish.retain {
+        // Of two subscriptions one may have begun later, with what was retained then.
+        if kept && !(note.retain && alone) || !kept && publish.retain {
             continue;
         }
         let lane = (publisher.clone(), note.topic.clone(), note.qos, publish.qos, kept);

@@ -141,7 +141,8 @@ impl Oracle {
                 && owed.id == id
                 && (owed.reasons == reasons
                     || self.many && kind != 9
-                    || acknowledges && !same || owed.kind == 13)
+                    || acknowledges && !same
+                    || owed.kind == 13)
         });
         self.ensure(right, "answers", || format!("{packet:?}, but {owed:?} was due"));
         if self.many {

@@ -191,7 +191,10 @@ impl Oracle {
         self.counts.dropped_by_qos[qos as usize] += u64::from(count);
         if self.many {
             self.lost(client, count);
-            if let Some(session) = self.sessions.get_mut(client) {
+            // A publisher is told of what was refused, and a client of its copies.
+            if let Some(session) = self.sessions.get_mut(client)
+                && !matches!(why, DropReason::Refused | DropReason::OutOfBudget)
+            {
                 session.dropped[qos as usize] += u64::from(count);
             }
             if why == DropReason::TooLarge {
