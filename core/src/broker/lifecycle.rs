@@ -71,8 +71,11 @@ impl Broker {
         self.rearm_conn(key, conn, Instant::NEVER);
         self.settle_address(conn);
         self.ended(now, key, conn, why);
-        let by = now.after_secs(LINGER);
-        self.effects.push_back(Effect::Close { conn: ConnId::of(key), by });
+        // Of one that waited for other shards the transport may be gone.
+        if !conn.gone {
+            let by = now.after_secs(LINGER);
+            self.effects.push_back(Effect::Close { conn: ConnId::of(key), by });
+        }
     }
 
     /// The transport is gone.
@@ -92,7 +95,12 @@ impl Broker {
         }
         self.held -= super::conn::FOOTPRINT + conn.charged;
         self.spare(core::mem::take(&mut conn.out));
+        let gone = conn.gone;
         self.conns.forget(key, conn);
+        if gone {
+            // Its client may wait for this on another connection.
+            self.retry_paused();
+        }
     }
 
     /// Tells of the end of a connection, and detaches its session.

@@ -82,7 +82,6 @@ impl Broker {
         if conn.out.capacity() == 0 {
             conn.out = self.buffers.pop().unwrap_or_default();
         }
-        self.wake_current = false;
         let mut input = bytes;
         let mut step = first;
         while self.take_step(now, key, conn, step) {

@@ -1,5 +1,6 @@
 //! One story for each rule.
 
+use bytes::Bytes;
 use fulmar_core::ConnId;
 use fulmar_core::broker::{Command, Config, Event, Publication, Reply};
 use fulmar_core::codec::{Connect, Disconnect, Packet, Properties, Property, Qos, ReasonCode};
@@ -465,4 +466,78 @@ fn an_unsubscribe_in_the_same_breath_leaves_nothing_behind() {
     world.hang_up(client);
     world.settle();
     assert_eq!(world.shards[0].stats().subscriptions, 0);
+}
+
+#[test]
+fn a_message_to_oneself_that_waited_is_sent() {
+    let mut world = World::new(2);
+    let client = subscriber(&mut world, 0, "s", "own", Q0);
+    let far = world.topic(1, "far");
+    // The second waits until the owner of the first has it.
+    world.send(client, &[retained(&far, "1", Q0, 0), publish("own", "2", Q0, 0)]);
+    assert_eq!(world.payloads(client), [""; 0]);
+    world.settle();
+    assert_eq!(world.payloads(client), ["2"]);
+}
+
+#[test]
+fn who_waits_for_the_end_of_its_last_connection_is_let_in_whoever_is_asked_first() {
+    let mut world = World::new(2);
+    let name = world.name(0, "c");
+    let first = world.connect_as(hello(&name));
+    let far = world.topic(1, "far");
+    let near = world.topic(0, "near");
+    let held = [
+        retained(&far, "1", Q0, 0),
+        publish(&near, "2", Q0, 0),
+        retained(&far, "3", Q0, 0),
+        publish(&near, "4", Q0, 0),
+    ];
+    let reader = subscriber(&mut world, 1, "reader", &near, Q0);
+    world.send(first, &held);
+    world.hang_up(first);
+    // It is asked whether it may go on before the one it waits for is at its end.
+    let second = world.connect_as(hello(&name));
+    assert_eq!(world.answers(second), [""; 0]);
+    world.settle();
+    assert_eq!(world.answers(second), ["CONNACK"]);
+    assert_eq!(world.payloads(reader), ["2", "4"]);
+}
+
+#[test]
+fn puback_comes_though_more_was_sent_before_the_message_was_taken() {
+    let mut world = World::new(3);
+    let publisher = world.connect(0, "p");
+    subscriber(&mut world, 1, "plain", "t", Q0);
+    subscriber(&mut world, 1, "other", "u", Q0);
+    subscriber(&mut world, 2, "member", "$share/g/t", Q0);
+    world.answers(publisher);
+    // One message with two numbers: the group's copy has the higher one, on another link.
+    world.send(publisher, &[publish("t", "1", Q1, 1), publish("u", "2", Q0, 0)]);
+    assert!(world.step(0, 1), "the first of two is taken");
+    while world.step(1, 0) {}
+    world.settle();
+    assert_eq!(world.answers(publisher), ["PUBACK"]);
+}
+
+#[test]
+fn messages_of_two_programs_do_not_wait_for_each_other() {
+    let mut world = World::new(2);
+    let topics = [0, 1].map(|owner| world.topic(owner, "r"));
+    let mut tokens = Vec::new();
+    for shard in 0..2 {
+        // The second waits until the other shard has the first.
+        for (topic, retain) in [(&topics[1 - shard], true), (&topics[shard], false)] {
+            let publication = Publication {
+                topic: topic.clone(),
+                payload: Bytes::from_static(b"x"),
+                retain,
+                ..Publication::default()
+            };
+            let command = Command::Publish(Box::new(publication));
+            tokens.push(world.command(shard, command));
+        }
+    }
+    world.settle();
+    assert!(tokens.iter().all(|token| world.replies.contains_key(token)));
 }

@@ -17,6 +17,7 @@ mod peer;
 mod plan;
 mod rng;
 mod run;
+mod shards;
 mod show;
 mod world;
 

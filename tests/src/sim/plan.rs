@@ -57,6 +57,8 @@ pub(super) struct Uses {
 /// One run.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
+    /// How many the broker has.
+    pub(super) shards: u16,
     pub(super) config: Config,
     /// Room for messages and subscriptions is so small that packets are handed over one by one,
     /// to know what each of them meets.
@@ -101,8 +103,13 @@ const SHARED: [&str; 4] =
 
 impl Plan {
     pub(super) fn draw(rng: &mut Rng) -> Self {
+        let shards = shards();
         let uses = Uses::draw(rng);
-        let (config, tight) = config(rng, &uses);
+        let (mut config, mut tight) = config(rng, &uses);
+        if shards > 1 {
+            tight = false;
+            widen(rng, &mut config);
+        }
         let versions = match rng.below(6) {
             0 => vec![Version::V311],
             1 => vec![Version::V31, Version::V311],
@@ -116,10 +123,13 @@ impl Plan {
         if uses.shared {
             filters.extend(SHARED);
         }
-        let rude = if rng.chance(500) { rng.index(clients) } else { 0 };
+        // A rule that is broken ends a connection when its packet is read, which may be later than
+        // it came: the oracle knows that of one shard only.
+        let rude = if rng.chance(500) && shards == 1 { rng.index(clients) } else { 0 };
         // It gives nothing up for want of memory of the broker.
         let ours = if tight || rng.chance(300) { 0 } else { rng.index(clients - rude + 1) };
         Self {
+            shards,
             config,
             tight,
             clients,
@@ -241,4 +251,22 @@ fn config(rng: &mut Rng, uses: &Uses) -> (Config, bool) {
         tight = true;
     }
     (config, tight)
+}
+
+/// One, of which every figure is known at every moment, unless `SIM_SHARDS` says another number.
+fn shards() -> u16 {
+    std::env::var("SIM_SHARDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// Limits that are one shard's own are reached with one shard only: who stands outside cannot tell
+/// which of several has reached them, and when. Sometimes there is hardly any credit.
+fn widen(rng: &mut Rng, config: &mut Config) {
+    let usual = Config::default();
+    config.max_sessions = usual.max_sessions;
+    config.max_connections = usual.max_connections;
+    config.max_unauthenticated = usual.max_unauthenticated;
+    config.max_unauthenticated_per_address = usual.max_unauthenticated_per_address;
+    config.max_retained = usual.max_retained;
+    config.max_subscriptions = usual.max_subscriptions;
+    config.shard_budget = if rng.chance(400) { 1 << 20 } else { usual.shard_budget };
 }

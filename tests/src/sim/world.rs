@@ -14,6 +14,7 @@ use super::oracle::{Call, Oracle, Violation};
 use super::peer::{Peer, Stage, Took};
 use super::plan::Plan;
 use super::rng::Rng;
+use super::shards::Shards;
 use super::show;
 
 /// Bytes that wait for a client before the driver's socket is full.
@@ -23,6 +24,7 @@ const SOCKET: usize = 3000;
 #[derive(Debug, Default)]
 pub(super) struct Link {
     pub(super) peer: usize,
+    remote: Option<SocketAddr>,
     to_broker: VecDeque<u8>,
     to_client: VecDeque<u8>,
     /// `Transmit` was said, and not answered with "nothing more".
@@ -45,7 +47,7 @@ pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) rng: Rng,
     pub(super) now: Instant,
-    pub(super) broker: Broker,
+    pub(super) shards: Shards,
     pub(super) oracle: Oracle,
     pub(super) peers: Vec<Peer>,
     pub(super) links: BTreeMap<ConnId, Link>,
@@ -53,6 +55,10 @@ pub(super) struct World {
     /// The number of the last message.
     pub(super) key: u64,
     token: u64,
+    /// Commands of several shards that are not answered, with the key of their message.
+    pub(super) asked: BTreeMap<u64, u64>,
+    /// Connections to be handed over.
+    moving: Vec<(ConnId, usize)>,
     /// Calls to the broker.
     pub(super) calls: u64,
     /// Lines that tell what happened, where they are wanted.
@@ -75,8 +81,8 @@ impl World {
         };
         let peers = (0..plan.clients).map(&mut peer).collect();
         Self {
-            broker: Broker::new(plan.config.clone(), boot),
-            oracle: Oracle::new(plan.config.clone()),
+            shards: Shards::new(&plan.config, boot, plan.shards),
+            oracle: Oracle::new(plan.config.clone(), plan.shards > 1),
             rng,
             now,
             peers,
@@ -84,6 +90,8 @@ impl World {
             outbox: Outbox::new(),
             key: 0,
             token: 0,
+            asked: BTreeMap::new(),
+            moving: Vec::new(),
             calls: 0,
             trace: trace.then(Vec::new),
             calm: false,
@@ -104,18 +112,28 @@ impl World {
     /// Whether the next message may be refused for want of memory.
     fn is_full(&self) -> bool {
         let budget = self.plan.config.shard_budget;
-        self.plan.tight && self.broker.stats().used_bytes > budget / 100 * 95
+        self.plan.tight && self.shards.stats().used_bytes > budget / 100 * 95
     }
 
-    fn begin(&mut self, call: Call) {
+    pub(super) fn begin(&mut self, call: Call) {
         self.calls += 1;
         let full = self.is_full();
         self.oracle.begin(self.now, call, full);
     }
 
     /// Takes the effects of a call, shows them to the oracle and remembers what is to be done.
-    fn effects(&mut self) -> Option<Reply> {
-        let effects: Vec<Effect> = std::iter::from_fn(|| self.broker.poll_effect()).collect();
+    pub(super) fn effects(&mut self) -> Option<Reply> {
+        let mut answer = None;
+        for shard in 0..self.shards.len() {
+            answer = self.effects_of(shard).or(answer);
+        }
+        self.shards.collect(self.now);
+        answer
+    }
+
+    fn effects_of(&mut self, shard: usize) -> Option<Reply> {
+        let broker = &mut self.shards.brokers[shard];
+        let effects: Vec<Effect> = std::iter::from_fn(|| broker.poll_effect()).collect();
         let mut answer = None;
         for at in 0..effects.len() {
             let effect = &effects[at];
@@ -137,7 +155,14 @@ impl World {
                 Effect::Event(Event::Disconnected(ended)) => self.check_end(ended),
                 Effect::Reply { token, reply } if *token == self.token => {
                     answer = Some((**reply).clone());
+                    self.asked.remove(token);
                 }
+                Effect::Reply { token, .. } => {
+                    if let Some(key) = self.asked.remove(token) {
+                        self.oracle.settle_command(key);
+                    }
+                }
+                Effect::Handover { conn, to } => self.moving.push((*conn, usize::from(*to))),
                 _ => {}
             }
         }
@@ -172,9 +197,34 @@ impl World {
         }
     }
 
-    fn end(&mut self) {
-        let next = self.broker.poll_timeout();
+    pub(super) fn end(&mut self) {
+        let next = self.shards.poll_timeout();
         self.oracle.end(next);
+        while let Some((conn, to)) = self.moving.pop() {
+            self.hand_over(conn, to);
+        }
+    }
+
+    /// A connection goes to another shard, with what it brought.
+    fn hand_over(&mut self, conn: ConnId, to: usize) {
+        let Some(link) = self.links.get(&conn) else { return };
+        let info = ConnInfo { remote: link.remote, local: None };
+        let Some(bytes) = self.shards.of(conn).hand_over(self.now, conn) else { return };
+        let Ok(new) = self.shards.open(self.now, to, info) else {
+            self.oracle.complain("connections", "no room on the other shard");
+            return;
+        };
+        self.note(|| format!("{} is {} now", name(conn), name(new)));
+        self.oracle.moved(conn, new);
+        if let Some(link) = self.links.remove(&conn) {
+            let peer = &mut self.peers[link.peer];
+            peer.link = if peer.link == Some(conn) { Some(new) } else { peer.link };
+            self.links.insert(new, link);
+        }
+        self.begin(Call::Received(new));
+        self.shards.of(new).handle(self.now, Input::Received { conn: new, bytes: &bytes });
+        self.effects();
+        self.end();
     }
 
     /// A client opens a connection and sends CONNECT. False if the broker has no room.
@@ -183,7 +233,13 @@ impl World {
             .then(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, peer as u8 & 1)), 1883));
         let address = remote.map(|remote| remote.ip());
         self.begin(Call::Command);
-        let opened = self.broker.open(self.now, ConnInfo { remote, local: None });
+        let mut shard = 0;
+        if self.shards.len() > 1 {
+            let home = self.shards.home(&self.peers[peer].id);
+            let any = self.rng.index(self.shards.len());
+            shard = if self.rng.chance(500) { home } else { any };
+        }
+        let opened = self.shards.open(self.now, shard, ConnInfo { remote, local: None });
         self.note(|| match opened {
             Ok(conn) => format!("c{peer} opens {}", name(conn)),
             Err(error) => format!("c{peer} is refused, {error:?}"),
@@ -201,7 +257,7 @@ impl World {
         }
         let (now, key, calm) = (self.now, self.key, self.calm);
         let bytes = self.peers[peer].connect(&mut self.rng, &self.plan, now, key, calm);
-        self.links.insert(conn, Link { peer, ..Link::default() });
+        self.links.insert(conn, Link { peer, remote, ..Link::default() });
         self.peers[peer].link = Some(conn);
         self.send(peer, &bytes);
         true
@@ -235,7 +291,7 @@ impl World {
         link.to_broker.drain(..bytes.len());
         self.begin(Call::Received(conn));
         self.note(|| format!("{} received {} bytes", name(conn), bytes.len()));
-        self.broker.handle(self.now, Input::Received { conn, bytes: &bytes });
+        self.shards.of(conn).handle(self.now, Input::Received { conn, bytes: &bytes });
         self.oracle.received(conn, &bytes);
         self.effects();
         self.end();
@@ -261,7 +317,7 @@ impl World {
         }
         self.begin(Call::Closed(conn));
         self.note(|| format!("{} closed", name(conn)));
-        self.broker.handle(self.now, Input::Closed { conn });
+        self.shards.of(conn).handle(self.now, Input::Closed { conn });
         self.effects();
         self.oracle.closed(conn);
         self.end();
@@ -325,7 +381,7 @@ impl World {
         if refuse {
             self.oracle.refuse(conn);
         }
-        self.broker.handle(self.now, Input::Authenticated { conn, verdict });
+        self.shards.of(conn).handle(self.now, Input::Authenticated { conn, verdict });
         self.effects();
         self.end();
         true
@@ -339,7 +395,8 @@ impl World {
         }
         self.begin(Call::Transmit);
         self.outbox.clear();
-        let more = self.broker.transmit(self.now, conn, &mut self.outbox, budget);
+        let broker = self.shards.of(conn);
+        let more = broker.transmit(self.now, conn, &mut self.outbox, budget);
         let bytes: Vec<u8> = self.outbox.slices().flatten().copied().collect();
         let version = self.links.get(&conn).map(|link| self.peers[link.peer].version);
         let version = version.unwrap_or(Version::V311);
@@ -448,7 +505,9 @@ impl World {
     pub(super) fn fire(&mut self) {
         self.begin(Call::Timeout);
         self.note(|| "timeout".to_string());
-        self.broker.handle(self.now, Input::Timeout);
+        for broker in &mut self.shards.brokers {
+            broker.handle(self.now, Input::Timeout);
+        }
         self.effects();
         self.oracle.expire_retained();
         self.end();
@@ -456,12 +515,13 @@ impl World {
 
     /// Whether a deadline of the broker has come.
     pub(super) fn is_due(&self) -> bool {
-        self.broker.poll_timeout().is_some_and(|at| at <= self.now)
+        self.shards.poll_timeout().is_some_and(|at| at <= self.now)
     }
 
-    /// Asks the broker for something. `prepare` tells the oracle.
+    /// Asks a shard for something. `prepare` tells the oracle.
     pub(super) fn command(
         &mut self,
+        shard: usize,
         command: Command,
         prepare: impl FnOnce(&mut Oracle),
     ) -> Option<Reply> {
@@ -469,10 +529,13 @@ impl World {
         self.begin(Call::Command);
         self.note(|| format!("{command:?}"));
         prepare(&mut self.oracle);
-        self.broker.handle(self.now, Input::Command { token: self.token, command });
+        let input = Input::Command { token: self.token, command };
+        self.shards.brokers[shard].handle(self.now, input);
         let reply = self.effects();
         self.end();
-        if reply.is_none() {
+        if reply.is_none() && self.shards.len() > 1 {
+            self.asked.insert(self.token, self.key);
+        } else if reply.is_none() {
             self.oracle.complain("commands", "no answer");
         }
         reply
@@ -480,12 +543,14 @@ impl World {
 
     /// Compares the lists of the broker with the oracle's.
     pub(super) fn audit(&mut self) {
-        let reply = self.command(Command::Clients { after: 0, limit: 100 }, |_| {});
-        let clients: Vec<ClientInfo> = match reply {
-            Some(Reply::Clients { clients, .. }) => clients,
-            _ => Vec::new(),
-        };
-        let stats = self.broker.stats();
+        let mut clients: Vec<ClientInfo> = Vec::new();
+        for shard in 0..self.shards.len() {
+            let reply = self.command(shard, Command::Clients { after: 0, limit: 100 }, |_| {});
+            if let Some(Reply::Clients { clients: more, .. }) = reply {
+                clients.extend(more);
+            }
+        }
+        let stats = self.shards.stats();
         self.oracle.check_stats(&stats);
         self.oracle.check_clients(&clients, &stats);
     }
@@ -495,7 +560,9 @@ impl World {
         if self.found().is_some() {
             return;
         }
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.broker.check())) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
+            self.shards.brokers.iter().for_each(Broker::check);
+        })) {
             self.oracle.complain("recount", &super::text_of(&*panic));
         }
     }

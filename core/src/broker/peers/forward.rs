@@ -9,7 +9,8 @@ use super::super::message::{Body, Message, MessageId};
 use super::super::publish::{Draft, Published};
 use super::link::{Need, Open, Waiter};
 use super::msg::{Counters, Forward, Msg, Parts, Way};
-use super::{DELIVER, OWNER, Parked, Peers, bits};
+use super::retry::Owned;
+use super::{DELIVER, OWNER, Peers, bits};
 use crate::time::Instant;
 
 /// Who beside the sessions here is to have a message.
@@ -55,6 +56,7 @@ impl Peers {
             let way = way(shard);
             lane = way.lane();
             link.sent[lane] = number;
+            link.under_way[lane].push_back(number);
             let cost = parts.body.footprint();
             link.sent_bytes[lane] += cost;
             link.out.push(Msg::Forward(Forward { number, cost, way, parts: parts.clone() }));
@@ -190,7 +192,7 @@ impl Broker {
         match way {
             Way::Deliver => self.deliver_here(now, from, number, parts),
             Way::Owner => {
-                peers.parked.push_back(Parked::Owned { from, number, parts });
+                peers.owned.push_back(Owned { from, number, parts });
                 self.retry_parked(now);
             }
             Way::Share { full, tried } => {
@@ -268,6 +270,8 @@ impl Broker {
         link.heard = counters;
         let mut due: Vec<Waiter> = Vec::new();
         for lane in [DELIVER, OWNER] {
+            let taken = counters.taken[lane];
+            while link.under_way[lane].pop_front_if(|number| *number <= taken).is_some() {}
             while let Some((_, waiter)) =
                 link.waiters[lane].pop_front_if(|(number, _)| *number <= counters.taken[lane])
             {

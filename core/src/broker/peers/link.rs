@@ -74,6 +74,8 @@ pub(super) struct Link {
     /// By lane: number of the last message sent, and bytes of all.
     pub(super) sent: [u64; 2],
     pub(super) sent_bytes: [u64; 2],
+    /// By lane: numbers of the messages that are not taken.
+    pub(super) under_way: [VecDeque<u64>; 2],
     /// By lane: who waits for which number.
     pub(super) waiters: [VecDeque<(u64, Waiter)>; 2],
     /// By lane: messages taken from the other and not done with, in order.
@@ -81,10 +83,16 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Whether a message is taken, if it was sent on this link.
+    /// Whether all messages up to this number that were sent on this link are taken.
     pub(super) fn has_taken(&self, lane: usize, number: u64) -> bool {
-        let taken = self.heard.taken[lane];
-        taken >= number || taken >= self.sent[lane]
+        self.under_way[lane].front().is_none_or(|first| *first > number)
+    }
+
+    /// The last message up to this number that is not taken. The number itself may be that of a
+    /// message on another link.
+    pub(super) fn last_until(&self, lane: usize, number: u64) -> Option<u64> {
+        let at = self.under_way[lane].partition_point(|sent| *sent <= number).checked_sub(1)?;
+        self.under_way[lane].get(at).copied()
     }
 
     /// Has someone told when a message is taken.

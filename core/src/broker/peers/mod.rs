@@ -38,6 +38,7 @@ use crate::topic::{Index, TopicFilter};
 use gate::Gate;
 use link::{Link, Mark, Waiter};
 use msg::{Change, Msg};
+use retry::Owned;
 use routes::Routes;
 
 /// Changes of routes that may be unconfirmed before no more SUBSCRIBE is read.
@@ -92,7 +93,9 @@ pub(super) struct Peers {
     /// Sessions that wait for retained messages, by query.
     queries: BTreeMap<u64, Key>,
     next_query: u64,
-    /// Messages without a connection to wait on: of other shards, of wills, of the program.
+    /// Messages of other shards for which there is no credit yet.
+    owned: VecDeque<Owned>,
+    /// Messages without a connection to wait on: of wills, of the program.
     parked: VecDeque<Parked>,
     /// Connections whose input waits, and how many of them are to be looked at.
     paused: VecDeque<Key>,
@@ -128,6 +131,7 @@ impl Peers {
             by_seq: BTreeSet::new(),
             queries: BTreeMap::new(),
             next_query: 0,
+            owned: VecDeque::new(),
             parked: VecDeque::new(),
             paused: VecDeque::new(),
             due: 0,
@@ -278,8 +282,7 @@ impl Peers {
     fn wait(&mut self, need: &Need, waiter: Waiter) {
         for shard in bits(need.shards) {
             let link = &mut self.links[shard];
-            let number = need.number.min(link.sent[need.lane]);
-            if !link.has_taken(need.lane, number) {
+            if let Some(number) = link.last_until(need.lane, need.number) {
                 link.wait(need.lane, number, waiter);
             }
         }
@@ -307,6 +310,7 @@ impl Peers {
         let gates = self.gates.len() == 0 && self.queries.is_empty();
         links
             && gates
+            && self.owned.is_empty()
             && self.parked.is_empty()
             && self.paused.is_empty()
             && self.deferred.is_empty()

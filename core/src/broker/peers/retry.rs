@@ -44,21 +44,15 @@ pub(in crate::broker) struct HeldPublish {
 
 /// A message without a connection to wait on.
 pub(in crate::broker) enum Parked {
-    /// Of another shard, for us as the owner of its topic.
-    Owned {
-        from: u16,
-        number: u64,
-        parts: Parts,
-    },
-    Will {
-        client_id: Arc<str>,
-        will: Will,
-        clocks: Clocks,
-    },
-    Program {
-        token: u64,
-        publication: Box<Publication>,
-    },
+    Will { client_id: Arc<str>, will: Will, clocks: Clocks },
+    Program { token: u64, publication: Box<Publication> },
+}
+
+/// A message of another shard, for us as the owner of its topic.
+pub(super) struct Owned {
+    pub(super) from: u16,
+    pub(super) number: u64,
+    pub(super) parts: Parts,
 }
 
 impl Broker {
@@ -85,13 +79,20 @@ impl Broker {
         }
     }
 
-    /// Publishes what is parked, in order, as far as that goes.
+    /// Publishes what is parked, in order, as far as that goes. What other shards sent waits for
+    /// credit only, and not behind a will or a message of the program: these wait for messages to
+    /// be taken by other shards, which may wait for ours.
     pub(super) fn retry_parked(&mut self, now: Instant) {
+        while let Some(peers) = &mut self.peers
+            && peers.has_credit(DELIVER)
+            && let Some(Owned { from, number, parts }) = peers.owned.pop_front()
+        {
+            self.publish_owned(now, from, number, parts);
+        }
         while let Some(peers) = &mut self.peers
             && let Some(first) = peers.parked.front()
         {
             let waits = match first {
-                Parked::Owned { .. } => !peers.has_credit(DELIVER),
                 Parked::Will { will, clocks, .. } => {
                     peers.must_wait(clocks, will.body.topic(), will.retain)
                 }
@@ -103,9 +104,6 @@ impl Broker {
                 return;
             }
             match peers.parked.pop_front() {
-                Some(Parked::Owned { from, number, parts }) => {
-                    self.publish_owned(now, from, number, parts);
-                }
                 Some(Parked::Will { client_id, will, .. }) => {
                     self.publish_will_now(now, &client_id, will);
                 }

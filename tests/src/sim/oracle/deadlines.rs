@@ -12,6 +12,7 @@ impl Oracle {
         let mut found = None;
         for (conn, wire) in &self.wires {
             if wire.phase != Phase::Over
+                && !self.many
                 && let Some(rule) = wire.must_end
             {
                 found = Some(("violations", format!("{conn:?} goes on after: {rule}")));
@@ -26,8 +27,10 @@ impl Oracle {
             if session.conn.is_some() {
                 continue;
             }
-            if late(session.will_at())
-                || session.will.is_some() && session.will_at() == session.left
+            // A will may wait for other shards.
+            if !self.many
+                && (late(session.will_at())
+                    || session.will.is_some() && session.will_at() == session.left)
             {
                 found = Some(("wills", format!("{client}: its will is due")));
             }
@@ -42,9 +45,12 @@ impl Oracle {
 
     /// The broker wants to be called by the time the first of these is due.
     pub(super) fn check_deadlines(&mut self, next: Option<Instant>) {
+        let many = self.many;
         let conns = self.wires.values().filter_map(|wire| wire.deadline(self));
         let sessions = self.sessions.values().filter(|session| session.conn.is_none());
-        let sessions = sessions.flat_map(|session| [session.will_at(), session.end()]).flatten();
+        let sessions =
+            sessions.flat_map(|session| [session.will_at().filter(|_| !many), session.end()]);
+        let sessions = sessions.flatten();
         let retained = self.retained.values().filter_map(|note| note.expires);
         let Some(first) = conns.chain(sessions).chain(retained).min() else { return };
         let said = next.is_some_and(|next| next <= first);
@@ -62,6 +68,7 @@ impl Wire {
     /// When it ends if nothing comes.
     fn deadline(&self, oracle: &Oracle) -> Option<Instant> {
         match self.phase {
+            _ if self.gone => None,
             Phase::Fresh | Phase::Deciding => Some(self.heard + oracle.config.connect_timeout),
             Phase::Open => self.keep_alive_end(),
             Phase::Over => None,

@@ -57,7 +57,9 @@ impl Oracle {
                 let asks = self.wires.get(conn).is_some_and(|wire| wire.phase == Phase::Deciding);
                 self.ensure(asks, "connections", || format!("{conn:?} asks for nothing"));
             }
-            Effect::Handover { .. } => unreachable!("one shard"),
+            Effect::Handover { .. } => {
+                self.ensure(self.many, "connections", || "handed over".to_string());
+            }
             Effect::Transmit(_) | Effect::Available(_) | Effect::Reply { .. } => {}
         }
     }
@@ -131,12 +133,17 @@ impl Oracle {
         session.conn = Some(event.conn);
         session.left = None;
         session.expiry = asked.expiry.min(self.config.max_session_expiry);
-        session.will = asked.will;
+        let before = std::mem::replace(&mut session.will, asked.will);
         session.held.values_mut().for_each(|counts| *counts = false);
         for flying in &mut session.flying {
             (flying.here, flying.published_here) = (false, false);
         }
-        self.ensure(!will_due, "wills", || format!("{client}: its will was due before"));
+        if self.many {
+            let before = before.filter(|_| will_due);
+            self.books.wills.extend(before.map(|will| (client.clone(), will)));
+        }
+        let early = will_due && !self.many;
+        self.ensure(!early, "wills", || format!("{client}: its will was due before"));
         self.parse(event.conn);
     }
 
@@ -148,6 +155,7 @@ impl Oracle {
         let Some(wire) = self.wires.get_mut(&event.conn) else { return };
         wire.phase = Phase::Over;
         wire.unauthenticated = false;
+        let (farewell, gone) = (wire.farewell.take(), wire.gone);
         let client = wire.client.clone();
         match client {
             Some(_) => self.counts.ended += 1,
@@ -161,6 +169,16 @@ impl Oracle {
             && session.conn == Some(event.conn)
         {
             (session.conn, session.left) = (None, Some(now));
+            if let Some((expiry, no_will)) = farewell
+                && matches!(event.why, DisconnectReason::Client(_))
+            {
+                session.expiry = expiry.unwrap_or(session.expiry);
+                session.will.take_if(|_| no_will);
+            }
+        }
+        self.settle_end(event);
+        if gone {
+            self.closed(event.conn);
         }
     }
 
@@ -176,13 +194,13 @@ impl Oracle {
         };
         let right = match event.why {
             DisconnectReason::Client(_) => wire.left,
-            DisconnectReason::Transport => self.call == Call::Closed(event.conn),
+            DisconnectReason::Transport => wire.gone || self.call == Call::Closed(event.conn),
             DisconnectReason::Protocol(_) => wire.must_end.is_some(),
             DisconnectReason::ConnectTimeout => {
                 client.is_none() && wire.heard + self.config.connect_timeout <= self.now
             }
             DisconnectReason::KeepAliveTimeout => {
-                wire.keep_alive_end().is_some_and(|end| end <= self.now)
+                self.many && wire.left || wire.keep_alive_end().is_some_and(|end| end <= self.now)
             }
             DisconnectReason::Refused(reason) => match reason {
                 ReasonCode::QuotaExceeded => {
@@ -190,6 +208,8 @@ impl Oracle {
                 }
                 _ => wire.refused,
             },
+            // It may have waited for the end of the other one.
+            DisconnectReason::TakenOver if self.many => true,
             DisconnectReason::TakenOver => decided
                 .and_then(|wire| wire.asked.as_ref())
                 .is_some_and(|asked| Some(&asked.client_id) == client.as_ref()),
@@ -218,6 +238,7 @@ impl Oracle {
             _ => None,
         };
         let clean = clean.is_some_and(|asked| asked.clean && asked.client_id == client);
+        let clean = clean || self.many;
         let right = match why {
             SessionEnd::Closed => session.expiry == 0 || session.condemned,
             SessionEnd::Expired => session.end().is_some_and(|end| end <= now),
@@ -227,6 +248,11 @@ impl Oracle {
         self.counts.expired += u64::from(why == SessionEnd::Expired);
         let right = right && session.conn.is_none();
         self.ensure(right, "session end", || format!("{client} ended, {why:?}: {session:?}"));
+        if self.many {
+            self.books.wills.extend(session.will.map(|will| (client.to_string(), will)));
+            self.forget(client);
+            return;
+        }
         let will = session.will.is_some();
         self.ensure(!will, "wills", || format!("{client}: no will at the end of its session"));
         self.check_losses_at_end(client, &session);
@@ -258,6 +284,13 @@ impl Oracle {
 
     fn will_published(&mut self, client: &str, ends: bool) {
         let now = self.now;
+        if self.many
+            && let Some(at) = self.books.wills.iter().position(|(of, _)| of == client)
+        {
+            let (_, will) = self.books.wills.remove(at);
+            self.publish(Draft::of_will(client, will), None, None);
+            return;
+        }
         let Some(session) = self.sessions.get_mut(client) else {
             self.fail("wills", format!("{client} has no session"));
             return;
@@ -271,17 +304,33 @@ impl Oracle {
         let at = session.left.map(|left| left.after_secs(u64::from(will.delay)));
         let gone = ends && (session.expiry == 0 || at.is_none_or(|at| at > now));
         self.ensure(due, "wills", || format!("{client}: not due"));
-        self.publish(Draft::of_will(client, will), gone.then_some(client));
+        self.publish(Draft::of_will(client, will), gone.then_some(client), None);
     }
 
     /// The transport of a connection is gone, and the broker was told.
     pub(in super::super) fn closed(&mut self, conn: ConnId) {
+        if self.many
+            && let Some(wire) = self.wires.get_mut(&conn)
+            && wire.unauthenticated | self.sessions.values().any(|s| s.conn == Some(conn))
+        {
+            wire.gone = true;
+            return;
+        }
         let wire = self.wires.remove(&conn);
         let over = wire.as_ref().is_some_and(|wire| wire.phase == Phase::Over);
         for answer in wire.iter().flat_map(|wire| &wire.answers) {
             self.counts.answers_lost[usize::from(answer.kind)] += 1;
         }
         self.ensure(over, "connections", || format!("no word about the end of {conn:?}"));
+    }
+
+    /// A connection was handed over to another shard, where it has another name.
+    pub(in super::super) fn moved(&mut self, from: ConnId, to: ConnId) {
+        let now = self.now;
+        if let Some(mut wire) = self.wires.remove(&from) {
+            wire.heard = now;
+            self.wires.insert(to, wire);
+        }
     }
 
     /// The driver refuses this client.
@@ -318,7 +367,7 @@ impl Oracle {
             expiry: None,
             user: None,
         };
-        Some(self.publish(draft, None))
+        Some(self.publish(draft, None, None))
     }
 }
 

@@ -40,6 +40,8 @@ impl Oracle {
             connack: false,
             silent: false,
             refused: false,
+            gone: false,
+            farewell: None,
         };
         if self.wires.insert(conn, wire).is_some() {
             self.fail("connections", format!("{conn:?} was given twice"));
@@ -199,13 +201,15 @@ impl Oracle {
             ReasonCode::QuotaExceeded
         } else {
             let draft = Draft::of_publish(&client, topic, publish);
-            match self.publish(draft, None) {
+            match self.publish(draft, None, Some((conn, id))) {
                 0 => ReasonCode::NoMatchingSubscribers,
                 _ => ReasonCode::Success,
             }
         };
         if reason == ReasonCode::QuotaExceeded {
-            self.refusals.push((client.clone(), publish.qos));
+            if !self.many {
+                self.refusals.push((client.clone(), publish.qos));
+            }
         }
         let acknowledged = publish.qos > Qos::AtMostOnce;
         let error = match (version, reason) {
@@ -271,7 +275,8 @@ impl Oracle {
         if session.flying[at].due.qos == Qos::ExactlyOnce {
             return Err("PUBACK for QoS 2");
         }
-        session.flying.remove(at);
+        let flying = session.flying.remove(at);
+        session.late.push(flying);
         Ok(())
     }
 
@@ -314,7 +319,8 @@ impl Oracle {
         if !session.flying[at].released {
             return Err("PUBCOMP before PUBREL");
         }
-        session.flying.remove(at);
+        let flying = session.flying.remove(at);
+        session.late.push(flying);
         Ok(())
     }
 
@@ -357,7 +363,10 @@ impl Oracle {
                         as_published: options.retain_as_published,
                         identifier,
                     };
-                    session.subscriptions.insert(filter.to_string(), subscription);
+                    session.subscriptions.insert(filter.to_string(), subscription.clone());
+                    if self.many {
+                        self.wish(conn, subscribe.packet_id.get(), filter, subscription);
+                    }
                     if shared.is_none() && sends_retained(options.retain_handling, exists) {
                         self.owe_retained(&client, filter);
                     }
@@ -378,7 +387,8 @@ impl Oracle {
         let levels = self.config.max_topic_levels;
         let mut reasons = Vec::new();
         for filter in packet.filters.iter() {
-            let Some((_, session)) = self.session_of(conn) else { return Ok(()) };
+            let Some((client, session)) = self.session_of(conn) else { return Ok(()) };
+            let client = client.clone();
             let valid = split_share(filter).is_ok_and(|shared| {
                 TopicFilter::new(shared.map_or(filter, |(_, inner)| inner), levels).is_ok()
             });
@@ -388,6 +398,7 @@ impl Oracle {
             let removed = session.subscriptions.remove(filter).is_some();
             if removed {
                 session.excuse_retained(filter);
+                self.unwish(&client, filter);
             }
             reasons.push(match (valid, removed) {
                 (false, _) => ReasonCode::TopicFilterInvalid as u8,
@@ -417,6 +428,11 @@ impl Oracle {
         }
         wire.left = true;
         wire.phase = Phase::Over;
+        if self.many {
+            let no_will = packet.reason == ReasonCode::Success || version < Version::V5;
+            wire.farewell = Some((expiry.map(|secs| secs.min(max)), no_will));
+            return Ok(());
+        }
         let Some((_, session)) = self.session_of(conn) else { return Ok(()) };
         if let Some(secs) = expiry {
             session.expiry = secs.min(max);

@@ -9,6 +9,7 @@ mod account;
 mod deadlines;
 mod events;
 mod incoming;
+mod many;
 mod outgoing;
 mod publications;
 
@@ -143,6 +144,8 @@ struct Session {
     subscriptions: BTreeMap<String, Subscription>,
     due: Vec<Due>,
     flying: Vec<Flying>,
+    /// Of several shards: acknowledged, while the broker may not have read it.
+    late: Vec<Flying>,
     /// QoS 2 identifiers received; whether they count towards the Receive Maximum.
     held: BTreeMap<u16, bool>,
     /// Losses counted by the broker and not yet set against a copy, by QoS.
@@ -220,6 +223,10 @@ struct Wire {
     connack: bool,
     silent: bool,
     refused: bool,
+    /// Of several shards: its transport is gone, and the broker handles what came before.
+    gone: bool,
+    /// DISCONNECT came, and is to be handled: the expiry it says, and whether there is no will.
+    farewell: Option<(Option<u32>, bool)>,
 }
 
 /// What a call told the broker.
@@ -262,11 +269,16 @@ pub(super) struct Oracle {
     /// First sendings of all sessions a client ever had.
     total: BTreeMap<(String, Qos, u64), u32>,
     pressed: bool,
+    /// There are several shards: what is under way between them is kept in books of its own.
+    many: bool,
+    books: many::Books,
 }
 
 impl Oracle {
-    pub(super) fn new(config: Config) -> Self {
+    pub(super) fn new(config: Config, many: bool) -> Self {
         Self {
+            many,
+            books: many::Books::default(),
             config,
             now: Instant::ZERO,
             found: None,
@@ -328,6 +340,11 @@ impl Oracle {
 
     /// All effects of the call were shown.
     pub(super) fn end(&mut self, next: Option<Instant>) {
+        if self.many {
+            self.check_ends();
+            self.check_deadlines(next);
+            return;
+        }
         self.judge_drops(None);
         if let Some((client, qos)) = self.refusals.first() {
             let what = format!("a refused message of {client}, {qos:?}, was not counted");

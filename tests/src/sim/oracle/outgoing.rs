@@ -6,7 +6,7 @@ use fulmar_core::{Instant, Qos, Version};
 
 use super::incoming::common;
 use super::publications::seconds;
-use super::{Answer, Cause, Due, Flying, Oracle, Phase};
+use super::{Answer, Cause, Due, Flying, Oracle, Phase, Session};
 
 impl Oracle {
     /// The broker gave these bytes for a connection.
@@ -123,29 +123,51 @@ impl Oracle {
     /// Answers come in the order of the packets they are for. `[MQTT-4.6.0-2]`
     fn answered(&mut self, conn: ConnId, packet: &Packet<'_>, id: u16, reasons: &[u8]) {
         let Some(wire) = self.wires.get_mut(&conn) else { return };
-        let owed = wire.answers.pop_front();
+        let kind = packet.packet_type();
+        let owed = match self.many {
+            // PUBACK, PUBREC, the answers of subscriptions and PINGRESP wait for different things.
+            true => {
+                let same = |owed: &Answer| owed.kind == kind || owed.kind | kind == 11;
+                let at = wire.answers.iter().position(same);
+                at.and_then(|at| wire.answers.remove(at))
+            }
+            false => wire.answers.pop_front(),
+        };
         let five = wire.version == Version::V5;
         let acknowledges = packet.packet_type() < 8;
         let right = owed.as_ref().is_some_and(|owed: &Answer| {
             let same = five || packet.packet_type() == 9;
             owed.kind == packet.packet_type()
                 && owed.id == id
-                && (owed.reasons == reasons || acknowledges && !same || owed.kind == 13)
+                && (owed.reasons == reasons
+                    || self.many && kind != 9
+                    || acknowledges && !same
+                    || owed.kind == 13)
         });
         self.ensure(right, "answers", || format!("{packet:?}, but {owed:?} was due"));
+        if self.many {
+            self.settle_answer(conn, kind, id, reasons);
+        }
     }
 
     fn pubrel_out(&mut self, conn: ConnId, ack: &Ack<'_>) {
         let id = ack.packet_id.get();
         let Some(wire) = self.wires.get_mut(&conn) else { return };
-        if wire.answers.front().is_some_and(|owed| owed.kind == 6 && owed.id == id) {
+        let first = match self.many {
+            true => wire.answers.iter().find(|owed| owed.kind == 6),
+            false => wire.answers.front(),
+        };
+        if first.is_some_and(|owed| owed.kind == 6 && owed.id == id) {
             self.answered(conn, &Packet::Pubrel(*ack), id, &[ack.reason as u8]);
             return;
         }
+        // Or it answers an acknowledgement that went down unread.
+        let many = self.many;
         let Some((_, session)) = self.session_of(conn) else { return };
         let again = session.flying.iter_mut().find(|f| f.id == id && f.released && !f.here);
         match again {
             Some(flying) => flying.here = true,
+            None if many => {}
             None => self.fail("answers", format!("PUBREL {id} for nothing")),
         }
     }
@@ -159,7 +181,11 @@ impl Oracle {
         };
         let client = client.clone();
         if let Some(id) = publish.packet_id.map(|id| id.get()) {
+            let many = self.many;
             let Some(session) = self.sessions.get_mut(&client) else { return };
+            if many && publish.dup {
+                session.unread(id);
+            }
             if let Some(at) = session.flying.iter().position(|f| f.id == id) {
                 self.repeat_out(conn, &client, at, &topic, publish);
                 return;
@@ -170,8 +196,15 @@ impl Oracle {
         if publish.dup {
             self.fail("dup", format!("{client}: DUP on {publish:?}"));
         }
-        let Some(due) = self.take_due(&client, &topic, publish) else { return };
-        self.check_order(&client, &due);
+        let version = self.wires.get(&conn).map_or(Version::V311, |wire| wire.version);
+        let due = match self.many {
+            true => self.take_copy(&client, version, &topic, publish),
+            false => self.take_due(&client, &topic, publish),
+        };
+        let Some(due) = due else { return };
+        if !self.many {
+            self.check_order(&client, &due);
+        }
         if let Some(session) = self.sessions.get_mut(&client) {
             session.delivered[publish.qos as usize] += 1;
         }
@@ -228,9 +261,10 @@ impl Oracle {
         (flying.here, flying.published_here) = (true, true);
         let wire = self.wires.get(&conn);
         let five = wire.is_some_and(|wire| wire.version == Version::V5);
-        let view = View { five, now: self.now };
+        let view = View { five, now: self.now, lax: self.many };
         self.ensure(publish.dup, "dup", || format!("{client}: no DUP on a repeat"));
-        self.ensure(first == Some(at), "resend", || format!("{client}: repeats out of order"));
+        let first = first == Some(at) || self.many;
+        self.ensure(first, "resend", || format!("{client}: repeats out of order"));
         let another = self.differs_from_first(client, at, view, topic, publish);
         self.ensure(another.is_none(), "resend", || format!("{client}: another {another:?}"));
         self.check_window(conn, client);
@@ -277,7 +311,7 @@ impl Oracle {
     fn take_due(&mut self, client: &str, topic: &str, publish: &Publish<'_>) -> Option<Due> {
         let session = self.sessions.get_mut(client)?;
         let wire = session.conn.and_then(|conn| self.wires.get(&conn))?;
-        let view = View { five: wire.version == Version::V5, now: self.now };
+        let view = View { five: wire.version == Version::V5, now: self.now, lax: false };
         // One of two that look alike may have expired.
         let fits = |due: &Due| {
             !due.note.is_expired(view.now) && due.differs(view, topic, publish).is_none()
@@ -329,6 +363,8 @@ struct View {
     /// With the properties of 5.0.
     five: bool,
     now: Instant,
+    /// Its time may have begun later than the packet came.
+    lax: bool,
 }
 
 impl Due {
@@ -348,7 +384,7 @@ impl Due {
         }
         ids.sort_unstable();
         let (expiry, user) = common(publish.properties);
-        let View { five, now } = view;
+        let View { five, now, lax } = view;
         if self.note.topic != topic || self.note.payload != publish.payload {
             Some("entitlement")
         } else if self.qos != publish.qos {
@@ -359,10 +395,23 @@ impl Due {
             Some("identifiers of subscriptions")
         } else if five && self.note.user != user {
             Some("properties")
-        } else if five && self.note.expires.map(|at| seconds(at, now)) != expiry {
+        } else if five && !lax && self.note.expires.map(|at| seconds(at, now)) != expiry {
             Some("expiry")
         } else {
             None
+        }
+    }
+}
+
+impl Session {
+    /// The broker sends again what was acknowledged: the acknowledgement went down unread, with
+    /// its connection.
+    fn unread(&mut self, id: u16) {
+        if let Some(flying) = self.flying.iter_mut().find(|flying| flying.id == id) {
+            flying.released &= flying.here;
+        } else if let Some(at) = self.late.iter().rposition(|flying| flying.id == id) {
+            let flying = self.late.remove(at);
+            self.flying.push(Flying { released: false, here: false, ..flying });
         }
     }
 }

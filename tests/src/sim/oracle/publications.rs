@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use fulmar_core::broker::{DeliveryMode, DropReason};
+use fulmar_core::broker::{ConnId, DeliveryMode, DropReason};
 use fulmar_core::codec::{Packet, Properties, Property, Publish};
 use fulmar_core::topic::{matches, split_share};
 use fulmar_core::{Instant, PacketId, Qos, Version};
@@ -52,7 +52,13 @@ impl Draft {
 impl Oracle {
     /// A message is published: notes who is to have it. Answers how many copies that makes.
     /// `gone` is a client whose session is no more.
-    pub(super) fn publish(&mut self, draft: Draft, gone: Option<&str>) -> usize {
+    /// `from`: connection and identifier of its packet, if there was one.
+    pub(super) fn publish(
+        &mut self,
+        draft: Draft,
+        gone: Option<&str>,
+        from: Option<(ConnId, u16)>,
+    ) -> usize {
         self.next += 1;
         let publisher = draft.publisher.clone().unwrap_or_default();
         let expires = draft.expiry.map(|secs| self.now.after_secs(u64::from(secs)));
@@ -67,6 +73,12 @@ impl Oracle {
             user: draft.user,
             number: self.next,
         });
+        if self.many {
+            let (conn, id) = from.unzip();
+            let will = conn.is_none() && note.publisher.is_some();
+            self.expect(note, conn, id.unwrap_or(0), will);
+            return 1;
+        }
         if note.retain && self.config.retain_available {
             self.store(&note, publisher);
         }
@@ -157,6 +169,9 @@ impl Oracle {
     /// Retained messages for a new subscription. `[MQTT-3.3.1-9]`
     pub(super) fn owe_retained(&mut self, client: &str, filter: &str) {
         let now = self.now;
+        if self.many {
+            return;
+        }
         let Some(session) = self.sessions.get_mut(client) else { return };
         session.excuse_retained(filter);
         let Some(subscription) = session.subscriptions.get(filter).cloned() else { return };
@@ -174,6 +189,19 @@ impl Oracle {
     pub(super) fn dropped(&mut self, client: &str, qos: Qos, why: DropReason, count: u32) {
         self.counts.dropped[why as usize] += u64::from(count);
         self.counts.dropped_by_qos[qos as usize] += u64::from(count);
+        if self.many {
+            self.lost(client, count);
+            // A publisher is told of what was refused, and a client of its copies.
+            if let Some(session) = self.sessions.get_mut(client)
+                && !matches!(why, DropReason::Refused | DropReason::OutOfBudget)
+            {
+                session.dropped[qos as usize] += u64::from(count);
+            }
+            if why == DropReason::TooLarge {
+                self.cancel_flying(client, qos, count);
+            }
+            return;
+        }
         if why == DropReason::RetainedFull {
             self.not_retained(client, count);
             return;
@@ -246,7 +274,7 @@ impl Oracle {
             });
             let Some(at) = at else { return done };
             let flying = session.flying.remove(at);
-            session.lost[qos as usize] -= 1;
+            session.lost[qos as usize] = session.lost[qos as usize].saturating_sub(1);
             // It may not have arrived the first time.
             if let Some(sent) = session.sent.get_mut(&(qos, flying.due.note.key)) {
                 *sent -= 1;

@@ -1,0 +1,426 @@
+//! Books for several shards, where messages are under way between them for some time.
+//!
+//! When a message or a subscription takes effect cannot be seen from outside then: only that it is
+//! after the packet was received, and before its answer was sent. So these books know what may
+//! come and, at rest, what must have come. Which of several copies was lost they do not ask.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use fulmar_core::broker::{ConnId, DeliveryMode, DisconnectReason, Disconnected};
+use fulmar_core::codec::{Property, Publish};
+use fulmar_core::topic::{matches, split_share};
+use fulmar_core::{Qos, Version};
+
+use super::incoming::common;
+use super::publications::seconds;
+use super::{Cause, Due, Note, Oracle, Subscription, Testament};
+
+/// One SUBSCRIBE to one filter.
+#[derive(Debug)]
+struct Wish {
+    filter: String,
+    options: Subscription,
+    conn: ConnId,
+    id: u16,
+    /// When SUBACK was sent; not at all before.
+    stands: Option<u64>,
+    /// UNSUBSCRIBE came, or another SUBSCRIBE.
+    over: bool,
+}
+
+impl Wish {
+    fn shared(&self) -> bool {
+        matches!(split_share(&self.filter), Ok(Some(_)))
+    }
+
+    fn matches(&self, topic: &str) -> bool {
+        let inner = split_share(&self.filter).ok().flatten().map(|(_, inner)| inner);
+        matches(inner.unwrap_or(&self.filter), topic)
+    }
+}
+
+/// One publication.
+#[derive(Debug)]
+struct Publication {
+    note: Rc<Note>,
+    conn: Option<ConnId>,
+    id: u16,
+    will: bool,
+    /// When it was received, and when it was answered; of QoS 0, when everything was at rest.
+    from: u64,
+    by: Option<u64>,
+    /// Its connection ended before that, for another reason than the client's.
+    unsure: bool,
+}
+
+/// Messages whose order can be told: publisher, topic, QoS as published and as sent, and whether
+/// only those with RETAIN are meant.
+type Lane = (String, String, Qos, Qos, bool);
+
+/// What a session has got.
+#[derive(Debug, Default)]
+struct Got {
+    wishes: Vec<Wish>,
+    copies: BTreeMap<u64, u32>,
+    last: BTreeMap<Lane, u64>,
+    /// Of what is retained, by topic and QoS: the last one, and all.
+    retained: BTreeMap<(String, Qos), (u64, BTreeSet<u64>)>,
+    /// Losses told of since the last rest.
+    lost: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    publications: Vec<Publication>,
+    by_key: BTreeMap<u64, Vec<usize>>,
+    got: BTreeMap<String, Got>,
+    /// Wills that are due, and wait for other shards.
+    pub(super) wills: Vec<(String, Testament)>,
+    /// Publications before this were settled at the last rest.
+    settled: usize,
+    /// Who asked for all that is retained, and what came.
+    asked: Option<(String, BTreeMap<String, u64>)>,
+}
+
+impl Oracle {
+    fn tick(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// A message was received; it will be published.
+    pub(super) fn expect(&mut self, note: Rc<Note>, conn: Option<ConnId>, id: u16, will: bool) {
+        let from = self.tick();
+        let by = will.then_some(from);
+        self.books.by_key.entry(note.key).or_default().push(self.books.publications.len());
+        let publication = Publication { note, conn, id, will, from, by, unsure: false };
+        self.books.publications.push(publication);
+    }
+
+    /// SUBSCRIBE to one filter was received.
+    pub(super) fn wish(&mut self, conn: ConnId, id: u16, filter: &str, options: Subscription) {
+        let Some(client) = self.wires.get(&conn).and_then(|wire| wire.client.clone()) else {
+            return;
+        };
+        self.unwish(&client, filter);
+        let filter = filter.to_string();
+        let wish = Wish { filter, options, conn, id, stands: None, over: false };
+        self.books.got.entry(client).or_default().wishes.push(wish);
+    }
+
+    /// A subscription is replaced or goes.
+    pub(super) fn unwish(&mut self, client: &str, filter: &str) {
+        let Some(got) = self.books.got.get_mut(client) else { return };
+        got.wishes.iter_mut().filter(|w| w.filter == filter).for_each(|wish| wish.over = true);
+    }
+
+    /// An answer was sent.
+    pub(super) fn settle_answer(&mut self, conn: ConnId, kind: u8, id: u16, reasons: &[u8]) {
+        let tick = self.tick();
+        let Some(client) = self.wires.get(&conn).and_then(|wire| wire.client.clone()) else {
+            return;
+        };
+        if kind == 9
+            && let Some(got) = self.books.got.get_mut(&client)
+        {
+            let wishes = got.wishes.iter_mut().filter(|w| w.conn == conn && w.id == id);
+            wishes.for_each(|wish| wish.stands = wish.stands.or(Some(tick)));
+        }
+        let qos = match kind {
+            4 => Qos::AtLeastOnce,
+            5 => Qos::ExactlyOnce,
+            _ => return,
+        };
+        let taken = reasons.first().is_none_or(|reason| *reason < 0x80);
+        let all = self.books.publications.iter_mut().rev();
+        let mut own = all.filter(|p| {
+            p.note.publisher.as_ref() == Some(&client) && p.id == id && p.note.qos == qos && !p.will
+        });
+        if let Some(publication) = own.next()
+            && publication.by.is_none()
+        {
+            publication.by = taken.then_some(tick);
+            publication.unsure = !taken;
+        }
+    }
+
+    /// The answer to a program's message came.
+    pub(in super::super) fn settle_command(&mut self, key: u64) {
+        let tick = self.tick();
+        let all = self.books.publications.iter_mut();
+        all.filter(|p| p.conn.is_none() && p.note.key == key)
+            .for_each(|p| p.by = p.by.or(Some(tick)));
+    }
+
+    /// What a connection had sent and was not answered may be lost with it, unless it was the
+    /// client that ended it.
+    pub(super) fn settle_end(&mut self, event: &Disconnected) {
+        let kept = matches!(event.why, DisconnectReason::Client(_) | DisconnectReason::Transport);
+        let all = self.books.publications.iter_mut().rev();
+        for publication in all.filter(|p| p.conn == Some(event.conn) && p.by.is_none()) {
+            publication.unsure |= !kept || publication.note.qos > Qos::AtMostOnce;
+        }
+    }
+
+    pub(super) fn lost(&mut self, client: &str, count: u32) {
+        if let Some(got) = self.books.got.get_mut(client) {
+            got.lost += u64::from(count);
+        }
+    }
+
+    /// A session is no more.
+    pub(super) fn forget(&mut self, client: &str) {
+        self.books.got.remove(client);
+    }
+
+    /// The copy that this PUBLISH is.
+    pub(super) fn take_copy(
+        &mut self,
+        client: &str,
+        version: Version,
+        topic: &str,
+        publish: &Publish<'_>,
+    ) -> Option<Due> {
+        match self.find_copy(client, version, topic, publish) {
+            Ok(due) => Some(due),
+            Err(checker) => {
+                let key = Self::key(publish.payload);
+                let wishes = self.books.got.get(client).map(|got| &got.wishes);
+                let what = format!("{client}: {topic} {key} {publish:?}, wishes {wishes:?}");
+                self.fail(checker, what);
+                None
+            }
+        }
+    }
+
+    fn find_copy(
+        &mut self,
+        client: &str,
+        version: Version,
+        topic: &str,
+        publish: &Publish<'_>,
+    ) -> Result<Due, &'static str> {
+        let key = Self::key(publish.payload);
+        let books = &mut self.books;
+        let got = books.got.get_mut(client).ok_or("entitlement")?;
+        let known = books.by_key.get(&key).map_or(&[][..], |known| known);
+        let same: Vec<&Publication> = known
+            .iter()
+            .map(|at| &books.publications[*at])
+            .filter(|p| p.note.topic == topic && p.note.payload == publish.payload)
+            .collect();
+        let wishes: Vec<&Wish> = got.wishes.iter().filter(|wish| wish.matches(topic)).collect();
+        let own = |note: &Note| note.publisher.as_deref() == Some(client);
+        // One that may have this copy.
+        let first = same.first().ok_or("entitlement")?;
+        let wishes: Vec<&Wish> =
+            wishes.into_iter().filter(|w| !(w.options.no_local && own(&first.note))).collect();
+        if wishes.is_empty() {
+            return Err("entitlement");
+        }
+        let alike = |p: &&&Publication| {
+            wishes.iter().any(|wish| wish.options.qos.min(p.note.qos) == publish.qos)
+        };
+        let fits: Vec<&&Publication> = same.iter().filter(alike).collect();
+        let fit = fits.first().ok_or("qos")?;
+        let kept = wishes.iter().any(|wish| !wish.shared() || wish.options.as_published);
+        let flagged = wishes.iter().all(|wish| wish.options.as_published);
+        if publish.retain && !(fit.note.retain && kept)
+            || !publish.retain && fit.note.retain && flagged
+        {
+            return Err("retain flag");
+        }
+        let mut ids = Vec::new();
+        for property in publish.properties.iter() {
+            if let Property::SubscriptionIdentifier(id) = property {
+                ids.push(id);
+            }
+        }
+        ids.sort_unstable();
+        let (expiry, user) = common(publish.properties);
+        // Messages without a number look alike.
+        if version == Version::V5 && key != 0 {
+            let known = |id: &u32| wishes.iter().any(|wish| wish.options.identifier == *id);
+            if !ids.iter().all(known) || ids.is_empty() && !known(&0) {
+                return Err("identifiers of subscriptions");
+            }
+            if fit.note.user != user {
+                return Err("properties");
+            }
+            // Its time may have begun later, while it waited to be read.
+            let left = fit.note.expires.map(|at| seconds(at, self.now));
+            if left.is_some() != expiry.is_some() || left > expiry {
+                return Err("expiry");
+            }
+        }
+        let note = fit.note.clone();
+        if key != 0 {
+            let groups: BTreeSet<&str> =
+                wishes.iter().filter(|w| w.shared()).map(|w| &*w.filter).collect();
+            let plain = wishes.iter().filter(|wish| !wish.shared()).count();
+            let live = match self.config.delivery_mode {
+                DeliveryMode::OnlyOnce => plain.min(1),
+                DeliveryMode::Overlap => plain,
+            };
+            let again = if note.retain { plain } else { 0 };
+            let most = same.len() * (live + groups.len()) + again;
+            let copies = got.copies.entry(key).or_default();
+            *copies += 1;
+            if *copies as usize > most {
+                return Err("twice");
+            }
+            let mixed = !groups.is_empty();
+            let filters: BTreeSet<&str> = wishes.iter().map(|wish| &*wish.filter).collect();
+            let alone = filters.len() == 1;
+            let numbers: Vec<u64> =
+                fits.iter().filter(|p| !p.will).map(|p| p.note.number).collect();
+            if !mixed && !numbers.is_empty() {
+                order(&mut got.last, &note, &numbers, publish, alone)?;
+            }
+            if note.retain && !mixed {
+                let place = (topic.to_string(), publish.qos);
+                let (last, all) = got.retained.entry(place).or_default();
+                *last = key;
+                all.insert(key);
+            }
+        }
+        if let Some((asker, answers)) = &mut books.asked
+            && asker == client
+            && publish.retain
+        {
+            answers.insert(topic.to_string(), key);
+        }
+        let (qos, retain) = (publish.qos, publish.retain);
+        Ok(Due { note, qos, retain, ids, cause: Cause::Live, must: false })
+    }
+
+    /// Somebody asks for all that is retained, at rest.
+    pub(in super::super) fn ask(&mut self, client: &str) {
+        self.books.asked = Some((client.to_string(), BTreeMap::new()));
+    }
+
+    /// What was received is published by now, but for what went down with its connection.
+    pub(in super::super) fn check_arrived(&mut self) {
+        let tick = self.tick();
+        let settled = self.books.settled;
+        for publication in &mut self.books.publications[settled..] {
+            if !publication.unsure {
+                publication.by.get_or_insert(tick);
+            }
+        }
+        let new = &self.books.publications[settled..];
+        let mut found = None;
+        for (client, got) in &mut self.books.got {
+            let stands = |p: &&Publication| {
+                let own = p.note.publisher.as_ref() == Some(client);
+                p.by.is_some()
+                    && p.note.key != 0
+                    && got.wishes.iter().any(|wish| {
+                        !wish.over
+                            && !wish.shared()
+                            && wish.stands.is_some_and(|stands| stands < p.from)
+                            && wish.matches(&p.note.topic)
+                            && !(own && wish.options.no_local)
+                    })
+            };
+            let absent = |p: &&Publication| !got.copies.contains_key(&p.note.key);
+            let missing: Vec<&Publication> = new.iter().filter(stands).filter(absent).collect();
+            if missing.len() as u64 > got.lost {
+                let what = format!("{client}: {} lost, but not {missing:?}", got.lost);
+                found = Some(("delivery", what));
+            }
+            got.lost = 0;
+            got.wishes.retain(|wish| !wish.over);
+        }
+        self.books.settled = self.books.publications.len();
+        if let Some((client, will)) = self.books.wills.first() {
+            found = Some(("wills", format!("{client}: {will:?}")));
+        }
+        if let Some((checker, what)) = found {
+            self.fail(checker, what);
+        }
+    }
+
+    /// What came as retained is what must be, and nobody has something older instead.
+    pub(in super::super) fn check_retained(&mut self) {
+        let Some((asker, answers)) = self.books.asked.take() else { return };
+        let lost = self.books.got.get(&asker).is_none_or(|got| got.lost > 0);
+        if lost || self.sessions.get(&asker).is_none_or(|session| session.conn.is_none()) {
+            return;
+        }
+        let mut topics: BTreeMap<&str, Vec<&Publication>> = BTreeMap::new();
+        for publication in self.books.publications.iter().filter(|p| p.note.retain) {
+            topics.entry(&publication.note.topic).or_default().push(publication);
+        }
+        let now = self.now;
+        let mut found = None;
+        for (topic, all) in &topics {
+            let later = |f: &Publication, g: &Publication| {
+                let same = f.note.publisher == g.note.publisher && f.note.publisher.is_some();
+                let follows = same && !f.will && !g.will && f.note.qos == g.note.qos;
+                g.by.is_some()
+                    && (f.by.is_some_and(|by| by < g.from)
+                        || follows && f.by.is_some() && f.note.number < g.note.number)
+            };
+            let newest: Vec<&&Publication> =
+                all.iter().filter(|f| !all.iter().any(|g| later(f, g))).collect();
+            let gone =
+                |p: &&&Publication| p.note.payload.is_empty() || p.note.is_expired(now) || p.unsure;
+            match answers.get(*topic) {
+                Some(key) if !newest.iter().any(|p| p.note.key == *key) => {
+                    found = Some(("stale", format!("{key} is retained, not one of {newest:?}")));
+                }
+                None if !newest.iter().any(gone) => {
+                    found = Some(("retained", format!("{asker} has none of {newest:?}")));
+                }
+                _ => {}
+            }
+            let Some(key) = answers.get(*topic) else { continue };
+            // Of one that was published twice the second may be lost.
+            if all.iter().filter(|p| p.note.key == *key).count() > 1 {
+                continue;
+            }
+            for (client, got) in &self.books.got {
+                for ((place, qos), (last, had)) in &got.retained {
+                    if place == topic && had.contains(key) && last != key {
+                        let what = format!("{client}: {last} of {topic}, {qos:?}, after {key}");
+                        found = Some(("stale", what));
+                    }
+                }
+            }
+        }
+        if let Some((checker, what)) = found {
+            self.fail(checker, what);
+        }
+    }
+
+    /// Topics of messages that may be retained.
+    pub(super) fn topics(&self) -> Vec<String> {
+        let kept = self.books.publications.iter().filter(|p| p.note.retain);
+        let topics: BTreeSet<String> = kept.map(|p| p.note.topic.clone()).collect();
+        topics.into_iter().collect()
+    }
+}
+
+/// Order for each publisher, topic and QoS; of those with RETAIN beside, since one of them may
+/// come as a retained one, which others may pass.
+fn order(
+    last: &mut BTreeMap<Lane, u64>,
+    note: &Note,
+    numbers: &[u64],
+    publish: &Publish<'_>,
+    alone: bool,
+) -> Result<(), &'static str> {
+    let Some(publisher) = &note.publisher else { return Ok(()) };
+    for kept in [false, true] {
+        // Of two subscriptions one may have begun later, with what was retained then.
+        if kept && !(note.retain && alone) || !kept && publish.retain {
+            continue;
+        }
+        let lane = (publisher.clone(), note.topic.clone(), note.qos, publish.qos, kept);
+        let last = last.entry(lane).or_default();
+        *last = *numbers.iter().find(|number| **number >= *last).ok_or("order")?;
+    }
+    Ok(())
+}
