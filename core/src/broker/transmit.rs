@@ -84,6 +84,16 @@ impl Broker {
         }
     }
 
+    /// Keeps a message whose payload is shared with the socket.
+    fn lend(&mut self, conn: &mut Conn, copy: Copy) {
+        if copy.message.payload().len() >= SHARE_FROM {
+            if conn.lent.capacity() == 0 {
+                conn.lent = self.lent.pop().unwrap_or_default();
+            }
+            conn.lent.push(copy.message);
+        }
+    }
+
     fn transmit_session(
         &mut self,
         now: Instant,
@@ -138,12 +148,7 @@ impl Broker {
             }
             if copy.qos == Qos::AtMostOnce {
                 self.places -= 1;
-                if copy.message.payload().len() >= SHARE_FROM {
-                    if conn.lent.capacity() == 0 {
-                        conn.lent = self.lent.pop().unwrap_or_default();
-                    }
-                    conn.lent.push(copy.message);
-                }
+                self.lend(conn, copy);
                 continue;
             }
             let begun = session.outbound.begin(copy.qos, copy);
