@@ -105,6 +105,8 @@ fn each_shard_is_recorded_and_replays_alone() {
     assert_eq!(files.len(), 3, "{files:?}");
     let mut all = String::new();
     for file in &files {
+        let bytes = std::fs::read(file).expect("the file");
+        assert!(!bytes.windows(6).any(|w| w == b"secret"), "the password is in {file:?}");
         let (success, text) = fulmar(&["replay", file.to_str().expect("a path of text")]);
         assert!(success && text.contains("same: "), "{text}");
         all += &text;

@@ -7,9 +7,10 @@
 # installed; where its packages cannot be had, one line says so and nothing is checked.
 set -euo pipefail
 cd "$(dirname "$0")"
+here=$PWD
 
 triple=thumbv7em-none-eabi
-target=${CARGO_TARGET_DIR:-$PWD/target}
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 work=$target/embedded-toolchain
 build=(cargo build --quiet --locked --release --package fulmar-core --no-default-features
     --target "$triple")
@@ -19,11 +20,20 @@ skip() {
     exit 0
 }
 
-# Fetches the compiler, what it is linked to, and the library's source.
+# The packages that these need, of these names.
+needs() {
+    local names=$1
+    shift
+    apt-cache depends --important --recurse "$@" | sed -n 's/^ *Depends: *//p' |
+        grep -E "^($names)\$" | sort -u
+}
+
+# Fetches the compiler, the libraries it is linked to, and the source of Rust's.
 fetch() {
     local needed
-    needed=$(apt-cache depends --important --recurse rustc-web | sed -n 's/^ *Depends: *//p' |
-        grep -E '^(libstd-rust-web-[0-9.]+|libllvm[0-9]+)$' | sort -u) || return 1
+    needed=$(needs 'libstd-rust-web-[0-9.]+|libllvm[0-9]+' rustc-web) || return 1
+    # shellcheck disable=SC2086
+    needed+=" $(needs '(lib|zlib).*' $needed | grep -vE '^(libc6|libgcc-s1)$')"
     # shellcheck disable=SC2086
     apt-get download rustc-web rust-web-src libstd-rust-web-dev $needed >/dev/null 2>&1
 }
@@ -41,10 +51,16 @@ unpack() {
     done
     cat >rustc <<END
 #!/bin/sh
-export LD_LIBRARY_PATH=$work/unpacked/usr/lib/x86_64-linux-gnu:$work/unpacked/usr/lib
+libraries=$work/unpacked/usr/lib
+export LD_LIBRARY_PATH=\$libraries/x86_64-linux-gnu:\$libraries:$work/unpacked/lib/x86_64-linux-gnu
 exec $work/unpacked/usr/bin/rustc "\$@"
 END
     chmod +x rustc
+    local version least
+    version=$(./rustc --version | cut -d ' ' -f 2) || skip "the rustc of Debian does not run here"
+    least=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$here/../../Cargo.toml")
+    [ "$(printf '%s\n' "$least" "$version" | sort -V | head -n 1)" = "$least" ] ||
+        skip "the rustc of Debian is $version, the core needs $least"
     touch ready
     cd - >/dev/null
 }

@@ -57,8 +57,10 @@ const PANICS: [&str; 8] = [
 /// Files of the core that exist to panic, where it is wrong.
 const CHECKERS: [&str; 2] = ["core/src/fuzzing", "core/src/broker/recount.rs"];
 
-/// Panics of the core that are documented: a caller's memory that is too small.
-const DOCUMENTED: [&str; 2] = ["longer than encoded_len", "the length that encoded_len answered"];
+/// Panics of the core that are documented: a caller's memory that is too small, a shard of a broker
+/// that has fewer.
+const DOCUMENTED: [&str; 3] =
+    ["longer than encoded_len", "the length that encoded_len answered", "no such shard"];
 
 /// Lints that see what is public and says nothing of itself, of its errors or of its panics.
 const LINTS: [&str; 4] =
@@ -211,7 +213,7 @@ fn the_core_does_nothing_by_itself() {
 fn the_core_does_not_panic() {
     let mut faults = Vec::new();
     for file in files(&[".rs"]).iter().filter(|file| file.name.starts_with("core/src/")) {
-        if CHECKERS.iter().any(|checker| file.name.starts_with(checker)) {
+        if file.is_test() || CHECKERS.iter().any(|checker| file.name.starts_with(checker)) {
             continue;
         }
         for (number, line) in file.code() {

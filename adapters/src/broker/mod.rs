@@ -24,8 +24,7 @@
 //!
 //! Each shard of the broker has a thread that runs it and owns its connections; another one
 //! accepts them and finds out where they belong, and one more (of `smol`) watches the listening
-//! sockets. [`BrokerHandle`] may be used from any thread and any
-//! executor.
+//! sockets. [`BrokerHandle`] may be used from any thread and any executor.
 //!
 //! Tested on Linux. For FreeBSD and macOS it compiles; there nothing has been run.
 

@@ -106,6 +106,7 @@ impl Conn {
     }
 
     /// Bytes it holds for the moment.
+    #[inline]
     pub(super) fn footprint(&self) -> u64 {
         let pending = self.pending.as_ref().map_or(0, |pending| pending.footprint());
         let held = self.machine.footprint() + self.aliases.footprint() + pending;

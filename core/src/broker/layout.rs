@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::DropReason;
+use super::message::Message;
 use super::outbox::Outbox;
 use super::queue::{Copy, Ids};
 use crate::codec::{PacketId, Qos, Version};
@@ -123,20 +124,18 @@ impl Layout {
     #[inline]
     pub(super) fn write_to(
         &self,
-        copy: &Copy,
+        parts: &Parts<'_>,
+        message: &Message,
         id: Option<PacketId>,
         dup: bool,
         outbox: &mut Outbox,
     ) {
-        let message = &copy.message;
-        // The layout has the expiry.
-        let parts = Parts::of(copy, Instant::ZERO);
         if parts.payload.len() >= SHARE_FROM {
             outbox.bytes().reserve(5 + self.remaining - parts.payload.len());
-            self.write_head(&parts, id, dup, outbox.bytes());
+            self.write_head(parts, id, dup, outbox.bytes());
             outbox.share(message.payload_shared());
         } else {
-            self.write(&parts, id, dup, outbox.bytes());
+            self.write(parts, id, dup, outbox.bytes());
         }
     }
 

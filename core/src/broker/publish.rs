@@ -1,5 +1,6 @@
 //! Messages in: from a client's PUBLISH to the sessions that are to have it.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -140,13 +141,13 @@ impl Broker {
         let expires =
             message_expiry(publish).map_or(Instant::NEVER, |secs| now.after_secs(u64::from(secs)));
         if self.must_wait(session_key, publish.topic, publish.retain) {
-            return Step::Wait(Held::Publish(HeldPublish {
+            return Step::Wait(Box::new(Held::Publish(HeldPublish {
                 body: body(),
                 qos: publish.qos,
                 retain: publish.retain,
                 id: publish.packet_id,
                 expires,
-            }));
+            })));
         }
         let draft = Draft {
             topic: publish.topic,
@@ -186,7 +187,7 @@ impl Broker {
         out: &mut Vec<u8>,
     ) -> Step {
         if self.must_wait(session, held.body.topic(), held.retain) {
-            return Step::Wait(Held::Publish(held));
+            return Step::Wait(Box::new(Held::Publish(held)));
         }
         let client_id = self.sessions.get(session).map(|session| session.client_id.clone());
         let draft = Draft {
@@ -214,7 +215,9 @@ impl Broker {
         published: Published,
         out: &mut Vec<u8>,
     ) -> Step {
-        if let Some(session) = self.sessions.get_mut(key) {
+        if !published.need.is_nothing()
+            && let Some(session) = self.sessions.get_mut(key)
+        {
             session.clocks.note(&published.need);
         }
         let reason = match published.receivers {

@@ -20,7 +20,7 @@ pub(super) enum Step {
     /// When its fan-out job is done.
     Job,
     /// When other shards are further.
-    Wait(Held),
+    Wait(Box<Held>),
     /// Not here: at the shard that has the session. With the CONNECT as bytes.
     HandOver(u16, Vec<u8>),
     /// When the driver has decided about it.
@@ -101,13 +101,14 @@ impl Broker {
     }
 
     /// Does what a packet led to; false if no other one is to be read now.
+    #[inline]
     fn take_step(&mut self, now: Instant, key: Key, conn: &mut Conn, step: Step) -> bool {
         match step {
             Step::Next => return !conn.closing && conn.waiting == Waiting::Nothing,
             Step::Job => conn.waiting = Waiting::Job,
             Step::Wait(held) => {
                 conn.waiting = Waiting::Peers;
-                conn.held = Some(Box::new(held));
+                conn.held = Some(held);
                 self.pause(key);
             }
             Step::HandOver(to, connect) => {

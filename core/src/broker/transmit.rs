@@ -95,8 +95,11 @@ impl Broker {
         let mut negotiated = conn.machine.negotiated();
         negotiated.max_topic_alias =
             negotiated.max_topic_alias.min(self.config.max_topic_alias_out);
-        let ready = self.resend(now, &negotiated, key, out, limit);
-        if !ready || !self.send_staged(key, out, limit) {
+        let Some(session) = self.sessions.get(key) else { return false };
+        let (resending, staged) = (session.resending, session.queue.staged().count() > 0);
+        let waits = resending && !self.resend(now, &negotiated, key, out, limit)
+            || staged && !self.send_staged(key, out, limit);
+        if waits {
             return true;
         }
         loop {
@@ -109,7 +112,14 @@ impl Broker {
             let layout = if copy.message.is_expired(now) {
                 Err(DropReason::Expired)
             } else {
-                Layout::fitting(&Parts::of(copy, now), &negotiated, &conn.aliases)
+                let parts = Parts::of(copy, now);
+                let layout = Layout::fitting(&parts, &negotiated, &conn.aliases);
+                if let Ok(layout) = &layout
+                    && copy.qos == Qos::AtMostOnce
+                {
+                    layout.write_to(&parts, &copy.message, None, false, out);
+                }
+                layout
             };
             let Some(copy) = session.queue.pop(window, &mut self.pool) else { break };
             let layout = match layout {
@@ -128,7 +138,6 @@ impl Broker {
             }
             if copy.qos == Qos::AtMostOnce {
                 self.places -= 1;
-                layout.write_to(&copy, None, false, out);
                 if copy.message.payload().len() >= SHARE_FROM {
                     if conn.lent.capacity() == 0 {
                         conn.lent = self.lent.pop().unwrap_or_default();
@@ -143,7 +152,8 @@ impl Broker {
                 && let Some(copy) = session.outbound.get(id)
             {
                 let id = if defect!("identifier_reused") { PacketId::MIN } else { id };
-                layout.write_to(copy, Some(id), false, out);
+                let parts = Parts::of(copy, now);
+                layout.write_to(&parts, &copy.message, Some(id), false, out);
             }
         }
         self.sleep(key);
@@ -172,9 +182,10 @@ impl Broker {
             }
             match session.outbound.next_resend() {
                 Some(Resend::Publish { id, what, .. }) => {
-                    let layout = Layout::of(&Parts::of(what, now), &plain, &AliasesOut::default());
+                    let parts = Parts::of(what, now);
+                    let layout = Layout::of(&parts, &plain, &AliasesOut::default());
                     if layout.fits(negotiated) {
-                        layout.write_to(what, Some(id), true, out);
+                        layout.write_to(&parts, &what.message, Some(id), true, out);
                         self.stats.messages_sent[what.qos as usize] += 1;
                         self.stats.packets_sent[3] += 1;
                         continue;
@@ -203,7 +214,8 @@ impl Broker {
     fn sleep(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.woken = false;
-        if !session.walking
+        if !session.walks.is_empty()
+            && !session.walking
             && session.queue.len() < WALK_BELOW
             && session.walks.iter().any(|walk| !walk.asked)
         {

@@ -8,6 +8,8 @@
 
 mod inbound;
 mod outbound;
+mod slots;
 
 pub use inbound::{Held, Inbound, Verdict};
-pub use outbound::{Acked, Full, Outbound, Recd, Resend, Slot, State};
+pub use outbound::{Acked, Full, Outbound, Recd, Resend, State};
+pub use slots::Slot;

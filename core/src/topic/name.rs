@@ -47,11 +47,10 @@ impl<'a> TopicName<'a> {
     /// # Errors
     /// [`TopicError`], never [`TopicError::Share`].
     pub fn new(text: &'a str, max_levels: u16) -> Result<Self, TopicError> {
-        check(text, max_levels)?;
-        if text.bytes().any(|byte| matches!(byte, b'+' | b'#')) {
-            return Err(TopicError::Wildcard);
+        match check(text, max_levels)? {
+            true => Err(TopicError::Wildcard),
+            false => Ok(Self(text)),
         }
-        Ok(Self(text))
     }
 
     /// The name as text.
@@ -107,25 +106,28 @@ impl<'a> TopicFilter<'a> {
 
 const MAX_BYTES: usize = 65_535;
 
-fn check(text: &str, max_levels: u16) -> Result<(), TopicError> {
+/// Checks what holds for names and filters, and says whether there are wildcards.
+fn check(text: &str, max_levels: u16) -> Result<bool, TopicError> {
     if text.is_empty() {
         return Err(TopicError::Empty);
     }
     if text.len() > MAX_BYTES {
         return Err(TopicError::TooLong);
     }
-    let mut levels = 1;
+    // One pass without branches, since this is done for every message.
+    let (mut levels, mut nul, mut wild) = (1, false, false);
     for byte in text.bytes() {
-        match byte {
-            0 => return Err(TopicError::Nul),
-            b'/' => levels += 1,
-            _ => {}
-        }
+        levels += usize::from(byte == b'/');
+        nul |= byte == 0;
+        wild |= byte == b'+' || byte == b'#';
+    }
+    if nul {
+        return Err(TopicError::Nul);
     }
     if levels > usize::from(max_levels) {
         return Err(TopicError::TooManyLevels);
     }
-    Ok(())
+    Ok(wild)
 }
 
 /// Splits `$share/{name}/{filter}` into name and filter; `None` when `filter` is not shared. The

@@ -9,7 +9,7 @@ use fulmar::broker::{BrokerHandle, Server};
 use fulmar::{Log, Settings};
 use serde::{Deserialize, Serialize};
 
-/// System calls of the broker's shard since its start.
+/// System calls of the broker's shards since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Counters {
     pub(super) reads: u64,

@@ -103,11 +103,19 @@ impl Broker {
 
     /// Who elsewhere is to have a message that is published here. Members of groups here whose
     /// turn it is are added to `targets`.
+    #[inline]
     pub(in crate::broker) fn wanted(
         &mut self,
         draft: &Draft<'_>,
         targets: &mut Vec<Target>,
     ) -> Wanted {
+        if self.peers.is_none() {
+            return Wanted::default();
+        }
+        self.wanted_elsewhere(draft, targets)
+    }
+
+    fn wanted_elsewhere(&mut self, draft: &Draft<'_>, targets: &mut Vec<Target>) -> Wanted {
         let early = self.has_early(draft.retain);
         let Some(peers) = &mut self.peers else { return Wanted::default() };
         let place = peers.place;

@@ -345,10 +345,8 @@ impl Broker {
     /// If `place` is none.
     #[must_use]
     pub fn shard(config: Config, boot: Boot, place: Place) -> Self {
-        assert!(
-            place.shard < place.shards && place.shards <= MAX_SHARDS,
-            "no such shard: {place:?}"
-        );
+        let exists = place.shard < place.shards && place.shards <= MAX_SHARDS;
+        assert!(exists, "no such shard: {place:?}");
         let peers = Peers::new(place, &config, boot.seed);
         let mut broker = Self::new(config, boot);
         if place.shards > 1 {
