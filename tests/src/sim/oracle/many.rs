@@ -83,6 +83,18 @@ pub(super) struct Books {
     asked: Option<(String, BTreeMap<String, u64>)>,
 }
 
+impl Books {
+    /// A message came, perhaps to who asked for what is retained.
+    fn answer(&mut self, client: &str, topic: &str, key: u64, retain: bool) {
+        if let Some((asker, answers)) = &mut self.asked
+            && asker == client
+            && retain
+        {
+            answers.insert(topic.to_string(), key);
+        }
+    }
+}
+
 impl Oracle {
     fn tick(&mut self) -> u64 {
         self.next += 1;
@@ -257,12 +269,7 @@ impl Oracle {
                 all.insert(key);
             }
         }
-        if let Some((asker, answers)) = &mut books.asked
-            && asker == client
-            && publish.retain
-        {
-            answers.insert(topic.to_string(), key);
-        }
+        books.answer(client, topic, key, publish.retain);
         let (qos, retain) = (publish.qos, publish.retain);
         Ok(Due { note, qos, retain, ids, cause: Cause::Live, must: false })
     }
