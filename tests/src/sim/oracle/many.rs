@@ -10,7 +10,7 @@ use std::rc::Rc;
 use fulmar_core::broker::{ConnId, DeliveryMode, DisconnectReason, Disconnected};
 use fulmar_core::codec::{Property, Publish};
 use fulmar_core::topic::{matches, split_share};
-use fulmar_core::{Qos, Version};
+use fulmar_core::{Instant, Qos, Version};
 
 use super::incoming::common;
 use super::publications::seconds;
@@ -81,6 +81,18 @@ pub(super) struct Books {
     settled: usize,
     /// Who asked for all that is retained, and what came.
     asked: Option<(String, BTreeMap<String, u64>)>,
+}
+
+impl Books {
+    /// A message came, perhaps to who asked for what is retained.
+    fn answer(&mut self, client: &str, topic: &str, key: u64, retain: bool) {
+        if let Some((asker, answers)) = &mut self.asked
+            && asker == client
+            && retain
+        {
+            answers.insert(topic.to_string(), key);
+        }
+    }
 }
 
 impl Oracle {
@@ -231,40 +243,12 @@ impl Oracle {
         {
             return Err("retain flag");
         }
-        let mut ids = Vec::new();
-        for property in publish.properties.iter() {
-            if let Property::SubscriptionIdentifier(id) = property {
-                ids.push(id);
-            }
-        }
-        ids.sort_unstable();
-        let (expiry, user) = common(publish.properties);
-        // Messages without a number look alike.
-        if version == Version::V5 && key != 0 {
-            let known = |id: &u32| wishes.iter().any(|wish| wish.options.identifier == *id);
-            if !ids.iter().all(known) || ids.is_empty() && !known(&0) {
-                return Err("identifiers of subscriptions");
-            }
-            if fit.note.user != user {
-                return Err("properties");
-            }
-            // Its time may have begun later, while it waited to be read.
-            let left = fit.note.expires.map(|at| seconds(at, self.now));
-            if left.is_some() != expiry.is_some() || left > expiry {
-                return Err("expiry");
-            }
-        }
+        let ids = properties(&fit.note, &wishes, publish, version, self.now)?;
         let note = fit.note.clone();
         if key != 0 {
             let groups: BTreeSet<&str> =
                 wishes.iter().filter(|w| w.shared()).map(|w| &*w.filter).collect();
-            let plain = wishes.iter().filter(|wish| !wish.shared()).count();
-            let live = match self.config.delivery_mode {
-                DeliveryMode::OnlyOnce => plain.min(1),
-                DeliveryMode::Overlap => plain,
-            };
-            let again = if note.retain { plain } else { 0 };
-            let most = same.len() * (live + groups.len()) + again;
+            let most = most(self.config.delivery_mode, &wishes, &note, same.len(), groups.len());
             let copies = got.copies.entry(key).or_default();
             *copies += 1;
             if *copies as usize > most {
@@ -285,12 +269,7 @@ impl Oracle {
                 all.insert(key);
             }
         }
-        if let Some((asker, answers)) = &mut books.asked
-            && asker == client
-            && publish.retain
-        {
-            answers.insert(topic.to_string(), key);
-        }
+        books.answer(client, topic, key, publish.retain);
         let (qos, retain) = (publish.qos, publish.retain);
         Ok(Due { note, qos, retain, ids, cause: Cause::Live, must: false })
     }
@@ -423,4 +402,50 @@ fn order(
         *last = *numbers.iter().find(|number| **number >= *last).ok_or("order")?;
     }
     Ok(())
+}
+
+/// Properties of a copy: Subscription Identifiers, or the checker that finds them wrong.
+fn properties(
+    note: &Note,
+    wishes: &[&Wish],
+    publish: &Publish<'_>,
+    version: Version,
+    now: Instant,
+) -> Result<Vec<u32>, &'static str> {
+    let key = note.key;
+    let mut ids = Vec::new();
+    for property in publish.properties.iter() {
+        if let Property::SubscriptionIdentifier(id) = property {
+            ids.push(id);
+        }
+    }
+    ids.sort_unstable();
+    let (expiry, user) = common(publish.properties);
+    // Messages without a number look alike.
+    if version == Version::V5 && key != 0 {
+        let known = |id: &u32| wishes.iter().any(|wish| wish.options.identifier == *id);
+        if !ids.iter().all(known) || ids.is_empty() && !known(&0) {
+            return Err("identifiers of subscriptions");
+        }
+        if note.user != user {
+            return Err("properties");
+        }
+        // Its time may have begun later, while it waited to be read.
+        let left = note.expires.map(|at| seconds(at, now));
+        if left.is_some() != expiry.is_some() || left > expiry {
+            return Err("expiry");
+        }
+    }
+    Ok(ids)
+}
+
+/// How many copies of a message there may be that was published `times` times.
+fn most(mode: DeliveryMode, wishes: &[&Wish], note: &Note, times: usize, groups: usize) -> usize {
+    let plain = wishes.iter().filter(|wish| !wish.shared()).count();
+    let live = match mode {
+        DeliveryMode::OnlyOnce => plain.min(1),
+        DeliveryMode::Overlap => plain,
+    };
+    let again = if note.retain { plain } else { 0 };
+    times * (live + groups) + again
 }
