@@ -206,10 +206,8 @@ impl Oracle {
                 _ => ReasonCode::Success,
             }
         };
-        if reason == ReasonCode::QuotaExceeded {
-            if !self.many {
-                self.refusals.push((client.clone(), publish.qos));
-            }
+        if reason == ReasonCode::QuotaExceeded && !self.many {
+            self.refusals.push((client.clone(), publish.qos));
         }
         let acknowledged = publish.qos > Qos::AtMostOnce;
         let error = match (version, reason) {
