@@ -62,6 +62,8 @@ type Lane = (String, String, Qos, Qos, bool);
 #[derive(Debug, Default)]
 struct Got {
     wishes: Vec<Wish>,
+    /// Those that were over at a rest: what came because of them is among the copies.
+    past: Vec<Wish>,
     copies: BTreeMap<u64, u32>,
     last: BTreeMap<Lane, u64>,
     /// Of what is retained, by topic and QoS: the last one, and all.
@@ -248,7 +250,9 @@ impl Oracle {
         if key != 0 {
             let groups: BTreeSet<&str> =
                 wishes.iter().filter(|w| w.shared()).map(|w| &*w.filter).collect();
-            let most = most(self.config.delivery_mode, &wishes, &note, same.len(), groups.len());
+            let mut all = wishes.clone();
+            all.extend(got.past.iter().filter(|wish| wish.matches(topic)));
+            let most = most(self.config.delivery_mode, &all, &note, same.len());
             let copies = got.copies.entry(key).or_default();
             *copies += 1;
             if *copies as usize > most {
@@ -310,7 +314,7 @@ impl Oracle {
                 found = Some(("delivery", what));
             }
             got.lost = 0;
-            got.wishes.retain(|wish| !wish.over);
+            got.past.extend(got.wishes.extract_if(.., |wish| wish.over));
         }
         self.books.settled = self.books.publications.len();
         if let Some((client, will)) = self.books.wills.first() {
@@ -440,7 +444,9 @@ fn properties(
 }
 
 /// How many copies of a message there may be that was published `times` times.
-fn most(mode: DeliveryMode, wishes: &[&Wish], note: &Note, times: usize, groups: usize) -> usize {
+fn most(mode: DeliveryMode, wishes: &[&Wish], note: &Note, times: usize) -> usize {
+    let shared = wishes.iter().filter(|wish| wish.shared());
+    let groups = shared.map(|wish| &*wish.filter).collect::<BTreeSet<&str>>().len();
     let plain = wishes.iter().filter(|wish| !wish.shared()).count();
     let live = match mode {
         DeliveryMode::OnlyOnce => plain.min(1),
