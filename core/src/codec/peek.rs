@@ -89,8 +89,9 @@ mod tests {
                         _ => Properties::EMPTY,
                     },
                 };
-                let mut bytes = Vec::new();
-                Packet::Connect(connect).append(version, &mut bytes).unwrap();
+                let packet = Packet::Connect(connect);
+                let mut bytes = std::vec![0; packet.encoded_len(version).unwrap() as usize];
+                packet.encode(version, &mut bytes);
                 // User Name and Password come after it.
                 let end = bytes.len() - 2 - "user".len() - 2 - "password".len();
                 for len in 0..end {
