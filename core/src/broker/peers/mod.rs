@@ -111,6 +111,11 @@ pub(super) struct Peers {
 }
 
 impl Peers {
+    /// Whether there is such a shard beside this one. A damaged recording names any number.
+    fn is_other(&self, shard: u16) -> bool {
+        1u64.checked_shl(shard.into()).is_some_and(|bit| self.others & bit != 0)
+    }
+
     fn new(place: Place, config: &Config, seed: u64) -> Self {
         let links = (0..place.shards).map(|_| Link::default()).collect();
         Self {
@@ -382,7 +387,7 @@ impl Broker {
         self.record_call(last, &Call::TakePeer(to));
         self.announce_changed();
         if let Some(peers) = &mut self.peers
-            && peers.others & 1 << to != 0
+            && peers.is_other(to)
         {
             let link = &mut peers.links[usize::from(to)];
             out.extend(link.out.drain(..).map(PeerMsg));
@@ -403,7 +408,7 @@ impl Broker {
     pub fn peer_message(&mut self, now: Instant, from: u16, msg: PeerMsg) {
         self.record_call(now, &Call::Peer { from, msg: &msg });
         let Some(peers) = &mut self.peers else { return };
-        if peers.others & 1 << from == 0 {
+        if !peers.is_other(from) {
             return;
         }
         match msg.0 {
