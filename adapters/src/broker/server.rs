@@ -255,6 +255,7 @@ fn shards(asked: u16) -> u16 {
 fn parts(options: Options, shards: usize) -> impl Iterator<Item = Parts> {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let Options { config, shutdown_timeout, record, authenticate, observe, .. } = options;
+    let config = config.of_one(shards as u16);
     let mut alone = Some((authenticate, observe));
     let shared = (shards > 1).then(|| alone.take()).flatten().map(|(authenticate, observe)| {
         (Arc::new(Mutex::new(authenticate)), Arc::new(Mutex::new(observe)))
