@@ -238,6 +238,29 @@ fn a_client_that_hangs_up_while_it_waits_is_heard_to_its_end() {
 }
 
 #[test]
+fn a_client_that_hung_up_leaves_when_its_last_message_is_handed_out() {
+    let mut world = World::new(2);
+    let topic = world.topic(1, "t");
+    // More than are served in one call.
+    let crowd: Vec<_> = (0..4_100).map(|n| world.connect(0, &format!("s{n}-"))).collect();
+    for client in &crowd {
+        world.send(*client, &[subscribe(&filter("news", Q0))]);
+    }
+    let name = world.name(0, "p");
+    let publisher = world.connect_as(hello(&name));
+    world.settle();
+    world.send(publisher, &[retained(&topic, "1", Q0, 0), publish("news", "2", Q0, 0)]);
+    assert_eq!(world.paused, [publisher]);
+    world.hang_up(publisher);
+    world.settle();
+    assert!(crowd.into_iter().all(|client| world.payloads(client) == ["2"]));
+    let ends = world.events.iter().filter(|e| matches!(e, Event::Disconnected(_)));
+    assert_eq!(ends.count(), 1);
+    let again = world.connect_as(hello(&name));
+    assert_eq!(world.answers(again), ["CONNACK"]);
+}
+
+#[test]
 fn a_message_that_waits_when_its_client_is_taken_over_may_come_again() {
     let mut world = World::new(3);
     let topic = world.topic(2, "t");

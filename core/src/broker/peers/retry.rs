@@ -172,12 +172,7 @@ impl Broker {
         };
         let unread = core::mem::take(&mut conn.unread);
         self.go_on(now, key, &mut conn, step, &unread);
-        let over = conn.gone && !conn.closing && conn.waiting == Waiting::Nothing;
-        self.put_back(key, conn);
-        self.release_subs(now, key);
-        if over {
-            self.closed(now, key);
-        }
+        self.after_wait(now, key, conn);
     }
 
     /// Answers a command when a need is met and so many gates are open.
