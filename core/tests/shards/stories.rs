@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use fulmar_core::ConnId;
-use fulmar_core::broker::{Command, Config, Event, Publication, Reply};
+use fulmar_core::broker::{Command, Config, DropReason, Event, Publication, Reply};
 use fulmar_core::codec::{Connect, Disconnect, Packet, Properties, Property, Qos, ReasonCode};
 
 use crate::world::{Client, World, filter, hello, publish, retained, subscribe, unsubscribe, will};
@@ -420,6 +420,43 @@ fn publishers_pause_without_credit_and_nothing_is_lost_or_locked() {
     for client in clients {
         assert_eq!(world.payloads(client).len(), 8 * 9);
     }
+}
+
+#[test]
+fn a_shard_without_memory_takes_no_message_of_another_and_says_who_lost_it() {
+    let budget = 1 << 20;
+    let config = Config { shard_budget: budget, ..Config::default() };
+    let mut world = World::with(2, config);
+    let expiry = [Property::SessionExpiryInterval(1000)];
+    for what in ["a", "b"] {
+        let name = world.name(1, what);
+        let properties = Properties::list(&expiry);
+        let client = world.connect_as(Connect { properties, ..hello(&name) });
+        world.send(client, &[subscribe(&filter("#", Q1))]);
+        world.settle();
+        world.hang_up(client);
+    }
+    let publisher = world.connect(0, "p");
+    let (owned, payload) = (world.topic(1, "owned"), "x".repeat(20 << 10));
+    for n in 1..100 {
+        let packets = match n % 3 {
+            0 => [retained(&owned, &payload, Q1, n)],
+            _ => [publish("t", &payload, Q1, n)],
+        };
+        world.send(publisher, &packets);
+        world.settle();
+        let used = world.shards[1].stats().used_bytes;
+        assert!(used < budget + (64 << 10), "{used} bytes after {n} messages");
+    }
+    assert_eq!(world.answers(publisher).iter().filter(|name| **name == "PUBACK").count(), 99);
+    let lost = |event: &Event| match event {
+        Event::Dropped { why: DropReason::OutOfBudget, count, .. } => *count,
+        _ => 0,
+    };
+    let lost: u32 = world.events.iter().map(lost).sum();
+    let dropped = world.shards[1].stats().messages_dropped[DropReason::OutOfBudget as usize];
+    assert_eq!(u64::from(lost), dropped);
+    assert!(lost > 40, "{lost}");
 }
 
 #[test]
