@@ -3,9 +3,14 @@
 use bytes::Bytes;
 use fulmar_core::ConnId;
 use fulmar_core::broker::{Command, Config, DropReason, Event, Publication, Reply};
-use fulmar_core::codec::{Connect, Disconnect, Packet, Properties, Property, Qos, ReasonCode};
+use fulmar_core::codec::{
+    Connect, Disconnect, Filters, Packet, Properties, Property, Qos, ReasonCode, Subscribe,
+    SubscriptionOptions,
+};
 
-use crate::world::{Client, World, filter, hello, publish, retained, subscribe, unsubscribe, will};
+use crate::world::{
+    Client, World, filter, hello, id, publish, retained, subscribe, unsubscribe, will,
+};
 
 const Q0: Qos = Qos::AtMostOnce;
 const Q1: Qos = Qos::AtLeastOnce;
@@ -420,6 +425,32 @@ fn publishers_pause_without_credit_and_nothing_is_lost_or_locked() {
     for client in clients {
         assert_eq!(world.payloads(client).len(), 8 * 9);
     }
+}
+
+#[test]
+fn a_filter_that_stands_in_a_packet_many_times_is_asked_for_once() {
+    let mut world = World::new(2);
+    let topic = world.topic(1, "t");
+    let publisher = world.connect(0, "p");
+    world.send(publisher, &[retained(&topic, "1", Q1, 1)]);
+    world.settle();
+    let client = world.connect(0, "s");
+    world.answers(client);
+    for text in ["+", "$share/g/a"] {
+        let options = SubscriptionOptions { qos: Q1, ..SubscriptionOptions::default() };
+        let list = [(text, options); 1000];
+        let filters = Filters::list(&list);
+        let properties = Properties::EMPTY;
+        world.send(
+            client,
+            &[Packet::Subscribe(Subscribe { packet_id: id(1), properties, filters })],
+        );
+        let said = world.links[0][1].len();
+        assert!(said <= 3, "{said} messages for {text}");
+        world.settle();
+        assert_eq!(world.answers(client), ["SUBACK"]);
+    }
+    assert_eq!(world.payloads(client), ["1"]);
 }
 
 #[test]

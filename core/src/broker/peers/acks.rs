@@ -159,14 +159,14 @@ impl Broker {
         core::mem::take(&mut acks.pings)
     }
 
-    /// A gate has opened that someone waits for.
-    pub(super) fn gate_opened(&mut self, now: Instant, waits: Waits) {
+    /// A gate has opened that someone waits for, so many times.
+    pub(super) fn gate_opened(&mut self, now: Instant, waits: Waits, times: u32) {
         match waits {
             Waits::Reply(number) => {
                 if let Some(peers) = &mut self.peers
                     && let Some(deferred) = peers.deferred.get_mut(&number)
                 {
-                    deferred.gates = deferred.gates.saturating_sub(1);
+                    deferred.gates = deferred.gates.saturating_sub(times);
                     self.try_reply(number);
                 }
             }
@@ -176,7 +176,7 @@ impl Broker {
                     && let Some(at) = number.checked_sub(acks.first)
                     && let Some(sub) = acks.subs.get_mut(at as usize)
                 {
-                    sub.gates = sub.gates.saturating_sub(1);
+                    sub.gates = sub.gates.saturating_sub(times);
                     self.release(now, key);
                 }
             }

@@ -39,7 +39,7 @@ use gate::Gate;
 use link::{Link, Mark, Waiter};
 use msg::{Change, Msg};
 use retry::Owned;
-use routes::Routes;
+use routes::{Counts, Routes};
 
 /// Changes of routes that may be unconfirmed before no more SUBSCRIBE is read.
 const WINDOW: u64 = if cfg!(fuzzing) { 2 } else { 1024 };
@@ -54,6 +54,16 @@ struct Announced {
     /// Number of the last change.
     seq: u64,
     /// Stands in a list of those to be looked at again.
+    listed: bool,
+}
+
+/// A shared group with members here, or that had some.
+#[derive(Default)]
+struct Group {
+    /// What the others were told last, and the number of that change.
+    told: Counts,
+    seq: u64,
+    /// Stands in the list of those to be looked at.
     listed: bool,
 }
 
@@ -81,7 +91,7 @@ pub(super) struct Peers {
     confirmed: u64,
     exact: Map<u64, Announced>,
     wild: Map<Arc<str>, Announced>,
-    shares: Map<Arc<str>, Announced>,
+    shares: Map<Arc<str>, Group>,
     /// Filters without subscribers that are still announced.
     idle: VecDeque<Arc<str>>,
     /// Groups whose members changed.
