@@ -428,6 +428,49 @@ fn publishers_pause_without_credit_and_nothing_is_lost_or_locked() {
 }
 
 #[test]
+fn what_a_client_says_after_its_will_comes_after_it() {
+    let mut world = World::new(3);
+    let topic = world.topic(2, "status");
+    let watcher = subscriber(&mut world, 1, "watcher", &topic, Q1);
+    let name = world.name(0, "device");
+    let expiry = [Property::SessionExpiryInterval(100)];
+    let connect =
+        Connect { clean_start: false, properties: Properties::list(&expiry), ..hello(&name) };
+    let first = world.connect_as(Connect { will: will(&topic, b"offline", true), ..connect });
+    world.settle();
+    world.hang_up(first);
+    let second = world.connect_as(connect);
+    world.send(second, &[publish(&topic, "online", Q1, 1)]);
+    // The direct way is the fast one.
+    world.settle_between(0, 1);
+    world.settle();
+    assert_eq!(world.payloads(watcher), ["offline", "online"]);
+}
+
+#[test]
+fn a_will_that_waits_holds_up_what_its_client_says_next() {
+    let mut world = World::new(2);
+    let (other, there) = (world.topic(1, "other"), world.topic(1, "status"));
+    let watcher = subscriber(&mut world, 1, "watcher", "#", Q1);
+    let name = world.name(0, "device");
+    let dying = world.connect_as(Connect { will: will(&there, b"offline", true), ..hello(&name) });
+    world.settle();
+    // The program's second message must wait for the first, and the will stands behind it.
+    for (payload, retain) in [("kept", true), ("gone", false)] {
+        let (topic, payload) = (other.clone(), payload.into());
+        let publication = Publication { topic, payload, retain, ..Publication::default() };
+        world.command(0, Command::Publish(Box::new(publication)));
+    }
+    world.hang_up(dying);
+    let again = world.connect_as(hello(&name));
+    world.send(again, &[retained(&there, "online", Q1, 1)]);
+    world.settle();
+    assert_eq!(world.payloads(watcher), ["kept", "gone", "offline", "online"]);
+    let late = subscriber(&mut world, 0, "late", &there, Q1);
+    assert_eq!(world.payloads(late), ["online"]);
+}
+
+#[test]
 fn a_filter_that_stands_in_a_packet_many_times_is_asked_for_once() {
     let mut world = World::new(2);
     let topic = world.topic(1, "t");

@@ -107,6 +107,8 @@ pub(super) struct Peers {
     owned: VecDeque<Owned>,
     /// Messages without a connection to wait on: of wills, of the program.
     parked: VecDeque<Parked>,
+    /// Clients that have wills among them, with how many.
+    wills: BTreeMap<Arc<str>, u32>,
     /// Connections whose input waits, and how many of them are to be looked at.
     paused: VecDeque<Key>,
     due: usize,
@@ -148,6 +150,7 @@ impl Peers {
             next_query: 0,
             owned: VecDeque::new(),
             parked: VecDeque::new(),
+            wills: BTreeMap::new(),
             paused: VecDeque::new(),
             due: 0,
             retrying: false,
@@ -265,6 +268,11 @@ impl Peers {
         !self.is_met(&self.all_of(clocks, other))
     }
 
+    /// Whether a will of a client waits: what it publishes next comes after.
+    pub(super) fn has_will_of(&self, client_id: &str) -> bool {
+        !self.wills.is_empty() && self.wills.contains_key(client_id)
+    }
+
     /// What of a publisher's messages is not taken: the last one on each link, at most.
     fn marks(&self, clocks: &Clocks) -> Vec<Mark> {
         let lanes = [DELIVER, OWNER].into_iter();
@@ -303,14 +311,10 @@ impl Peers {
         }
     }
 
-    /// Bytes of wills that wait.
+    /// Bytes charged for wills and messages of the program that wait.
     #[cfg(feature = "fuzzing")]
-    pub(super) fn will_bytes(&self) -> u64 {
-        let bytes = |parked: &Parked| match parked {
-            Parked::Will { will, .. } => will.body.len() as u64,
-            _ => 0,
-        };
-        self.parked.iter().map(bytes).sum()
+    pub(super) fn parked_bytes(&self) -> u64 {
+        self.parked.iter().map(Parked::footprint).sum()
     }
 
     /// Whether nothing waits for another shard, and no other one for this.
