@@ -124,6 +124,25 @@ fn pingresp_says_that_what_was_sent_before_it_is_taken() {
 }
 
 #[test]
+fn a_client_that_never_stops_sending_gets_its_pingresp() {
+    let mut world = World::new(2);
+    let publisher = world.connect(0, "p");
+    let client = subscriber(&mut world, 1, "s", "t", Q0);
+    world.answers(publisher);
+    world.send(publisher, &[publish("t", "0", Q0, 0), Packet::Pingreq]);
+    for round in 1..10 {
+        // Always something is under way when another shard says what it has taken.
+        world.step(0, 1);
+        world.send(publisher, &[publish("t", &round.to_string(), Q0, 0), Packet::Pingreq]);
+        while world.step(1, 0) {}
+        assert_eq!(world.answers(publisher), ["other"], "in round {round}");
+    }
+    world.settle();
+    assert_eq!(world.answers(publisher), ["other"]);
+    assert_eq!(world.payloads(client).len(), 10);
+}
+
+#[test]
 fn a_retained_message_is_found_wherever_it_was_published() {
     let mut world = World::new(3);
     let publisher = world.connect(0, "p");

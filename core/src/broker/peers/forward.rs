@@ -253,7 +253,7 @@ impl Broker {
             && !early
             && let Some(peers) = &mut self.peers
         {
-            peers.withdraw_all();
+            peers.withdraw_idle(message.topic());
         }
         self.hold_early(now, from, &message);
         let job = !unwanted && self.hand_out(now, source, message, &mut targets);

@@ -34,7 +34,7 @@ use super::slots::{Key, Slots};
 use super::{Boot, Broker, Config};
 use crate::map::Map;
 use crate::time::Instant;
-use crate::topic::{Index, TopicFilter};
+use crate::topic::{Index, TopicFilter, matches};
 use gate::Gate;
 use link::{Link, Mark, Waiter};
 use msg::{Change, Msg};
@@ -231,10 +231,13 @@ impl Peers {
         self.tell(&filter, false);
     }
 
-    /// A message came that nobody here wants: what is not wanted is told now.
-    fn withdraw_all(&mut self) {
-        while !self.idle.is_empty() {
-            self.withdraw_oldest();
+    /// A message came that nobody here wants: that its filters are not wanted is told now.
+    fn withdraw_idle(&mut self, topic: &str) {
+        for _ in 0..self.idle.len() {
+            match self.idle.front() {
+                Some(filter) if matches(filter, topic) => self.withdraw_oldest(),
+                _ => self.idle.rotate_left(1),
+            }
         }
     }
 
