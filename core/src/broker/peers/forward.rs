@@ -53,6 +53,9 @@ impl Peers {
         let number = self.clock;
         let mut lane = DELIVER;
         for shard in bits(shards) {
+            if defect!("forward_forgotten") && number % 8 == 0 && shards.count_ones() > 1 {
+                continue;
+            }
             let link = &mut self.links[shard];
             let way = way(shard);
             lane = way.lane();
@@ -75,6 +78,9 @@ impl Peers {
             let link = &mut self.links[usize::from(from)];
             let Some(open) = link.open[lane].pop_front() else { return };
             link.tell.taken[lane] = open.number;
+            if defect!("credit_lost") && link.tell.taken[lane] % 16 == 0 {
+                continue;
+            }
             link.tell.bytes[lane] = link.tell.bytes[lane].saturating_add(open.bytes);
         }
     }
@@ -99,6 +105,9 @@ impl Broker {
     pub(in crate::broker) fn remote_owner(&self, topic: &str) -> Option<u16> {
         let peers = self.peers.as_ref()?;
         let owner = peers.place.owner(topic);
+        if defect!("retained_without_owner") {
+            return None;
+        }
         (owner != peers.place.shard).then_some(owner)
     }
 

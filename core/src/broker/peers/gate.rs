@@ -312,7 +312,8 @@ impl Broker {
             let Some(gate) = peers.gates.get_mut(key) else { continue };
             let publisher = self.sessions.get(gate.session).map(|session| &session.client_id);
             let own = gate.options.no_local() && publisher == message.head.publisher.as_ref();
-            if gate.answered & 1 << from == 0 || own {
+            let answered = gate.answered & 1 << from != 0 || defect!("taken_before_answer");
+            if !answered || own {
                 continue;
             }
             // It is the topic's retained message when the subscription comes to stand. An empty
@@ -353,7 +354,9 @@ impl Broker {
     fn try_gate(&mut self, now: Instant, key: Key) {
         let Some(peers) = &mut self.peers else { return };
         let Some(gate) = peers.gates.get(key) else { return };
-        if gate.seq <= peers.confirmed && gate.unanswered == 0 {
+        let confirmed = gate.seq <= peers.confirmed || defect!("suback_before_confirm");
+        let answered = gate.unanswered == 0 || defect!("suback_before_answer");
+        if confirmed && answered {
             self.finish_gate(now, key, true);
         }
     }

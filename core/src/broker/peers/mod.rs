@@ -208,6 +208,10 @@ impl Peers {
     pub(super) fn leave(&mut self, filter: &Arc<str>) {
         let Some(known) = self.announced(filter) else { return };
         known.count -= 1;
+        if defect!("route_withdrawn_too_early") && known.count > 0 {
+            self.tell(filter, false);
+            return;
+        }
         if known.count == 0 && !core::mem::replace(&mut known.listed, true) {
             self.idle.push_back(filter.clone());
             if self.idle.len() > IDLE {
@@ -268,6 +272,9 @@ impl Peers {
         }
         let by_owner = retain && self.place.owner(topic) != self.place.shard;
         let other = if by_owner { DELIVER } else { OWNER };
+        if defect!("two_ways_at_once") {
+            return false;
+        }
         !self.is_met(&self.all_of(clocks, other))
     }
 
