@@ -282,7 +282,10 @@ impl Broker {
         if topic.starts_with('$') && is_reserved(topic) {
             return Some(ReasonCode::TopicNameInvalid);
         }
-        if TopicName::new(topic, self.config.max_topic_levels).is_err() {
+        // The codec has checked the rest. Of fewer bytes than levels are allowed there cannot be more.
+        debug_assert!(TopicName::new(topic, u16::MAX).is_ok(), "a Topic Name");
+        let levels = self.config.max_topic_levels;
+        if topic.len() >= usize::from(levels) && TopicName::new(topic, levels).is_err() {
             return Some(ReasonCode::TopicNameInvalid);
         }
         self.is_full().then_some(ReasonCode::QuotaExceeded)
