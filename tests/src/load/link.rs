@@ -88,8 +88,8 @@ impl<'a> Opener<'a> {
     }
 }
 
-/// Waits for CONNACK or SUBACK, which must not refuse anything, and reads nothing behind it.
-fn answer(stream: &mut TcpStream, version: Version) -> io::Result<()> {
+/// Waits for CONNACK, SUBACK or PINGRESP, which must not refuse anything, and reads nothing behind.
+pub(super) fn answer(stream: &mut TcpStream, version: Version) -> io::Result<()> {
     let mut bytes = vec![0; 2];
     stream.read_exact(&mut bytes)?;
     let header = loop {
@@ -110,6 +110,7 @@ fn answer(stream: &mut TcpStream, version: Version) -> io::Result<()> {
     let granted = match &packet {
         Packet::Connack(connack) => !connack.reason.is_error(),
         Packet::Suback(Suback { reasons, .. }) => reasons.iter().all(|reason| !reason.is_error()),
+        Packet::Pingresp => true,
         _ => false,
     };
     if granted { Ok(()) } else { Err(io::Error::other(format!("the broker refused: {packet:?}"))) }
