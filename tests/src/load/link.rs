@@ -66,23 +66,22 @@ impl<'a> Opener<'a> {
         batch: std::ops::Range<usize>,
         filters: impl Fn(usize) -> Vec<String>,
     ) -> io::Result<()> {
-        let mut filters: Vec<_> = batch.clone().map(filters).collect();
-        let mut id = PacketId::MIN;
-        while filters.iter().any(|filters| !filters.is_empty()) {
-            let waiting = |filters: &Vec<String>| !filters.is_empty();
-            let asking: Vec<_> =
-                batch.clone().zip(&filters).filter(|(_, f)| waiting(f)).map(|(n, _)| n).collect();
-            for (number, filters) in batch.clone().zip(&mut filters) {
-                if !filters.is_empty() {
-                    let part: Vec<_> = filters.drain(..filters.len().min(FILTERS)).collect();
-                    let bytes = wire::subscribe(self.load, id, &part);
-                    self.streams[start + number].write_all(&bytes)?;
+        let filters: Vec<_> = batch.clone().map(filters).collect();
+        let streams = &mut self.streams[start + batch.start..];
+        let ask = |stream: &mut TcpStream, part: &[String]| {
+            stream.write_all(&wire::subscribe(self.load, PacketId::MIN, part))
+        };
+        for (stream, filters) in streams.iter_mut().zip(&filters) {
+            filters.chunks(FILTERS).take(1).try_for_each(|part| ask(stream, part))?;
+        }
+        // Those with many go on one after the other, so that each one's filters lie together.
+        for (stream, filters) in streams.iter_mut().zip(&filters) {
+            for (number, part) in filters.chunks(FILTERS).enumerate() {
+                if number > 0 {
+                    ask(stream, part)?;
                 }
+                answer(stream, self.load.version)?;
             }
-            for number in asking {
-                answer(&mut self.streams[start + number], self.load.version)?;
-            }
-            id = id.checked_add(1).unwrap_or(PacketId::MIN);
         }
         Ok(())
     }
