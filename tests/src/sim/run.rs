@@ -260,10 +260,7 @@ impl World {
 
     /// Until nothing moves.
     fn converge(&mut self) {
-        for _ in 0..100_000 {
-            if self.found().is_some() {
-                return;
-            }
+        while self.found().is_none() {
             if self.settle_step() {
                 continue;
             }
@@ -391,7 +388,7 @@ impl World {
             // It does not come back.
             self.peers[number].stage = Stage::GivenUp;
         }
-        for _ in 0..10_000 {
+        while self.found().is_none() {
             if self.settle_step() {
                 continue;
             }
