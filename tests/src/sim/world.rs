@@ -21,7 +21,7 @@ use super::show;
 const SOCKET: usize = 3000;
 
 /// Calls of a run at most: some hundred times as many as most runs need.
-const MOST_CALLS: u64 = 300_000;
+const MOST_CALLS: u64 = 40_000;
 
 /// A connection as the driver and the network see it.
 #[derive(Debug, Default)]

@@ -237,7 +237,9 @@ impl Oracle {
             wishes.iter().any(|wish| wish.options.qos.min(p.note.qos) == publish.qos)
         };
         let fits: Vec<&&Publication> = same.iter().filter(alike).collect();
-        let fit = fits.first().ok_or("qos")?;
+        // Those without a number look alike but for their properties.
+        let ids = |p: &&&Publication| properties(&p.note, &wishes, publish, version, self.now);
+        let fit = fits.iter().find(|p| ids(p).is_ok()).or(fits.first()).ok_or("qos")?;
         let kept = wishes.iter().any(|wish| !wish.shared() || wish.options.as_published);
         let flagged = wishes.iter().all(|wish| wish.options.as_published);
         if publish.retain && !(fit.note.retain && kept)
@@ -245,7 +247,7 @@ impl Oracle {
         {
             return Err("retain flag");
         }
-        let ids = properties(&fit.note, &wishes, publish, version, self.now)?;
+        let ids = ids(&fit)?;
         let note = fit.note.clone();
         if key != 0 {
             let groups: BTreeSet<&str> =
@@ -416,7 +418,6 @@ fn properties(
     version: Version,
     now: Instant,
 ) -> Result<Vec<u32>, &'static str> {
-    let key = note.key;
     let mut ids = Vec::new();
     for property in publish.properties.iter() {
         if let Property::SubscriptionIdentifier(id) = property {
@@ -425,8 +426,7 @@ fn properties(
     }
     ids.sort_unstable();
     let (expiry, user) = common(publish.properties);
-    // Messages without a number look alike.
-    if version == Version::V5 && key != 0 {
+    if version == Version::V5 {
         let known = |id: &u32| wishes.iter().any(|wish| wish.options.identifier == *id);
         if !ids.iter().all(known) || ids.is_empty() && !known(&0) {
             return Err("identifiers of subscriptions");
