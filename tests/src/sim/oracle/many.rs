@@ -224,30 +224,18 @@ impl Oracle {
             .map(|at| &books.publications[*at])
             .filter(|p| p.note.topic == topic && p.note.payload == publish.payload)
             .collect();
-        let wishes: Vec<&Wish> = got.wishes.iter().filter(|wish| wish.matches(topic)).collect();
-        let own = |note: &Note| note.publisher.as_deref() == Some(client);
-        // One that may have this copy.
-        let first = same.first().ok_or("entitlement")?;
-        let wishes: Vec<&Wish> =
-            wishes.into_iter().filter(|w| !(w.options.no_local && own(&first.note))).collect();
-        if wishes.is_empty() {
-            return Err("entitlement");
-        }
-        let alike = |p: &&&Publication| {
-            wishes.iter().any(|wish| wish.options.qos.min(p.note.qos) == publish.qos)
-        };
-        let fits: Vec<&&Publication> = same.iter().filter(alike).collect();
-        // Those without a number look alike but for their properties.
-        let ids = |p: &&&Publication| properties(&p.note, &wishes, publish, version, self.now);
-        let fit = fits.iter().find(|p| ids(p).is_ok()).or(fits.first()).ok_or("qos")?;
-        let kept = wishes.iter().any(|wish| !wish.shared() || wish.options.as_published);
-        let flagged = wishes.iter().all(|wish| wish.options.as_published);
-        if publish.retain && !(fit.note.retain && kept)
-            || !publish.retain && fit.note.retain && flagged
-        {
-            return Err("retain flag");
-        }
-        let ids = ids(&fit)?;
+        // Those without a number look alike: it is one for which all is right.
+        let judge = |p: &&Publication| judge(client, p, &got.wishes, publish, version, self.now);
+        let mut wrong = "entitlement";
+        let right = same.iter().find_map(|p| match judge(p) {
+            Ok(view) => Some((*p, view)),
+            Err(checker) => {
+                wrong = checker;
+                None
+            }
+        });
+        let (fit, (wishes, ids)) = right.ok_or(wrong)?;
+        let fits = same.iter().filter(|p| judge(p).is_ok());
         let note = fit.note.clone();
         if key != 0 {
             let groups: BTreeSet<&str> =
@@ -263,8 +251,7 @@ impl Oracle {
             let mixed = !groups.is_empty();
             let filters: BTreeSet<&str> = wishes.iter().map(|wish| &*wish.filter).collect();
             let alone = filters.len() == 1;
-            let numbers: Vec<u64> =
-                fits.iter().filter(|p| !p.will).map(|p| p.note.number).collect();
+            let numbers: Vec<u64> = fits.filter(|p| !p.will).map(|p| p.note.number).collect();
             if !mixed && !numbers.is_empty() {
                 order(&mut got.last, &note, &numbers, publish, alone)?;
             }
@@ -386,6 +373,35 @@ impl Oracle {
         let topics: BTreeSet<String> = kept.map(|p| p.note.topic.clone()).collect();
         topics.into_iter().collect()
     }
+}
+
+/// What a client is entitled to of a publication, and the identifiers that a copy has; or the
+/// checker that finds that this copy cannot be one of it.
+fn judge<'w>(
+    client: &str,
+    publication: &Publication,
+    wishes: &'w [Wish],
+    publish: &Publish<'_>,
+    version: Version,
+    now: Instant,
+) -> Result<(Vec<&'w Wish>, Vec<u32>), &'static str> {
+    let note = &publication.note;
+    let own = note.publisher.as_deref() == Some(client);
+    let entitles = |wish: &&Wish| wish.matches(&note.topic) && !(own && wish.options.no_local);
+    let wishes: Vec<&Wish> = wishes.iter().filter(entitles).collect();
+    if wishes.is_empty() {
+        return Err("entitlement");
+    }
+    if !wishes.iter().any(|wish| wish.options.qos.min(note.qos) == publish.qos) {
+        return Err("qos");
+    }
+    let kept = wishes.iter().any(|wish| !wish.shared() || wish.options.as_published);
+    let flagged = wishes.iter().all(|wish| wish.options.as_published);
+    if publish.retain && !(note.retain && kept) || !publish.retain && note.retain && flagged {
+        return Err("retain flag");
+    }
+    let ids = properties(note, &wishes, publish, version, now)?;
+    Ok((wishes, ids))
 }
 
 /// Order for each publisher, topic and QoS; of those with RETAIN beside, since one of them may
