@@ -162,6 +162,7 @@ impl Oracle {
     pub(in super::super) fn check_rest(&mut self, stats: &Stats) {
         self.check_stats(stats);
         if self.many {
+            self.settle_rest();
             self.check_retained();
             self.check_arrived();
             self.check_owed();

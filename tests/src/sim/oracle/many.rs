@@ -47,7 +47,8 @@ struct Publication {
     conn: Option<ConnId>,
     id: u16,
     will: bool,
-    /// When it was received, and when it was answered; of QoS 0, when everything was at rest.
+    /// When it was received, and when it was answered; of QoS 0 and wills, when everything was at
+    /// rest.
     from: u64,
     by: Option<u64>,
     /// Its connection ended before that, for another reason than the client's.
@@ -106,9 +107,8 @@ impl Oracle {
     /// A message was received; it will be published.
     pub(super) fn expect(&mut self, note: Rc<Note>, conn: Option<ConnId>, id: u16, will: bool) {
         let from = self.tick();
-        let by = will.then_some(from);
         self.books.by_key.entry(note.key).or_default().push(self.books.publications.len());
-        let publication = Publication { note, conn, id, will, from, by, unsure: false };
+        let publication = Publication { note, conn, id, will, from, by: None, unsure: false };
         self.books.publications.push(publication);
     }
 
@@ -273,7 +273,7 @@ impl Oracle {
     }
 
     /// What was received is published by now, but for what went down with its connection.
-    pub(in super::super) fn check_arrived(&mut self) {
+    pub(super) fn settle_rest(&mut self) {
         let tick = self.tick();
         let settled = self.books.settled;
         for publication in &mut self.books.publications[settled..] {
@@ -281,6 +281,11 @@ impl Oracle {
                 publication.by.get_or_insert(tick);
             }
         }
+    }
+
+    /// All that is published came, or is counted as lost.
+    pub(super) fn check_arrived(&mut self) {
+        let settled = self.books.settled;
         let new = &self.books.publications[settled..];
         let mut found = None;
         for (client, got) in &mut self.books.got {
@@ -315,7 +320,7 @@ impl Oracle {
     }
 
     /// What came as retained is what must be, and nobody has something older instead.
-    pub(in super::super) fn check_retained(&mut self) {
+    pub(super) fn check_retained(&mut self) {
         let Some((asker, answers)) = self.books.asked.take() else { return };
         let lost = self.books.got.get(&asker).is_none_or(|got| got.lost > 0);
         if lost || self.sessions.get(&asker).is_none_or(|session| session.conn.is_none()) {
