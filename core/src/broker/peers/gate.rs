@@ -255,18 +255,26 @@ impl Broker {
         from: u16,
         copies: Vec<Copy>,
     ) {
-        let Some(peers) = &mut self.peers else { return };
-        if let Some(gate) = gate
+        let mut copies = copies;
+        if let Some(peers) = &mut self.peers
+            && let Some(gate) = gate
             && let Some(entry) = peers.gates.get_mut(gate)
         {
-            entry.held.extend(copies);
             entry.unanswered &= !(1 << from);
             entry.answered |= 1 << from;
-            self.try_gate(now, gate);
-            return;
+            if entry.early {
+                entry.held.append(&mut copies);
+                self.try_gate(now, gate);
+                return;
+            }
         }
+        // A subscription that is replaced gets what the owner published after its answer at once:
+        // so the answer must not wait for other owners.
         for copy in copies {
             self.enqueue(now, key, copy);
+        }
+        if let Some(gate) = gate {
+            self.try_gate(now, gate);
         }
         self.walk(now, key, FIRST_STEPS);
     }
