@@ -214,7 +214,9 @@ impl Oracle {
         ];
         let list = lists.iter().find(|(_, told, known)| told != known).map(|l| format!("{l:?}"));
         if let Some(wrong) = wrong.or(list) {
-            self.fail("figures", wrong);
+            let wires: Vec<_> = self.wires.iter().map(|(c, w)| (c, w.phase, &w.client)).collect();
+            let what = format!("{wrong} {wires:?}");
+            self.fail("figures", what);
         }
     }
 

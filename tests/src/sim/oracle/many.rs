@@ -25,8 +25,23 @@ struct Wish {
     id: u16,
     /// When SUBACK was sent; not at all before.
     stands: Option<u64>,
-    /// UNSUBSCRIBE came, or another SUBSCRIBE.
+    /// UNSUBSCRIBE came, or another SUBSCRIBE. The broker may never read that: what waits for other
+    /// shards goes down with its connection.
     over: bool,
+    /// That was answered.
+    gone: bool,
+    /// When it came.
+    from: u64,
+}
+
+/// One UNSUBSCRIBE from one filter, not answered yet.
+#[derive(Debug)]
+struct End {
+    client: String,
+    filter: String,
+    conn: ConnId,
+    id: u16,
+    from: u64,
 }
 
 impl Wish {
@@ -78,6 +93,7 @@ pub(super) struct Books {
     publications: Vec<Publication>,
     by_key: BTreeMap<u64, Vec<usize>>,
     got: BTreeMap<String, Got>,
+    ends: Vec<End>,
     /// Wills that are due, and wait for other shards.
     pub(super) wills: Vec<(String, Testament)>,
     /// Publications before this were settled at the last rest.
@@ -117,16 +133,27 @@ impl Oracle {
         let Some(client) = self.wires.get(&conn).and_then(|wire| wire.client.clone()) else {
             return;
         };
-        self.unwish(&client, filter);
+        let from = self.unwish(&client, filter);
         let filter = filter.to_string();
-        let wish = Wish { filter, options, conn, id, stands: None, over: false };
+        let (stands, over, gone) = (None, false, false);
+        let wish = Wish { filter, options, conn, id, stands, over, gone, from };
         self.books.got.entry(client).or_default().wishes.push(wish);
     }
 
-    /// A subscription is replaced or goes.
-    pub(super) fn unwish(&mut self, client: &str, filter: &str) {
-        let Some(got) = self.books.got.get_mut(client) else { return };
-        got.wishes.iter_mut().filter(|w| w.filter == filter).for_each(|wish| wish.over = true);
+    /// UNSUBSCRIBE from one filter was received.
+    pub(super) fn unsubscribed(&mut self, conn: ConnId, id: u16, client: &str, filter: &str) {
+        let from = self.unwish(client, filter);
+        let (client, filter) = (client.to_string(), filter.to_string());
+        self.books.ends.push(End { client, filter, conn, id, from });
+    }
+
+    /// A subscription is replaced or goes; says when.
+    fn unwish(&mut self, client: &str, filter: &str) -> u64 {
+        let tick = self.tick();
+        if let Some(got) = self.books.got.get_mut(client) {
+            got.wishes.iter_mut().filter(|w| w.filter == filter).for_each(|wish| wish.over = true);
+        }
+        tick
     }
 
     /// An answer was sent.
@@ -135,11 +162,24 @@ impl Oracle {
         let Some(client) = self.wires.get(&conn).and_then(|wire| wire.client.clone()) else {
             return;
         };
-        if kind == 9
-            && let Some(got) = self.books.got.get_mut(&client)
-        {
-            let wishes = got.wishes.iter_mut().filter(|w| w.conn == conn && w.id == id);
-            wishes.for_each(|wish| wish.stands = wish.stands.or(Some(tick)));
+        if let Some(got) = self.books.got.get_mut(&client) {
+            let mut ends: Vec<(String, u64)> = Vec::new();
+            if kind == 9 {
+                let new =
+                    |wish: &&mut Wish| wish.conn == conn && wish.id == id && wish.stands.is_none();
+                for wish in got.wishes.iter_mut().filter(new) {
+                    wish.stands = Some(tick);
+                    ends.push((wish.filter.clone(), wish.from));
+                }
+            } else if kind == 11 {
+                let all = &mut self.books.ends;
+                let answered = all.extract_if(.., |end| end.conn == conn && end.id == id);
+                ends.extend(answered.map(|end| (end.filter, end.from)));
+            }
+            for (filter, from) in ends {
+                let before = got.wishes.iter_mut().filter(|w| w.filter == filter && w.from < from);
+                before.for_each(|wish| wish.gone = true);
+            }
         }
         let qos = match kind {
             4 => Qos::AtLeastOnce,
@@ -186,6 +226,7 @@ impl Oracle {
     /// A session is no more.
     pub(super) fn forget(&mut self, client: &str) {
         self.books.got.remove(client);
+        self.books.ends.retain(|end| end.client != client);
     }
 
     /// The copy that this PUBLISH is.
@@ -308,7 +349,7 @@ impl Oracle {
                 found = Some(("delivery", what));
             }
             got.lost = 0;
-            got.past.extend(got.wishes.extract_if(.., |wish| wish.over));
+            got.past.extend(got.wishes.extract_if(.., |wish| wish.gone));
         }
         self.books.settled = self.books.publications.len();
         if let Some((client, will)) = self.books.wills.first() {
