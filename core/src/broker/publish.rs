@@ -171,7 +171,9 @@ impl Broker {
         let Some(peers) = &self.peers else { return false };
         // What a client subscribed to before, it gets of its own messages, too.
         let waits = |session: &Session| {
-            !session.gates.is_empty() || peers.must_wait(&session.clocks, topic, retain)
+            !session.gates.is_empty()
+                || peers.has_will_of(&session.client_id)
+                || peers.must_wait(&session.clocks, topic, retain)
         };
         self.sessions.get(session).is_some_and(waits)
     }

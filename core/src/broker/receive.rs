@@ -107,8 +107,19 @@ impl Broker {
         if !conn.closing {
             self.go_on(now, key, &mut conn, Step::Next, &unread);
         }
+        self.after_wait(now, key, conn);
+    }
+
+    /// Gives a connection back that has waited. Of one whose transport went meanwhile all is
+    /// handled, unless it waits again; for a decision it does not, since nobody needs it.
+    pub(super) fn after_wait(&mut self, now: Instant, key: Key, conn: Box<Conn>) {
+        let idle = matches!(conn.waiting, Waiting::Nothing | Waiting::Verdict);
+        let over = conn.gone && !conn.closing && idle;
         self.put_back(key, conn);
         self.release_subs(now, key);
+        if over {
+            self.closed(now, key);
+        }
     }
 
     /// Takes the step that is left of the packet before, and then one packet after the other.
