@@ -6,7 +6,7 @@
 pub mod config;
 mod listen;
 mod log;
-mod memory;
+pub mod memory;
 mod replay;
 mod serve;
 

@@ -14,8 +14,8 @@ const QUIET: u64 = 64 * 1024;
 
 /// Has the allocator give back what it does not use, each time the broker has let go of half of
 /// what it held, and when it is quiet again after it was not: a burst may fall between two looks.
-/// Does not end before the process.
-pub(crate) async fn tend(broker: BrokerHandle) {
+/// Goes on after the broker has ended, and does nothing then: it is for a task that is dropped.
+pub async fn tend(broker: BrokerHandle) {
     let (mut peak, mut moved, mut given_back) = (0, 0, 0);
     while let Ok(statistics) = broker.stats().await {
         let used = statistics.core.used_bytes;

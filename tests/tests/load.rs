@@ -3,7 +3,10 @@
 
 use std::process::{Command, Output};
 
-const SCENARIOS: [&str; 11] = ["S1", "S1u", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10"];
+const SCENARIOS: [&str; 16] = [
+    "S1", "S1u", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S11c", "S12",
+    "S12c", "S13",
+];
 
 fn load(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fulmar-load"));
@@ -42,6 +45,14 @@ fn scenario(name: &str, broker: &str, more: &[&str]) {
     // Subscribers that get a message.
     let fan = [("S4", 500.0), ("S9", 5.0)].iter().find(|(n, _)| *n == name).map_or(1.0, |f| f.1);
     assert_eq!((number("published"), number("delivered")), (200.0, 200.0 * fan), "{row}");
+    if ["S11", "S11c", "S12", "S12c"].contains(&name) {
+        assert!(number("bytes_per_subscription") > 0.0, "{row}");
+        assert_eq!(number("churned") > 0.0, name.ends_with('c'), "{row}");
+    }
+    if name == "S13" {
+        assert!(number("memory_peak") >= number("memory_after"), "{row}");
+        return;
+    }
     assert!(number("p50_us") > 0.0 && number("p999_us") >= number("p50_us"), "{row}");
     if broker == "fulmar" {
         // A relay tells nothing; the broker reads and writes at least once in a run.
@@ -107,13 +118,53 @@ fn a_series_becomes_pictures() {
         ]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
-    // The built-in broker is not told about shards yet: that is said, and not passed over.
+    let shards = ["sweep", "--over", "shards", "--at", "1,2", "--runs", "1", "--messages", "200"];
+    let output = load(&[&shards[..], &["--broker", "fulmar", "--json", json]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // A relay has no shards: that is said, and not passed over.
     assert!(!load(&["sweep", "--over", "shards", "--broker", "relay"]).status.success());
+    let output = load(&["model", "--json", json]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("S1, fulmar: c(n) ="), "{text}");
     let output = load(&["plot", "--json", json, "--out", out]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    for name in ["connections.svg", "subscriptions.svg"] {
+    for name in ["connections.svg", "shards.svg", "subscriptions.svg"] {
         let svg = std::fs::read_to_string(folder.join(name)).expect("a picture");
         assert!(svg.starts_with("<svg") && svg.contains("<polyline"), "{svg}");
     }
+    std::fs::remove_dir_all(&folder).expect("the folder is there");
+}
+
+#[test]
+fn two_shards_serve_the_same() {
+    for name in ["S1", "S4", "S7", "S12c", "S13"] {
+        scenario(name, "fulmar-2", &[]);
+    }
+}
+
+#[test]
+fn an_idle_connection_has_parts() {
+    let output = load(&["parts", "--connections", "200"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("| core: connection |") && text.contains("| all, over TCP |"), "{text}");
+}
+
+#[test]
+fn all_goes_on_where_it_was_ended() {
+    let folder = std::env::temp_dir().join(format!("fulmar-load-{}-all", std::process::id()));
+    let out = folder.to_str().expect("a path in UTF-8");
+    let run = |only| load(&["all", "--out", out, "--runs", "1", "--tiny", "100", "--only", only]);
+    // Peers that are not installed have rows that say so.
+    let output = run("S2");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::fs::write(folder.join("series-shards.part"), "half a line").expect("a file");
+    let output = run("S2,series-shards");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.contains("S2 (1 of 2) is there"), "{told}");
+    let text = std::fs::read_to_string(folder.join("all.md")).expect("tables");
+    assert!(text.contains("S2: ") && text.contains("S4, fulmar: c(n) ="), "{text}");
+    assert!(folder.join("shards.svg").exists() && !folder.join("series-shards.part").exists());
+    assert!(!run("S99").status.success());
     std::fs::remove_dir_all(&folder).expect("the folder is there");
 }

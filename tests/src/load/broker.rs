@@ -31,8 +31,9 @@ pub(super) struct Recipe {
 }
 
 /// Names that need no command.
-const KNOWN: [(&str, &str); 4] = [
-    ("fulmar", "{self} serve --config {dir}/fulmar.yaml"),
+const KNOWN: [(&str, &str); 5] = [
+    ("fulmar", "{self} serve --config {dir}/fulmar.yaml --shards {shards}"),
+    ("fulmar-2", "{self} serve --config {dir}/fulmar.yaml --shards 2"),
     ("relay", "{self} relay --listen 127.0.0.1:{port}"),
     ("mosquitto", "mosquitto -c {dir}/mosquitto.conf"),
     ("rumqttd", "rumqttd -q -c {dir}/rumqttd.toml"),
@@ -107,7 +108,7 @@ impl Limits {
         let fulmar = format!(
             "listeners: [{{protocol: mqtt, addr: \"127.0.0.1:{port}\"}}]\n\
              allow_anonymous: true\nmax_msg_queue: 100000\nmax_msg_queue_bytes: 64MiB\n\
-             max_inflight: 1000\nreceive_maximum: 1000\nshard_budget: 4GiB\nshards: {shards}\n\
+             max_inflight: 1000\nreceive_maximum: 1000\nmemory_budget: 4GiB\nshards: {shards}\n\
              max_subscriptions: {subscriptions}\nmax_connections: {connections}\n"
         );
         let mosquitto = format!(
@@ -210,8 +211,8 @@ mod tests {
     fn recipes_are_names_or_commands() {
         for (name, _) in KNOWN {
             let recipe = Recipe::parse(name).expect("a known name");
-            assert_eq!((recipe.name.as_str(), recipe.has_shards()), (name, false));
-            assert_eq!(recipe.counts, name == "fulmar");
+            assert_eq!((recipe.name.as_str(), recipe.has_shards()), (name, name == "fulmar"));
+            assert_eq!(recipe.counts, name.starts_with("fulmar"));
         }
         let recipe = Recipe::parse("a=b --shards {shards} c=d").expect("a command");
         assert_eq!(recipe.command, ["b", "--shards", "{shards}", "c=d"]);

@@ -22,6 +22,7 @@ pub(super) struct Comparison {
     pub(super) threads: usize,
     /// Where to append every run to.
     pub(super) json: Option<PathBuf>,
+    pub(super) patience: Patience,
 }
 
 /// Where in a series a run stands.
@@ -40,13 +41,21 @@ impl Comparison {
         let mut rows = Vec::new();
         for scenario in &self.scenarios {
             // What is counted there does not vary.
-            let runs = if scenario.load.idle > 0 { 1 } else { self.runs };
+            let memory = scenario.load.idle > 0 || scenario.load.hoard;
+            let runs = if memory { 1 } else { self.runs };
+            let able = |recipe: &&Recipe| recipe.name != RELAY || scenario.relay;
+            let mut brokers: Vec<_> = self.brokers.iter().filter(able).collect();
             for _ in 0..runs {
-                let able = |recipe: &&Recipe| recipe.name != RELAY || scenario.relay;
-                for recipe in self.brokers.iter().filter(able) {
+                let mut failed = Vec::new();
+                for recipe in &brokers {
                     let row = self.run_once(recipe, scenario, Place::default());
+                    if !row.error.is_empty() {
+                        failed.push(&recipe.name);
+                    }
                     self.keep(row, &mut rows)?;
                 }
+                // It would take long, and fail again.
+                brokers.retain(|recipe| !failed.contains(&&recipe.name));
             }
         }
         Ok(rows)
@@ -65,7 +74,7 @@ impl Comparison {
             Ok(mut running) => {
                 let (addr, pid) = (running.addr, running.pid());
                 let mut target = Target { addr, pid, running: Some(&mut running) };
-                measure(load, &mut target, Patience::default())
+                measure(load, &mut target, self.patience)
             }
             Err(error) => Row { error: error.to_string(), ..Row::default() },
         };
@@ -90,12 +99,23 @@ pub(super) fn line(row: &Row) -> String {
     if !row.over.is_empty() {
         let _ = write!(line, " {} {:7}", row.over, row.at);
     }
+    if row.bytes_per_subscription > 0.0 {
+        let _ = write!(line, " {:4.0} B a filter", row.bytes_per_subscription);
+    }
+    if row.churned > 0 {
+        let per_second = row.churned as f64 / row.seconds.max(0.001);
+        let _ = write!(line, " {per_second:6.0} churned/s of {:.2} us", row.churn_cpu_us);
+    }
     if row.bytes_per_connection > 0.0 {
         let _ = write!(
             line,
             " {:6.0} B and {:5.1} us a connection, {:.2} % idle",
             row.bytes_per_connection, row.cpu_us_per_connection, row.idle_percent
         );
+    } else if row.p50_us == 0.0 && row.memory_after > 0 {
+        let Row { memory_before, memory_peak, memory_after, .. } = row;
+        let _ =
+            write!(line, " {memory_before} KiB, at most {memory_peak}, then {memory_after} KiB");
     } else {
         let _ = write!(
             line,
@@ -140,6 +160,32 @@ const IDLE: [(&str, Figure); 3] = [
     ("idle CPU %", |row| Some(row.idle_percent)),
 ];
 
+const FILTERS: [(&str, Figure); 7] = [
+    ("CPU µs/message", |row| Some(row.cpu_us_per_delivery)),
+    ("messages/s", |row| Some(row.rate)),
+    ("bytes/filter", |row| Some(row.bytes_per_subscription)),
+    ("churned/s", |row| (row.churned > 0).then(|| row.churned as f64 / row.seconds)),
+    ("CPU µs/churned", |row| (row.churned > 0).then_some(row.churn_cpu_us)),
+    ("p99 µs", |row| Some(row.p99_us)),
+    ("wrong", |row| Some(row.faults() as f64)),
+];
+const BURST: [(&str, Figure); 4] = [
+    ("KiB after", |row| Some(row.memory_after as f64)),
+    ("KiB before", |row| Some(row.memory_before as f64)),
+    ("KiB at most", |row| Some(row.memory_peak as f64)),
+    ("wrong", |row| Some(row.faults() as f64)),
+];
+
+/// What the table has of a load.
+fn figures(load: &Load) -> &'static [(&'static str, Figure)] {
+    match load {
+        load if load.idle > 0 => &IDLE,
+        load if load.hoard => &BURST,
+        load if load.wild > 0 => &FILTERS,
+        _ => &TRAFFIC,
+    }
+}
+
 /// Medians of all runs that ended, in Markdown; ratios are of the first broker to the others.
 pub(super) fn table(rows: &[Row], scenarios: &[Scenario]) -> String {
     let mut text = String::new();
@@ -151,7 +197,7 @@ pub(super) fn table(rows: &[Row], scenarios: &[Scenario]) -> String {
                 brokers.push(&row.broker);
             }
         }
-        let figures = if scenario.load.idle > 0 { &IDLE[..] } else { &TRAFFIC[..] };
+        let figures = figures(&scenario.load);
         let _ = writeln!(text, "\n{}: {}\n", scenario.name, scenario.about);
         let names = figures.iter().map(|(name, _)| format!(" {name} |")).collect::<String>();
         let first = brokers.first().copied().unwrap_or_default();

@@ -66,30 +66,29 @@ impl<'a> Opener<'a> {
         batch: std::ops::Range<usize>,
         filters: impl Fn(usize) -> Vec<String>,
     ) -> io::Result<()> {
-        let mut filters: Vec<_> = batch.clone().map(filters).collect();
-        let mut id = PacketId::MIN;
-        while filters.iter().any(|filters| !filters.is_empty()) {
-            let waiting = |filters: &Vec<String>| !filters.is_empty();
-            let asking: Vec<_> =
-                batch.clone().zip(&filters).filter(|(_, f)| waiting(f)).map(|(n, _)| n).collect();
-            for (number, filters) in batch.clone().zip(&mut filters) {
-                if !filters.is_empty() {
-                    let part: Vec<_> = filters.drain(..filters.len().min(FILTERS)).collect();
-                    let bytes = wire::subscribe(self.load, id, &part);
-                    self.streams[start + number].write_all(&bytes)?;
+        let filters: Vec<_> = batch.clone().map(filters).collect();
+        let streams = &mut self.streams[start + batch.start..];
+        let ask = |stream: &mut TcpStream, part: &[String]| {
+            stream.write_all(&wire::subscribe(self.load, PacketId::MIN, part))
+        };
+        for (stream, filters) in streams.iter_mut().zip(&filters) {
+            filters.chunks(FILTERS).take(1).try_for_each(|part| ask(stream, part))?;
+        }
+        // Those with many go on one after the other, so that each one's filters lie together.
+        for (stream, filters) in streams.iter_mut().zip(&filters) {
+            for (number, part) in filters.chunks(FILTERS).enumerate() {
+                if number > 0 {
+                    ask(stream, part)?;
                 }
+                answer(stream, self.load.version)?;
             }
-            for number in asking {
-                answer(&mut self.streams[start + number], self.load.version)?;
-            }
-            id = id.checked_add(1).unwrap_or(PacketId::MIN);
         }
         Ok(())
     }
 }
 
-/// Waits for CONNACK or SUBACK, which must not refuse anything, and reads nothing behind it.
-fn answer(stream: &mut TcpStream, version: Version) -> io::Result<()> {
+/// Waits for CONNACK, SUBACK or PINGRESP, which must not refuse anything, and reads nothing behind.
+pub(super) fn answer(stream: &mut TcpStream, version: Version) -> io::Result<()> {
     let mut bytes = vec![0; 2];
     stream.read_exact(&mut bytes)?;
     let header = loop {
@@ -110,6 +109,7 @@ fn answer(stream: &mut TcpStream, version: Version) -> io::Result<()> {
     let granted = match &packet {
         Packet::Connack(connack) => !connack.reason.is_error(),
         Packet::Suback(Suback { reasons, .. }) => reasons.iter().all(|reason| !reason.is_error()),
+        Packet::Pingresp => true,
         _ => false,
     };
     if granted { Ok(()) } else { Err(io::Error::other(format!("the broker refused: {packet:?}"))) }

@@ -6,9 +6,10 @@ use std::thread::{self, sleep};
 use std::time::Duration;
 
 use super::broker::Running;
+use super::churn::{self, Churn};
 use super::engine::{Engine, Patience};
 use super::histogram::Histogram;
-use super::link::Opener;
+use super::memory;
 use super::row::Row;
 use super::scenario::Load;
 use super::serve::Counters;
@@ -31,21 +32,30 @@ impl Target<'_> {
 
 /// Runs a load. What goes wrong stands in the row.
 pub(super) fn measure(load: &Load, target: &mut Target<'_>, patience: Patience) -> Row {
-    let result = if load.idle > 0 { idle(load, target) } else { traffic(load, target, patience) };
+    let result = match load {
+        load if load.idle > 0 => memory::idle(load, target),
+        load if load.hoard => memory::burst(load, target),
+        load => traffic(load, target, patience),
+    };
     result.unwrap_or_else(|error| Row { error: error.to_string(), ..Row::default() })
 }
 
 fn traffic(load: &Load, target: &mut Target<'_>, patience: Patience) -> io::Result<Row> {
+    let empty = Usage::of(target.pid);
     let parts = load.parts();
     let engines = parts.iter().map(|part| Engine::new(part, target.addr, patience));
     let mut engines = engines.collect::<io::Result<Vec<_>>>()?;
     sleep(Duration::from_millis(300));
+    let churn_cpu_us = if load.churn { churn::alone(target)? } else { 0.0 };
     let counters = target.counters();
     let before = Usage::of(target.pid);
+    let filled = before.memory as f64 - empty.memory as f64;
+    let churn = load.churn.then(|| Churn::start(target.addr)).transpose()?;
     let own = Usage::of(std::process::id());
     let start = now();
     let error = drive(&mut engines).err().map(|error| error.to_string()).unwrap_or_default();
     let own = Usage::of(std::process::id()).seconds_since(&own);
+    let churned = churn.map_or(Ok(0), Churn::stop)?;
     // Whatever the broker does after the last message is part of its cost.
     sleep(Duration::from_millis(50));
     let after = Usage::of(target.pid);
@@ -74,7 +84,13 @@ fn traffic(load: &Load, target: &mut Target<'_>, patience: Patience) -> io::Resu
     }
     let delivered = row.delivered.max(1) as f64;
     row.rate = row.delivered as f64 / seconds;
-    row.cpu_us_per_delivery = cpu_seconds * 1e6 / delivered;
+    row.churned = churned;
+    row.churn_cpu_us = churn_cpu_us;
+    row.cpu_us_per_delivery = (cpu_seconds * 1e6 - churned as f64 * churn_cpu_us) / delivered;
+    if load.wild > 0 {
+        let subscriptions = (load.wild * load.subscribers) as f64;
+        row.bytes_per_subscription = filled * 1024.0 / subscriptions;
+    }
     row.calls_per_delivery = calls.map(|calls| calls as f64 / delivered);
     [row.p50_us, row.p99_us, row.p999_us] = [0.5, 0.99, 0.999].map(|part| latencies.quantile(part));
     row.max_us = latencies.longest();
@@ -105,34 +121,4 @@ fn count(engine: &Engine<'_>, row: &mut Row) {
     row.disordered += checker.disordered;
     row.strays += checker.strays;
     row.altered += checker.altered;
-}
-
-/// What connections cost that do nothing but subscribe.
-fn idle(load: &Load, target: &Target<'_>) -> io::Result<Row> {
-    let before = Usage::of(target.pid);
-    let start = now();
-    let mut opener = Opener::new(target.addr, load);
-    let filters = |number| vec![format!("device/{number}/command")];
-    let result = opener.open(load.idle, "idle", filters);
-    let seconds = (now() - start) as f64 / 1e9;
-    let connected = Usage::of(target.pid);
-    // A small number is a test of the way, not a measurement.
-    let (settle, watch) = if load.idle < 1000 { (0.1, 0.2) } else { (2.0, 5.0) };
-    sleep(Duration::from_secs_f64(settle));
-    let settled = Usage::of(target.pid);
-    sleep(Duration::from_secs_f64(watch));
-    let later = Usage::of(target.pid);
-    let count = opener.streams.len().max(1) as f64;
-    Ok(Row {
-        error: result.err().map(|error| error.to_string()).unwrap_or_default(),
-        seconds,
-        connections: opener.streams.len() as u64,
-        memory_before: before.memory,
-        memory_after: settled.memory,
-        memory_peak: settled.peak,
-        bytes_per_connection: (settled.memory as f64 - before.memory as f64) * 1024.0 / count,
-        cpu_us_per_connection: connected.seconds_since(&before) * 1e6 / count,
-        idle_percent: later.seconds_since(&settled) / watch * 100.0,
-        ..Row::default()
-    })
 }

@@ -5,8 +5,10 @@
 //! and `/proc` what the broker used (`usage`). Brokers are processes (`broker`), measured in
 //! turn (`compare`). Everything is on loopback and ends by itself. Linux only.
 
+mod all;
 mod broker;
 mod check;
+mod churn;
 mod compare;
 mod engine;
 #[cfg(test)]
@@ -14,6 +16,9 @@ mod fake;
 mod histogram;
 mod link;
 mod measure;
+mod memory;
+mod model;
+mod parts;
 mod plot;
 mod relay;
 mod row;
@@ -68,10 +73,34 @@ enum Command {
         #[arg(long, value_name = "MESSAGES")]
         tiny: Option<u64>,
     },
+    /// Measure everything that BENCHMARKS.md has, and draw the pictures.
+    ///
+    /// Each part becomes a file in the folder; parts that are there are not measured again, so
+    /// that a run that was ended goes on. Tables of all parts are printed, and are in all.md.
+    All {
+        /// The folder for figures, tables and pictures.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Runs of each scenario; of each point of a series two fewer.
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+        /// Only these parts, with commas between; `--list` tells their names.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+        /// Tell the names of the parts and end.
+        #[arg(long)]
+        list: bool,
+        /// So many messages in each run, and few filters and connections: a test of the way.
+        #[arg(long, value_name = "MESSAGES")]
+        tiny: Option<u64>,
+    },
     /// Measure a series for pictures.
     Sweep {
         #[command(flatten)]
         brokers: Brokers,
+        /// Names of scenarios with commas between; not for subscriptions.
+        #[arg(long, value_delimiter = ',', value_parser = scenario)]
+        scenario: Vec<Scenario>,
         /// What to vary.
         #[arg(long, value_enum)]
         over: Over,
@@ -90,6 +119,33 @@ enum Command {
         /// The folder for the pictures.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+    },
+    /// Say what more cores would give, from a series over shards, in Markdown.
+    ///
+    /// See "Scale" in BENCHMARKS.md for the formula and what it assumes.
+    Model {
+        /// A file made by `sweep --over shards --json`.
+        #[arg(long, value_name = "FILE")]
+        json: PathBuf,
+        /// Connections that share the load evenly: few of them are spread unevenly over shards.
+        #[arg(long, default_value_t = 10_000)]
+        connections: u64,
+        /// Numbers of cores.
+        #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4, 8, 16, 32, 64])]
+        cores: Vec<u64>,
+    },
+    /// Say what the bytes of an idle connection are, part by part.
+    ///
+    /// The parts of the core are measured in this process, without sockets, by the memory it
+    /// takes; the rest of what the broker takes over TCP is the adapter's. The kernel's memory
+    /// is not counted.
+    Parts {
+        /// How many; S8 has 19,500.
+        #[arg(long, default_value_t = 19_500)]
+        connections: usize,
+        /// Append the parts to this file, an object a line.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
     },
     /// Run one scenario against a broker that runs already, and print JSON.
     Run {
@@ -113,6 +169,9 @@ enum Command {
         /// Its configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Threads, instead of the configured number.
+        #[arg(long)]
+        shards: Option<u16>,
     },
     /// Be a broker that copies bytes without reading them: QoS 0, no wildcards.
     Relay {
@@ -125,8 +184,8 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct Brokers {
     /// NAME=COMMAND, where {port} is a free port, {dir} a folder with fulmar.yaml,
-    /// mosquitto.conf and rumqttd.toml, {shards} a number; or one of fulmar, relay, mosquitto,
-    /// rumqttd. Several may be given; fulmar and relay if none is.
+    /// mosquitto.conf and rumqttd.toml, {shards} a number; or one of fulmar, fulmar-2 (with two
+    /// shards), relay, mosquitto, rumqttd. Several may be given; fulmar and relay if none is.
     #[arg(long = "broker", value_parser = Recipe::parse)]
     brokers: Vec<Recipe>,
     /// Runs of each.
@@ -149,7 +208,7 @@ impl Brokers {
                 .into_iter()
                 .collect::<Result<_, _>>()?;
         }
-        Ok(Comparison { brokers, scenarios, runs, threads, json })
+        Ok(Comparison { brokers, scenarios, runs, threads, json, patience: Patience::default() })
     }
 }
 
@@ -196,8 +255,19 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
                 .filter(|row| row.broker == comparison.brokers[0].name)
                 .all(Row::is_clean))
         }
-        Command::Sweep { brokers, over, at, messages } => {
-            let comparison = brokers.comparison(Vec::new())?;
+        Command::All { out, runs, only, list, tiny } => {
+            let plan = all::Plan { out, runs: runs.max(1), only, tiny };
+            if list {
+                plan.names().iter().for_each(|name| println!("{name}"));
+                return Ok(true);
+            }
+            plan.run()
+        }
+        Command::Sweep { brokers, scenario, over, at, messages } => {
+            if over == Over::Subscriptions && !scenario.is_empty() {
+                return Err("a series over subscriptions has a scenario of its own".into());
+            }
+            let comparison = brokers.comparison(scenario)?;
             let points = if at.is_empty() { over.points() } else { &at };
             let rows = sweep::sweep(&comparison, over, points, messages)?;
             if rows.is_empty() {
@@ -214,6 +284,18 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             }
             Ok(true)
         }
+        Command::Model { json, connections, cores } => {
+            print!("{}", model::table(&Row::load(&json)?, connections, &cores)?);
+            Ok(true)
+        }
+        Command::Parts { connections, json } => {
+            let rows = parts::measure(connections)?;
+            print!("{}", parts::table(&rows));
+            if let Some(file) = json {
+                rows.iter().try_for_each(|row| row.save(&file))?;
+            }
+            Ok(rows.iter().all(Row::is_clean))
+        }
         Command::Run { addr, pid, scenario, messages } => {
             let mut load = scenario.load;
             load.messages = messages.unwrap_or(load.messages);
@@ -227,7 +309,7 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             ALL.iter().for_each(|scenario| println!("{:4} {}", scenario.name, scenario.about));
             Ok(true)
         }
-        Command::Serve { config } => serve::serve(&config).map(|()| true),
+        Command::Serve { config, shards } => serve::serve(&config, shards).map(|()| true),
         Command::Relay { listen } => Ok(relay::serve(listen).map(|()| true)?),
     }
 }

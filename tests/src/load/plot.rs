@@ -7,24 +7,29 @@ use super::row::{Row, median};
 use super::svg::{Chart, Curve, picture};
 use super::sweep::Over;
 
-/// Medians of one figure, a curve for each broker.
+/// Medians of one figure, a curve for each broker, and for each scenario if there are several.
 fn curves(rows: &[&Row], figure: fn(&Row) -> f64) -> Vec<Curve> {
-    let mut names: Vec<&str> = Vec::new();
+    let several = rows.iter().any(|row| row.scenario != rows[0].scenario);
+    let name = |row: &Row| match several {
+        true => format!("{}, {}", row.broker, row.scenario),
+        false => row.broker.clone(),
+    };
+    let mut names: Vec<String> = Vec::new();
     for row in rows {
-        if !names.contains(&row.broker.as_str()) {
-            names.push(&row.broker);
+        if !names.contains(&name(row)) {
+            names.push(name(row));
         }
     }
-    let curve = |name: &str| {
-        let rows: Vec<_> = rows.iter().filter(|row| row.broker == name).collect();
+    let curve = |wanted: &String| {
+        let rows: Vec<_> = rows.iter().filter(|row| name(row) == *wanted).collect();
         let mut places: Vec<_> = rows.iter().map(|row| row.at).collect();
         places.sort_unstable();
         places.dedup();
         let value = |at| median(rows.iter().filter(|row| row.at == at).map(|row| figure(row)));
         let points = places.into_iter().filter_map(|at| Some((at as f64, value(at)?)));
-        Curve { name: name.to_owned(), points: points.collect() }
+        Curve { name: wanted.clone(), points: points.collect() }
     };
-    names.into_iter().map(curve).collect()
+    names.iter().map(curve).collect()
 }
 
 /// Writes `shards.svg`, `connections.svg` and `subscriptions.svg` into a folder, each if the rows
@@ -42,13 +47,19 @@ pub(super) fn plot(rows: &[Row], folder: &Path) -> io::Result<Vec<PathBuf>> {
         }
         let chart = |title: &str, figure| Chart {
             title: title.into(),
-            below: over.name().into(),
+            below: format!("{} (logarithmic)", over.name()),
             curves: curves(&rows, figure),
         };
-        let svg = picture(&[
-            chart("messages delivered a second", |row| row.rate),
-            chart("CPU of the broker for each, µs", |row| row.cpu_us_per_delivery),
-        ]);
+        let mut names: Vec<&str> = rows.iter().map(|row| row.scenario.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let title = format!("Throughput and CPU against {}", over.name());
+        let about = format!("{}; medians; payloads of 64 bytes", names.join(", "));
+        let charts = [
+            chart("delivered, messages/s", |row| row.rate),
+            chart("CPU of the broker, µs/message", |row| row.cpu_us_per_delivery),
+        ];
+        let svg = picture(&title, &about, &charts);
         let path = folder.join(format!("{}.svg", over.name()));
         std::fs::write(&path, svg)?;
         written.push(path);

@@ -44,6 +44,12 @@ pub(super) struct Row {
     pub(super) memory_before: u64,
     pub(super) memory_after: u64,
     pub(super) memory_peak: u64,
+    /// Of the broker in memory for each subscription, where there are many.
+    pub(super) bytes_per_subscription: f64,
+    /// SUBSCRIBE and UNSUBSCRIBE of another client meanwhile, and microseconds of CPU for each
+    /// while nothing else went on; the CPU for messages is without them.
+    pub(super) churned: u64,
+    pub(super) churn_cpu_us: f64,
     /// Of idle connections.
     pub(super) bytes_per_connection: f64,
     pub(super) cpu_us_per_connection: f64,

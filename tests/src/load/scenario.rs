@@ -40,10 +40,27 @@ pub(super) struct Load {
     pub(super) burst: u64,
     /// Messages a second of all publishers together; 0 for as fast as it goes.
     pub(super) rate: u64,
-    /// Filters of each subscriber, with and without wildcards; 0 for one filter, the topic.
+    /// Filters of each subscriber; 0 for one filter, the topic.
     pub(super) wild: usize,
+    /// What these filters look like.
+    pub(super) filters: Filters,
+    /// Another client subscribes and unsubscribes meanwhile, as fast as it can.
+    pub(super) churn: bool,
+    /// Subscribers read nothing before all is published; then it is memory that is measured.
+    pub(super) hoard: bool,
     /// Connections that do nothing but subscribe; then there is no traffic.
     pub(super) idle: usize,
+}
+
+/// Filters of subscribers that have many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Filters {
+    /// With and without wildcards; five subscribers match each topic.
+    Mixed,
+    /// Without wildcards, each held by one subscriber.
+    Exact,
+    /// With wildcards, each held by one subscriber.
+    Wild,
 }
 
 const BASE: Load = Load {
@@ -61,13 +78,27 @@ const BASE: Load = Load {
     burst: 25,
     rate: 0,
     wild: 0,
+    filters: Filters::Mixed,
+    churn: false,
+    hoard: false,
     idle: 0,
 };
 
 const QOS1: Load = Load { qos: Qos::AtLeastOnce, window: 50, burst: 10, messages: 400_000, ..BASE };
 
+/// A million filters, each matched by one topic.
+const MANY: Load = Load {
+    publishers: 10,
+    subscribers: 100,
+    topics: 1,
+    messages: 500_000,
+    wild: 10_000,
+    filters: Filters::Exact,
+    ..BASE
+};
+
 /// All scenarios.
-pub(super) const ALL: [Scenario; 11] = [
+pub(super) const ALL: [Scenario; 16] = [
     Scenario {
         name: "S1",
         about: "50 publishers to 50 subscribers one to one, QoS 0, bursts of 25, 100 under way",
@@ -166,6 +197,44 @@ pub(super) const ALL: [Scenario; 11] = [
         load: Load { version: Version::V5, properties: true, ..QOS1 },
         relay: false,
     },
+    Scenario {
+        name: "S11",
+        about: "1,000,000 filters without wildcards, 10 publishers, 100 subscribers, QoS 0",
+        load: MANY,
+        relay: false,
+    },
+    Scenario {
+        name: "S11c",
+        about: "the same, while another client subscribes and unsubscribes as fast as it can",
+        load: Load { churn: true, ..MANY },
+        relay: false,
+    },
+    Scenario {
+        name: "S12",
+        about: "1,000,000 filters with wildcards, 10 publishers, 100 subscribers, QoS 0",
+        load: Load { filters: Filters::Wild, ..MANY },
+        relay: false,
+    },
+    Scenario {
+        name: "S12c",
+        about: "the same, while another client subscribes and unsubscribes as fast as it can",
+        load: Load { filters: Filters::Wild, churn: true, ..MANY },
+        relay: false,
+    },
+    Scenario {
+        name: "S13",
+        about: "100,000 messages of 1 KiB wait for 10 subscribers, are taken, and all is over",
+        load: Load {
+            publishers: 10,
+            subscribers: 10,
+            topics: 10,
+            messages: 100_000,
+            payload: 1024,
+            hoard: true,
+            ..BASE
+        },
+        relay: false,
+    },
 ];
 
 /// Groups of subscribers in the wildcard scenario; the groups get different messages.
@@ -211,7 +280,11 @@ impl Load {
 
     /// Numberings that each publisher has.
     pub(super) const fn groups(&self) -> usize {
-        if self.wild == 0 { 1 } else { LEAVES.len() }
+        match self.filters {
+            _ if self.wild == 0 => 1,
+            Filters::Mixed => LEAVES.len(),
+            Filters::Exact | Filters::Wild => self.subscribers,
+        }
     }
 
     /// All topics. Those of a group are every [`groups`](Self::groups)-th.
@@ -219,9 +292,18 @@ impl Load {
         if self.wild == 0 {
             return (0..self.topics).map(|topic| self.plain_topic(topic)).collect();
         }
-        let place = |j: usize| format!("plant/{}/cell/{}", j / SIDE, j % SIDE);
-        let topics = |j| LEAVES.iter().map(move |leaf| format!("{}/{leaf}/temp", place(j)));
-        (0..self.wild).flat_map(topics).collect()
+        let topic = |j: usize, group: usize| {
+            let (a, b) = (j / SIDE, j % SIDE);
+            match self.filters {
+                Filters::Mixed => format!("plant/{a}/cell/{b}/{}/temp", LEAVES[group]),
+                Filters::Exact | Filters::Wild => {
+                    format!("plant-{group}/{a}/cell/{b}/sensor/temp")
+                }
+            }
+        };
+        (0..self.wild * self.groups())
+            .map(|n| topic(n / self.groups(), n % self.groups()))
+            .collect()
     }
 
     /// The filters of a subscriber. Each topic of its group matches exactly one of them.
@@ -229,7 +311,22 @@ impl Load {
         if self.wild == 0 {
             return vec![self.plain_topic(subscriber % self.topics)];
         }
-        let leaf = LEAVES[Self::group_of(subscriber)];
+        let group = self.group_of(subscriber);
+        let own = |j: usize| {
+            let (a, b) = (j / SIDE, j % SIDE);
+            let (plant, cell) = (format!("plant-{group}/{a}"), format!("cell/{b}"));
+            match j % 4 {
+                _ if self.filters == Filters::Exact => format!("{plant}/{cell}/sensor/temp"),
+                0 => format!("{plant}/{cell}/sensor/+"),
+                1 => format!("{plant}/{cell}/sensor/#"),
+                2 => format!("{plant}/{cell}/+/temp"),
+                _ => format!("{plant}/+/{b}/sensor/temp"),
+            }
+        };
+        if self.filters != Filters::Mixed {
+            return (0..self.wild).map(own).collect();
+        }
+        let leaf = LEAVES[group];
         let filter = |j: usize| {
             let (a, b) = (j / SIDE, j % SIDE);
             match subscriber % 5 {
@@ -247,8 +344,11 @@ impl Load {
         format!("bench/topic/{}", self.first + number)
     }
 
-    fn group_of(subscriber: usize) -> usize {
-        subscriber / 5 % LEAVES.len()
+    fn group_of(&self, subscriber: usize) -> usize {
+        match self.filters {
+            Filters::Mixed => subscriber / 5 % LEAVES.len(),
+            Filters::Exact | Filters::Wild => subscriber,
+        }
     }
 
     /// Flows that end at one subscriber at most.
@@ -266,7 +366,7 @@ impl Load {
     pub(super) fn flow(&self, publisher: usize, group: usize, subscriber: usize) -> Option<usize> {
         let start = self.flows_each() * subscriber;
         if self.wild > 0 {
-            return (group == Self::group_of(subscriber)).then_some(start + publisher);
+            return (group == self.group_of(subscriber)).then_some(start + publisher);
         }
         // Common, and without a division.
         let same = publisher == subscriber && publisher < self.topics
@@ -314,14 +414,16 @@ mod tests {
 
     #[test]
     fn every_topic_matches_one_filter_of_each_subscriber_of_its_group() {
-        let load = Load { wild: 205, subscribers: 10, ..BASE };
-        let topics = load.topic_names();
-        for subscriber in 0..10 {
-            let filters = load.filters(subscriber);
-            for (at, topic) in topics.iter().enumerate() {
-                let count = filters.iter().filter(|filter| matches(filter, topic)).count();
-                let expected = load.flow(0, at % load.groups(), subscriber).is_some();
-                assert_eq!(count, usize::from(expected), "{topic} for {subscriber}");
+        for filters in [Filters::Mixed, Filters::Exact, Filters::Wild] {
+            let load = Load { wild: 205, subscribers: 10, filters, ..BASE };
+            let topics = load.topic_names();
+            for subscriber in 0..10 {
+                let filters = load.filters(subscriber);
+                for (at, topic) in topics.iter().enumerate() {
+                    let count = filters.iter().filter(|filter| matches(filter, topic)).count();
+                    let expected = load.flow(0, at % load.groups(), subscriber).is_some();
+                    assert_eq!(count, usize::from(expected), "{topic} for {subscriber}");
+                }
             }
         }
     }
@@ -351,6 +453,6 @@ mod tests {
             let scenario = ALL.iter().find(|scenario| scenario.name == name);
             scenario.expect("a scenario").load.fan(0, 0)
         };
-        assert_eq!(["S1", "S4", "S5", "S9", "S10"].map(fan), [1, 500, 1, 5, 1]);
+        assert_eq!(["S1", "S4", "S5", "S9", "S10", "S12"].map(fan), [1, 500, 1, 5, 1, 1]);
     }
 }

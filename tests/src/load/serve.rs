@@ -23,12 +23,16 @@ impl Counters {
     }
 }
 
-/// Serves until it is killed, or standard input ends.
-pub(super) fn serve(config: &Path) -> Result<(), Box<dyn Error>> {
-    let settings = Settings::load(config)?;
+/// Serves until it is killed, or standard input ends. With `shards` instead of the configured ones
+/// if they are given.
+pub(super) fn serve(config: &Path, shards: Option<u16>) -> Result<(), Box<dyn Error>> {
+    let mut settings = Settings::load(config)?;
+    settings.shards = shards.unwrap_or(settings.shards);
     fulmar::broker::raise_file_limit()?;
     let server = Server::bind(fulmar::options(settings, &Log::default())?)?;
     let broker = server.handle();
+    let tended = broker.clone();
+    std::thread::spawn(move || smol::block_on(fulmar::memory::tend(tended)));
     std::thread::spawn(move || tell(&broker));
     server.run()?;
     Ok(())

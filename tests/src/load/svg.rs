@@ -4,14 +4,19 @@ use std::fmt::Write as _;
 
 /// Size of a chart in pixels, axes and words included.
 const WIDTH: f64 = 460.0;
-const HEIGHT: f64 = 320.0;
+const HEIGHT: f64 = 380.0;
 /// What is left free around the curves.
 const LEFT: f64 = 64.0;
-const RIGHT: f64 = 16.0;
-const TOP: f64 = 36.0;
-const BOTTOM: f64 = 46.0;
-/// Told apart by people who see few colours, too.
-const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"];
+const RIGHT: f64 = 24.0;
+const TOP: f64 = 112.0;
+const BOTTOM: f64 = 48.0;
+/// Told apart by people who see few colours, too, and on light and dark.
+const COLOURS: [&str; 6] = ["#1f83d0", "#dd6b10", "#179b76", "#c773b0", "#8a8f98", "#c99a06"];
+
+/// Readable on a light page and on a dark one.
+const STYLE: &str = "<style>text{fill:#1f2328}.quiet{fill:#59636e}.grid{stroke:#d1d9e0}\
+.card{fill:#ffffff;stroke:#d1d9e0}@media(prefers-color-scheme:dark){text{fill:#f0f6fc}\
+.quiet{fill:#9198a1}.grid{stroke:#3d444d}.card{fill:#0d1117;stroke:#3d444d}}</style>";
 
 /// Points joined by lines.
 pub(super) struct Curve {
@@ -44,19 +49,20 @@ impl Chart {
         };
         let up = |y: f64| HEIGHT - BOTTOM - y / (step * steps) * (HEIGHT - TOP - BOTTOM);
 
-        text(svg, (x0 + WIDTH / 2.0, 20.0), "middle", "bold", &self.title);
-        text(svg, (x0 + WIDTH / 2.0, HEIGHT - 8.0), "middle", "normal", &self.below);
+        let middle = x0 + f64::midpoint(LEFT, WIDTH - RIGHT);
+        text(svg, (x0 + LEFT, TOP - 14.0), "start", BOLD, &self.title);
+        text(svg, (middle, HEIGHT - 10.0), "middle", QUIET, &self.below);
         for number in 0..=steps as u32 {
             let y = f64::from(number) * step;
             line(svg, (x0 + LEFT, up(y)), (x0 + WIDTH - RIGHT, up(y)));
-            text(svg, (x0 + LEFT - 6.0, up(y) + 4.0), "end", "normal", &short(y));
+            text(svg, (x0 + LEFT - 6.0, up(y) + 4.0), "end", QUIET, &short(y));
         }
         let mut marks: Vec<f64> = self.values(|point| point.0).collect();
         marks.sort_by(f64::total_cmp);
         marks.dedup();
         for x in marks {
             line(svg, (across(x), up(0.0)), (across(x), up(0.0) + 4.0));
-            text(svg, (across(x), up(0.0) + 18.0), "middle", "normal", &short(x));
+            text(svg, (across(x), up(0.0) + 18.0), "middle", QUIET, &short(x));
         }
         for (curve, colour) in self.curves.iter().zip(COLOURS.iter().cycle()) {
             let points = curve.points.iter().map(|point| (across(point.0), up(point.1)));
@@ -73,43 +79,59 @@ impl Chart {
     }
 }
 
-/// Charts side by side, with the names of the curves of the first one below.
-pub(super) fn picture(charts: &[Chart]) -> String {
+/// Charts side by side under a title and the names of the curves.
+pub(super) fn picture(title: &str, about: &str, charts: &[Chart]) -> String {
     let width = WIDTH * charts.len() as f64;
-    let height = HEIGHT + 24.0;
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
-         width=\"{width}\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"{width}\" height=\"{height}\" fill=\"white\"/>\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {HEIGHT}\" \
+         width=\"{width}\" height=\"{HEIGHT}\" role=\"img\" \
+         font-family=\"system-ui, sans-serif\" font-size=\"12\">\n{STYLE}\n\
+         <title>{}</title>\n<rect class=\"card\" x=\"0.5\" y=\"0.5\" width=\"{}\" \
+         height=\"{}\" rx=\"8\"/>\n",
+        escaped(title),
+        width - 1.0,
+        HEIGHT - 1.0
     );
+    text(&mut svg, (LEFT, 28.0), "start", "font-size=\"15\" font-weight=\"bold\"", title);
+    text(&mut svg, (LEFT, 46.0), "start", QUIET, about);
+    let mut names: Vec<&str> = Vec::new();
+    for curve in charts.iter().flat_map(|chart| &chart.curves) {
+        if !names.contains(&curve.name.as_str()) {
+            names.push(&curve.name);
+        }
+    }
+    let mut x = LEFT;
+    for (name, colour) in names.iter().zip(COLOURS.iter().cycle()) {
+        let _ =
+            writeln!(svg, r#"<rect x="{x}" y="60" width="14" height="4" rx="2" fill="{colour}"/>"#);
+        text(&mut svg, (x + 20.0, 66.0), "start", "", name);
+        x += 44.0 + 7.0 * name.len() as f64;
+    }
     for (number, chart) in charts.iter().enumerate() {
         chart.draw(&mut svg, WIDTH * number as f64);
-    }
-    let curves = charts.first().map_or(&[][..], |chart| &chart.curves);
-    let mut x = LEFT;
-    for (curve, colour) in curves.iter().zip(COLOURS.iter().cycle()) {
-        let _ = writeln!(svg, r#"<circle cx="{x}" cy="{}" r="4" fill="{colour}"/>"#, HEIGHT + 8.0);
-        text(&mut svg, (x + 10.0, HEIGHT + 12.0), "start", "normal", &curve.name);
-        x += 40.0 + 8.0 * curve.name.len() as f64;
     }
     svg + "</svg>\n"
 }
 
-fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, weight: &str, words: &str) {
-    let words = words.replace('&', "&amp;").replace('<', "&lt;");
+const BOLD: &str = "font-weight=\"600\"";
+const QUIET: &str = "class=\"quiet\"";
+
+fn escaped(words: &str) -> String {
+    words.replace('&', "&amp;").replace('<', "&lt;")
+}
+
+fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, look: &str, words: &str) {
+    let words = escaped(words);
     let _ = writeln!(
         svg,
-        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" \
-         font-weight=\"{weight}\">{words}</text>"
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" {look}>{words}</text>"
     );
 }
 
 fn line(svg: &mut String, from: (f64, f64), to: (f64, f64)) {
     let ((x1, y1), (x2, y2)) = (from, to);
-    let _ = writeln!(
-        svg,
-        r##"<path d="M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}" stroke="#ccc" fill="none"/>"##
-    );
+    let _ =
+        writeln!(svg, r#"<path class="grid" d="M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}" fill="none"/>"#);
 }
 
 /// A round distance of which up to eight reach `highest`.
@@ -160,7 +182,7 @@ mod tests {
                 curve("two", &[(1.0, 2.0)]),
             ],
         };
-        let svg = picture(&[chart(), chart()]);
+        let svg = picture("t", "about", &[chart(), chart()]);
         assert!(svg.contains("a &lt; b &amp; c") && svg.ends_with("</svg>\n"));
         assert_eq!(svg.matches("r=\"3\"").count(), 8);
         for circle in svg.lines().filter(|line| line.contains("r=\"3\"")) {
@@ -171,6 +193,6 @@ mod tests {
             assert!((TOP - 0.1..=HEIGHT - BOTTOM).contains(&number("cy=\"")), "{circle}");
             assert!((LEFT..=2.0 * WIDTH - RIGHT).contains(&number("cx=\"")), "{circle}");
         }
-        assert!(!picture(&[Chart { curves: vec![], ..chart() }]).contains("NaN"));
+        assert!(!picture("t", "", &[Chart { curves: vec![], ..chart() }]).contains("NaN"));
     }
 }

@@ -9,9 +9,9 @@ use super::scenario::{ALL, Load, Scenario};
 /// What a series varies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Over {
-    /// Shards of the broker, for commands with `{shards}`; S1.
+    /// Shards of the broker, for commands with `{shards}`; the work is the same.
     Shards,
-    /// Publishers and subscribers, half each; messages as in S1.
+    /// Publishers and subscribers, half each.
     Connections,
     /// Filters with and without wildcards; S9.
     Subscriptions,
@@ -38,13 +38,13 @@ impl Over {
         }
     }
 
-    /// The load at a point.
-    fn scenario(self, point: u64) -> Scenario {
+    /// The load at a point: that of `base`, or of S1, except for subscriptions.
+    fn scenario(self, point: u64, base: Option<Scenario>) -> Scenario {
         let of = |name: &str| ALL.into_iter().find(|s| s.name == name).expect("a scenario");
+        let scenario = base.unwrap_or_else(|| of("S1"));
         match self {
-            Self::Shards => of("S1"),
+            Self::Shards => scenario,
             Self::Connections => {
-                let scenario = of("S1");
                 let pairs = (point / 2).max(1) as usize;
                 let each = Load {
                     publishers: pairs,
@@ -64,7 +64,8 @@ impl Over {
     }
 }
 
-/// Measures a series, each point for each broker in turn, `runs` times.
+/// Measures a series of each scenario of the comparison, or of the one that belongs to it, each
+/// point for each broker in turn, `runs` times.
 ///
 /// # Errors
 /// As [`Comparison::run`].
@@ -75,8 +76,10 @@ pub(super) fn sweep(
     messages: Option<u64>,
 ) -> io::Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for &at in points {
-        let mut scenario = over.scenario(at);
+    let bases = comparison.scenarios.iter().copied().map(Some);
+    let bases: Vec<_> = bases.chain(comparison.scenarios.is_empty().then_some(None)).collect();
+    for (base, &at) in bases.iter().flat_map(|base| points.iter().map(move |at| (*base, at))) {
+        let mut scenario = over.scenario(at, base);
         scenario.load.messages = messages.unwrap_or(scenario.load.messages);
         for _ in 0..comparison.runs {
             for recipe in &comparison.brokers {
@@ -102,12 +105,12 @@ mod tests {
     #[test]
     fn a_point_is_as_large_as_it_says() {
         for &point in Over::Connections.points() {
-            let load = Over::Connections.scenario(point).load;
+            let load = Over::Connections.scenario(point, None).load;
             assert_eq!((load.publishers + load.subscribers) as u64, point);
             assert!((0..load.publishers).step_by(97).all(|p| load.flow(p, 0, p).is_some()));
         }
         for &point in Over::Subscriptions.points() {
-            let load = Over::Subscriptions.scenario(point).load;
+            let load = Over::Subscriptions.scenario(point, None).load;
             let filters: usize = [0, 9].iter().map(|s| load.filters(*s).len()).sum();
             assert_eq!((filters * load.subscribers / 2) as u64, point);
         }

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use rustix::event::{Timespec, epoll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -106,9 +106,19 @@ impl Poller {
 
     /// Waits at most `limit`, exact to the nanosecond, and fills `ready`.
     pub(super) fn wait(&self, limit: Duration, ready: &mut Vec<Ready>) -> io::Result<()> {
-        let limit =
-            Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
+        let time = |time: Duration| Timespec {
+            tv_sec: time.as_secs() as i64,
+            tv_nsec: time.subsec_nanos().into(),
+        };
+        let mut limit = time(limit);
         ready.clear();
+        // This wait would be rounded up to milliseconds; the other one is not.
+        if limit.tv_nsec % 1_000_000 != 0 {
+            match poll(&mut [PollFd::new(&self.epoll, PollFlags::IN)], Some(&limit)) {
+                Ok(_) | Err(Errno::INTR) => limit = time(Duration::ZERO),
+                Err(error) => return Err(error.into()),
+            }
+        }
         let mut events = [const { MaybeUninit::uninit() }; EVENTS];
         let events = match epoll::wait(&self.epoll, &mut events, Some(&limit)) {
             Ok((events, _)) => events,
@@ -124,5 +134,27 @@ impl Poller {
             }
         }));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn waits_are_not_rounded_to_milliseconds() {
+        prepare();
+        let (poller, mut ready) = (Poller::new().expect("a poller"), Vec::new());
+        // The shortest of many: the machine may be busy.
+        let shortest = (0..200).map(|_| {
+            let start = Instant::now();
+            poller.wait(Duration::from_micros(150), &mut ready).expect("a wait");
+            start.elapsed()
+        });
+        let shortest = shortest.min().expect("a time");
+        assert!(shortest >= Duration::from_micros(150) && ready.is_empty(), "{shortest:?}");
+        assert!(shortest < Duration::from_millis(1), "{shortest:?}");
     }
 }

@@ -3,8 +3,8 @@
 use std::io;
 
 use fulmar_core::codec::{
-    Ack, Connect, Filters, Properties, Property, Publish, Subscribe, SubscriptionOptions, decode,
-    split,
+    Ack, Connect, Filters, Properties, Property, Publish, Subscribe, SubscriptionOptions,
+    TopicFilters, Unsubscribe, decode, split,
 };
 use fulmar_core::{Packet, PacketId, Qos, ReasonCode, Version};
 
@@ -12,6 +12,8 @@ use super::scenario::Load;
 
 /// Largest packet taken.
 const MAX_PACKET: u32 = 1024 * 1024;
+/// Seconds; longer than any run, and a deadline for the broker all the same.
+const KEEP_ALIVE: u16 = 3600;
 /// Aliases that a subscriber allows.
 const ALIASES: u16 = 16;
 
@@ -62,7 +64,7 @@ fn encoded(version: Version, packet: &Packet<'_>) -> Vec<u8> {
     bytes
 }
 
-/// CONNECT with a clean session and no keep alive.
+/// CONNECT with a clean session.
 pub(super) fn connect(load: &Load, client_id: &str) -> Vec<u8> {
     let properties = [Property::TopicAliasMaximum(ALIASES)];
     let properties = if load.properties { &properties[..] } else { &[] };
@@ -70,7 +72,7 @@ pub(super) fn connect(load: &Load, client_id: &str) -> Vec<u8> {
         version: load.version,
         bridge: false,
         clean_start: true,
-        keep_alive: 0,
+        keep_alive: KEEP_ALIVE,
         client_id,
         will: None,
         username: None,
@@ -89,8 +91,18 @@ pub(super) fn subscribe(load: &Load, id: PacketId, filters: &[String]) -> Vec<u8
     encoded(load.version, &Packet::Subscribe(subscribe))
 }
 
+/// UNSUBSCRIBE of 3.1.1 from all these filters.
+pub(super) fn unsubscribe(id: PacketId, filters: &[String]) -> Vec<u8> {
+    let filters: Vec<_> = filters.iter().map(String::as_str).collect();
+    let (properties, filters) = (Properties::EMPTY, TopicFilters::list(&filters));
+    let unsubscribe = Unsubscribe { packet_id: id, properties, filters };
+    encoded(Version::V311, &Packet::Unsubscribe(unsubscribe))
+}
+
 /// DISCONNECT.
 pub(super) const DISCONNECT: [u8; 2] = [0xe0, 0];
+/// PINGREQ.
+pub(super) const PINGREQ: [u8; 2] = [0xc0, 0];
 
 /// A PUBLISH encoded once. Packet Identifier and stamp are put in at each use.
 pub(super) struct Template {

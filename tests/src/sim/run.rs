@@ -353,6 +353,8 @@ impl World {
             let oracle = &self.oracle;
             peer.flights.retain(|f| f.released || oracle.holds(&peer.id, f.id));
         }
+        // What the broker has taken already cannot be forgotten alone: with its session it can.
+        peer.ashamed |= self.plan.tight && peer.tries > 2 * TRIES;
     }
 
     /// Nothing moves any more.

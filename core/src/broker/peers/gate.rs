@@ -46,7 +46,8 @@ pub(super) struct Gate {
     answered: u64,
     /// Copies that go to the session when it opens, in order.
     held: Vec<Copy>,
-    waiters: Vec<Waits>,
+    /// Each with how often it waits.
+    waiters: Vec<(Waits, u32)>,
 }
 
 /// What a subscription asks for.
@@ -149,18 +150,32 @@ impl Broker {
             peers.by_seq.insert((seq, gate));
         }
         entry.options = wish.options;
-        entry.waiters.push(waits);
+        match entry.waiters.last_mut() {
+            // One SUBSCRIBE may have a filter any number of times.
+            Some((last, count)) if *last == waits => *count += 1,
+            _ => entry.waiters.push((waits, 1)),
+        }
         if wish.retained {
             // Its own retained messages are looked at from now on.
             entry.answered |= 1 << peers.place.shard;
             entry.unanswered |= owners;
             entry.answered &= !owners;
         }
+        let mut asked = 0;
         if wish.retained {
-            // Of a replaced subscription only the last wish counts.
-            session.walks.retain(|walk| walk.owner.is_none() || walk.filter != *wish.filter);
+            // Of a replaced subscription only the last wish counts. An answer that has not begun
+            // is one to it, too; otherwise one packet could ask any number of times.
+            session.walks.retain_mut(|walk| {
+                let Some(owner) = walk.owner.filter(|_| walk.filter == *wish.filter) else {
+                    return true;
+                };
+                let fresh = walk.query != 0 && walk.cursor.upto().is_none();
+                walk.options = wish.options;
+                asked |= u64::from(fresh) << owner;
+                fresh
+            });
         }
-        for shard in bits(owners) {
+        for shard in bits(owners & !asked) {
             let mut walk = Walk {
                 filter: wish.filter.clone(),
                 options: wish.options,
@@ -318,7 +333,8 @@ impl Broker {
             let Some(gate) = peers.gates.get_mut(key) else { continue };
             let publisher = self.sessions.get(gate.session).map(|session| &session.client_id);
             let own = gate.options.no_local() && publisher == message.head.publisher.as_ref();
-            if gate.answered & 1 << from == 0 || own {
+            let answered = gate.answered & 1 << from != 0 || defect!("taken_before_answer");
+            if !answered || own {
                 continue;
             }
             // It is the topic's retained message when the subscription comes to stand. An empty
@@ -359,7 +375,9 @@ impl Broker {
     fn try_gate(&mut self, now: Instant, key: Key) {
         let Some(peers) = &mut self.peers else { return };
         let Some(gate) = peers.gates.get(key) else { return };
-        if gate.seq <= peers.confirmed && gate.unanswered == 0 {
+        let confirmed = gate.seq <= peers.confirmed || defect!("suback_before_confirm");
+        let answered = gate.unanswered == 0 || defect!("suback_before_answer");
+        if confirmed && answered {
             self.finish_gate(now, key, true);
         }
     }
@@ -386,8 +404,8 @@ impl Broker {
                 walk.asked = walk.query != 0;
             }
         }
-        for waits in gate.waiters {
-            self.gate_opened(now, waits);
+        for (waits, count) in gate.waiters {
+            self.gate_opened(now, waits, count);
         }
         if stands {
             for copy in gate.held {

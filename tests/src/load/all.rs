@@ -1,0 +1,158 @@
+//! Everything that BENCHMARKS.md has, part by part, each in a file of its own.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use super::broker::Recipe;
+use super::compare::{Comparison, table};
+use super::engine::Patience;
+use super::row::Row;
+use super::scenario::{ALL, Scenario};
+use super::sweep::{Over, sweep};
+use super::{model, parts, plot};
+
+/// A broker that takes longer for one run has failed.
+const LIMIT: Duration = Duration::from_secs(60);
+/// What all brokers are compared in.
+const TRAFFIC: [&str; 11] = ["S1", "S1u", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10"];
+const BROKERS: [&str; 5] = ["fulmar", "fulmar-2", "mosquitto", "rumqttd", "relay"];
+/// What is about memory and filters, and takes long with some.
+const MEMORY: [&str; 5] = ["S11", "S11c", "S12", "S12c", "S13"];
+const TWO: [&str; 2] = ["fulmar", "mosquitto"];
+/// Series over shards.
+const SHARDED: [&str; 3] = ["S1", "S2", "S4"];
+const PARTS: &str = "parts";
+const SERIES: &str = "series-";
+
+/// What is to be measured, and where it goes.
+pub(super) struct Plan {
+    pub(super) out: PathBuf,
+    pub(super) runs: usize,
+    /// Names of parts; all if there is none.
+    pub(super) only: Vec<String>,
+    pub(super) tiny: Option<u64>,
+}
+
+impl Plan {
+    /// All parts, in the order in which they are measured.
+    pub(super) fn names(&self) -> Vec<String> {
+        let series = Over::ALL.map(|over| format!("{SERIES}{}", over.name()));
+        let scenarios = TRAFFIC.into_iter().chain(MEMORY).map(Into::into);
+        scenarios.chain([PARTS.into()]).chain(series).collect()
+    }
+
+    /// Measures what is missing, draws, and writes the tables. Says whether all that fulmar was
+    /// given came as it was sent.
+    ///
+    /// # Errors
+    /// A part is not known, or a file cannot be written.
+    pub(super) fn run(&self) -> Result<bool, Box<dyn Error>> {
+        let names = self.names();
+        if let Some(other) = self.only.iter().find(|name| !names.contains(name)) {
+            return Err(format!("no part is called {other}: {}", names.join(", ")).into());
+        }
+        fs::create_dir_all(&self.out)?;
+        let wanted = |name: &&String| self.only.is_empty() || self.only.contains(name);
+        let wanted: Vec<_> = names.iter().filter(wanted).collect();
+        let start = Instant::now();
+        for (at, name) in wanted.iter().enumerate() {
+            let (file, part) = (self.file(name), self.out.join(format!("{name}.part")));
+            let (at, count, seconds) = (at + 1, wanted.len(), start.elapsed().as_secs());
+            if file.exists() {
+                eprintln!("-- {name} ({at} of {count}) is there");
+                continue;
+            }
+            eprintln!("-- {name} ({at} of {count}, after {seconds} s)");
+            // Left by a run that was ended.
+            let _ = fs::remove_file(&part);
+            self.measure(name, &part)?;
+            fs::rename(part, file)?;
+        }
+        self.tell(&names)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.out.join(format!("{name}.json"))
+    }
+
+    fn measure(&self, name: &str, file: &Path) -> Result<(), Box<dyn Error>> {
+        if name == PARTS {
+            let connections = if self.tiny.is_some() { 100 } else { 19_500 };
+            let rows = parts::measure(connections)?;
+            return Ok(rows.iter().try_for_each(|row| row.save(file))?);
+        }
+        let series = Over::ALL.into_iter().find(|over| name == format!("{SERIES}{}", over.name()));
+        if let Some(over) = series {
+            let brokers: &[&str] = if over == Over::Shards { &["fulmar"] } else { &TWO };
+            let scenarios = if over == Over::Shards { &SHARDED[..] } else { &[] };
+            let runs = self.runs.saturating_sub(2).max(1);
+            let comparison = self.comparison(brokers, scenarios, runs, file)?;
+            let few: Vec<_> = over.points().iter().copied().take(2).collect();
+            let points = if self.tiny.is_some() { &few } else { over.points() };
+            sweep(&comparison, over, points, self.tiny)?;
+        } else if MEMORY.contains(&name) {
+            self.comparison(&TWO, &[name], self.runs.min(3), file)?.run()?;
+        } else {
+            self.comparison(&BROKERS, &[name], self.runs, file)?.run()?;
+        }
+        Ok(())
+    }
+
+    fn comparison(
+        &self,
+        brokers: &[&str],
+        scenarios: &[&str],
+        runs: usize,
+        json: &Path,
+    ) -> Result<Comparison, String> {
+        Ok(Comparison {
+            brokers: brokers.iter().map(|name| Recipe::parse(name)).collect::<Result<_, _>>()?,
+            scenarios: scenarios.iter().map(|name| self.scenario(name)).collect(),
+            runs,
+            threads: 1,
+            json: Some(json.to_owned()),
+            patience: Patience { limit: LIMIT, ..Patience::default() },
+        })
+    }
+
+    fn scenario(&self, name: &str) -> Scenario {
+        let found = ALL.into_iter().find(|scenario| scenario.name == name).expect("a scenario");
+        let load = self.tiny.map_or(found.load, |messages| found.load.tiny(messages));
+        Scenario { load, ..found }
+    }
+
+    /// Writes tables and pictures of all that is there.
+    fn tell(&self, names: &[String]) -> Result<bool, Box<dyn Error>> {
+        let rows = |name: &str| Row::load(&self.file(name));
+        let (mut text, mut series, mut clean) = (String::new(), Vec::new(), true);
+        for name in names.iter().filter(|name| self.file(name).exists()) {
+            let rows = rows(name)?;
+            let ours = rows.iter().filter(|row| row.broker.starts_with("fulmar"));
+            clean &= ours.clone().all(Row::is_clean);
+            if name == PARTS {
+                let _ = write!(text, "\n{}", parts::table(&rows));
+            } else if name.starts_with(SERIES) {
+                series.extend(rows);
+            } else {
+                text += &table(&rows, &[self.scenario(name)]);
+            }
+        }
+        if !series.is_empty() {
+            plot::plot(&series, &self.out)?;
+        }
+        if let Ok(model) = model::table(&series, 10_000, &[1, 2, 4, 8, 16, 32, 64]) {
+            text += &model;
+        }
+        fs::write(self.out.join("all.md"), &text)?;
+        write_out(&text)?;
+        Ok(clean)
+    }
+}
+
+/// Prints, whether or not anybody reads.
+fn write_out(text: &str) -> io::Result<()> {
+    io::Write::write_all(&mut io::stdout().lock(), text.as_bytes())
+}

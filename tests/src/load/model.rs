@@ -1,0 +1,180 @@
+//! What more cores would give, reckoned from what few of them do.
+//!
+//! With n shards a message costs `c(n) = c(1) + f (n - 1) / n + g (n - 1)`: what it costs with one
+//! shard; the part of messages that cross to another shard, times what a crossing costs; and what
+//! a shard does for each other one in a turn, however few messages there are for it. `f` and `g`
+//! are fitted to the measured series. On n cores n / c(n) messages pass in the same time.
+//!
+//! The last term cannot grow for ever: a turn with fewer messages than there are shards does
+//! nothing for some. So what is reckoned with it is the least, and without it the most.
+
+use std::fmt::Write as _;
+use std::io;
+
+use super::row::{Row, median};
+
+/// Microseconds of CPU for a message.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Cost {
+    one: f64,
+    crossing: f64,
+    each_peer: f64,
+}
+
+impl Cost {
+    /// Fits to what was measured with so many shards, one among them: least squares, and nothing
+    /// below zero. `None` where one shard, or more than one, are missing.
+    fn fit(points: &[(f64, f64)]) -> Option<Self> {
+        let one = points.iter().find(|(shards, _)| *shards == 1.0)?.1;
+        let more: Vec<_> = points.iter().filter(|(shards, _)| *shards > 1.0).collect();
+        let sum = |of: fn(f64, f64) -> f64| {
+            more.iter().map(|(n, _)| of((n - 1.0) / n, n - 1.0)).sum::<f64>()
+        };
+        let above = |of: fn(f64) -> f64| more.iter().map(|(n, c)| of(*n) * (c - one)).sum::<f64>();
+        let (xx, xy, yy) = (sum(|x, _| x * x), sum(|x, y| x * y), sum(|_, y| y * y));
+        let (xc, yc) = (above(|n| (n - 1.0) / n), above(|n| n - 1.0));
+        let (det, only_f, only_g) = (xx * yy - xy * xy, xc / xx, yc / yy);
+        let cost = |crossing: f64, each_peer: f64| Self { one, crossing, each_peer };
+        match more.len() {
+            0 => None,
+            1 => Some(cost(only_f.max(0.0), 0.0)),
+            _ => match ((xc * yy - yc * xy) / det, (yc * xx - xc * xy) / det) {
+                (f, _) if f < 0.0 => Some(cost(0.0, only_g.max(0.0))),
+                (_, g) if g < 0.0 => Some(cost(only_f.max(0.0), 0.0)),
+                (f, g) => Some(cost(f, g)),
+            },
+        }
+    }
+
+    fn with(&self, shards: f64) -> f64 {
+        let others = shards - 1.0;
+        self.one + self.crossing * others / shards + self.each_peer * others
+    }
+}
+
+/// How much of all shards is used when the fullest one is: connections are spread by a hash.
+fn balance(shards: f64, connections: f64) -> f64 {
+    1.0 / (1.0 + (2.0 * shards.ln() * shards / connections).sqrt())
+}
+
+/// A table in Markdown for each scenario and broker of the rows.
+///
+/// # Errors
+/// There is no series with one shard and more.
+pub(super) fn table(rows: &[Row], connections: u64, cores: &[u64]) -> io::Result<String> {
+    let mut names: Vec<(&str, &str)> = Vec::new();
+    let good = || rows.iter().filter(|row| row.over == "shards" && row.error.is_empty());
+    for row in good() {
+        let name = (row.scenario.as_str(), row.broker.as_str());
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let mut text = String::new();
+    for (scenario, broker) in names {
+        let rows = || good().filter(|row| (&*row.scenario, &*row.broker) == (scenario, broker));
+        let mut places: Vec<_> = rows().map(|row| row.at).collect();
+        places.sort_unstable();
+        places.dedup();
+        let cpu = |at| median(rows().filter(|row| row.at == at).map(|row| row.cpu_us_per_delivery));
+        let points: Vec<_> = places.iter().filter_map(|at| Some((*at as f64, cpu(*at)?))).collect();
+        let Some(cost) = Cost::fit(&points) else { continue };
+        describe(&mut text, (scenario, broker), &points, &cost);
+        for &cores in cores {
+            let n = cores as f64;
+            let (part, even) = (100.0 * (n - 1.0) / n, balance(n, connections as f64));
+            let measured = points.iter().find(|(at, _)| *at == n);
+            let measured = measured.map(|(_, c)| format!("{c:.3}")).unwrap_or_default();
+            let most = Cost { each_peer: 0.0, ..cost };
+            let (least, most) = (n / cost.with(n), n / most.with(n));
+            let _ = writeln!(
+                text,
+                "| {cores} | {part:.0} % | {measured} | {:.3} | {least:.2} to {most:.2} | {:.1} to \
+                 {:.1} | {:.1} to {:.1} |",
+                cost.with(n),
+                least * cost.one,
+                most * cost.one,
+                least * cost.one * even,
+                most * cost.one * even
+            );
+        }
+    }
+    if text.is_empty() {
+        let what = "no series over shards, with one and more of them, is in the file";
+        return Err(io::Error::other(what));
+    }
+    Ok(text)
+}
+
+fn describe(text: &mut String, name: (&str, &str), points: &[(f64, f64)], cost: &Cost) {
+    let (scenario, broker) = name;
+    let shown: Vec<_> = points.iter().map(|(shards, _)| shards.to_string()).collect();
+    let _ = writeln!(
+        text,
+        "\n{scenario}, {broker}: c(n) = {:.3} + {:.3} (n - 1) / n + {:.4} (n - 1) µs, fitted to \
+         {} shards.\n",
+        cost.one,
+        cost.crossing,
+        cost.each_peer,
+        shown.join(", ")
+    );
+    let _ = writeln!(
+        text,
+        "| cores | messages that cross | measured µs | c(n) µs | million messages/s | times one \
+         core | the same, spread by a hash |\n|---|---|---|---|---|---|---|"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_series_that_follows_the_formula_is_found_again() {
+        let known = Cost { one: 0.3, crossing: 0.2, each_peer: 0.01 };
+        let points = |cost: Cost| [1.0, 2.0, 4.0, 8.0].map(|n| (n, cost.with(n)));
+        let found = Cost::fit(&points(known)).expect("a series");
+        assert!((found.crossing - 0.2).abs() < 1e-9 && (found.each_peer - 0.01).abs() < 1e-9);
+        let free = Cost { crossing: 0.0, each_peer: 0.0, ..known };
+        assert!((Cost::fit(&points(free)).expect("a series").with(64.0) - 0.3).abs() < 1e-9);
+        let two = Cost::fit(&[(1.0, 0.3), (2.0, 0.4)]).expect("two points");
+        assert!((two.crossing - 0.2).abs() < 1e-9 && two.each_peer == 0.0);
+        assert_eq!(Cost::fit(&[(1.0, 0.3)]), None);
+        assert_eq!(Cost::fit(&[(2.0, 0.3), (4.0, 0.3)]), None);
+    }
+
+    #[test]
+    fn nothing_becomes_cheaper_with_more_shards() {
+        for points in [
+            [(1.0, 0.3), (2.0, 0.2), (4.0, 0.1)],
+            [(1.0, 0.3), (2.0, 0.6), (4.0, 0.4)],
+            [(1.0, 0.3), (2.0, 0.2), (4.0, 0.9)],
+        ] {
+            let cost = Cost::fit(&points).expect("a series");
+            assert!(cost.crossing >= 0.0 && cost.each_peer >= 0.0, "{cost:?}");
+        }
+    }
+
+    #[test]
+    fn one_shard_is_balanced_and_many_with_few_connections_are_not() {
+        assert_eq!(balance(1.0, 100.0), 1.0);
+        assert!(balance(64.0, 1e4) < balance(16.0, 1e4) && balance(64.0, 1e7) > 0.99);
+    }
+
+    #[test]
+    fn the_table_has_a_line_for_each_number_of_cores() {
+        let row = |at, cpu| Row {
+            scenario: "S1".into(),
+            broker: "a".into(),
+            over: "shards".into(),
+            at,
+            cpu_us_per_delivery: cpu,
+            ..Row::default()
+        };
+        let rows = [row(1, 0.5), row(2, 0.75)];
+        let text = table(&rows, 1_000_000, &[1, 16]).expect("a series");
+        assert!(text.contains("| 1 | 0 % | 0.500 | 0.500 | 2.00 to 2.00 | 1.0 to 1.0 |"), "{text}");
+        assert!(text.contains("| 16 | 94 % |  | 0.969 | 16.52 to 16.52 | 8.3 to 8.3 |"), "{text}");
+        assert!(table(&rows[..1], 100, &[1]).is_err());
+    }
+}
