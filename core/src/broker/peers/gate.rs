@@ -61,6 +61,15 @@ pub(in crate::broker) struct Wish<'w> {
     pub(in crate::broker) retained: bool,
 }
 
+impl Gate {
+    /// Keeps a copy until it opens, instead of one of the same topic from before: what is retained
+    /// when the subscription comes to stand is the last one, and the others were before it.
+    fn hold(&mut self, copy: Copy) {
+        self.held.retain(|held| held.message.topic() != copy.message.topic());
+        self.held.push(copy);
+    }
+}
+
 impl Peers {
     /// The other shards that may have retained messages for a filter.
     fn owners(&self, filter: &str) -> u64 {
@@ -223,10 +232,15 @@ impl Broker {
         let own = options.no_local().then(|| session.client_id.clone());
         let largest = u64::from(self.config.max_packet_size) + BESIDE;
         let most_bytes = self.config.max_msg_queue_bytes.saturating_sub(largest);
-        let queued = session.queue.len();
+        // What other owners answered waits behind the same gate, or another.
+        let held = session.gates.iter().filter_map(|gate| peers.gates.get(*gate));
+        let held = held.flat_map(|gate| &gate.held);
+        let (queued, waiting) = held.fold((session.queue.len(), 0), |(count, bytes), copy| {
+            (count + 1, bytes + copy.message.footprint())
+        });
         let mut room = session.queue_limit(self.config.max_msg_queue).min(WALK_BELOW as u32);
         room = room.saturating_sub(queued as u32);
-        let mut bytes = session.queue.bytes();
+        let mut bytes = session.queue.bytes() + waiting;
         let (mut after, mut done) = (page.after, page.done);
         let mut copies = Vec::new();
         for parts in page.messages {
@@ -270,18 +284,25 @@ impl Broker {
         from: u16,
         copies: Vec<Copy>,
     ) {
-        let Some(peers) = &mut self.peers else { return };
-        if let Some(gate) = gate
+        if let Some(peers) = &mut self.peers
+            && let Some(gate) = gate
             && let Some(entry) = peers.gates.get_mut(gate)
         {
-            entry.held.extend(copies);
             entry.unanswered &= !(1 << from);
             entry.answered |= 1 << from;
-            self.try_gate(now, gate);
-            return;
+            if entry.early {
+                entry.held.extend(copies);
+                self.try_gate(now, gate);
+                return;
+            }
         }
+        // A subscription that is replaced gets what the owner published after its answer at once:
+        // so the answer must not wait for other owners.
         for copy in copies {
             self.enqueue(now, key, copy);
+        }
+        if let Some(gate) = gate {
+            self.try_gate(now, gate);
         }
         self.walk(now, key, FIRST_STEPS);
     }
@@ -319,7 +340,7 @@ impl Broker {
             // It is the topic's retained message when the subscription comes to stand. An empty
             // one only says that there is none.
             let kept = !message.payload().is_empty();
-            gate.held.push(Copy {
+            gate.hold(Copy {
                 message: message.clone(),
                 ids: Ids::One(gate.options.identifier()),
                 group: NO_GROUP,
