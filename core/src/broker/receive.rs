@@ -111,10 +111,11 @@ impl Broker {
     }
 
     /// Gives a connection back that has waited. Of one whose transport went meanwhile all is
-    /// handled, unless it waits again; for a decision it does not, since nobody needs it.
+    /// handled, unless it waits again; for a decision or another shard it does not, since nobody
+    /// needs that.
     pub(super) fn after_wait(&mut self, now: Instant, key: Key, conn: Box<Conn>) {
-        let idle = matches!(conn.waiting, Waiting::Nothing | Waiting::Verdict);
-        let over = conn.gone && !conn.closing && idle;
+        let waits = matches!(conn.waiting, Waiting::Peers | Waiting::Job);
+        let over = conn.gone && !conn.closing && !waits;
         self.put_back(key, conn);
         self.release_subs(now, key);
         if over {

@@ -310,8 +310,12 @@ impl World {
     }
 
     fn hand_over(&mut self, shard: usize, conn: ConnId, to: usize) {
-        let bytes = self.shards[shard].hand_over(self.now, conn).expect("it was asked for");
-        let at = self.at(shard, conn).expect("it is open");
+        let bytes = self.shards[shard].hand_over(self.now, conn);
+        let Some(at) = self.at(shard, conn) else {
+            assert_eq!(bytes, None, "what is gone cannot be handed over");
+            return;
+        };
+        let bytes = bytes.expect("it was asked for");
         match self.shards[to].open(self.now, ConnInfo::default()) {
             Ok(id) => {
                 let peer = &mut self.peers[at];
