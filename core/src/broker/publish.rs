@@ -285,7 +285,7 @@ impl Broker {
         if topic.starts_with('$') && is_reserved(topic) {
             return Some(ReasonCode::TopicNameInvalid);
         }
-        // The codec has checked the rest. Of fewer bytes than levels are allowed there cannot be more.
+        // The codec has checked the rest. Fewer bytes than levels allowed are not too many levels.
         debug_assert!(TopicName::new(topic, u16::MAX).is_ok(), "a Topic Name");
         let levels = self.config.max_topic_levels;
         if topic.len() >= usize::from(levels) && TopicName::new(topic, levels).is_err() {
