@@ -13,7 +13,8 @@ mkdir -p "$target"
 export CARGO_TARGET_DIR="$target" CARGO_INCREMENTAL=0 SIM_SEEDS="${SIM_SEEDS:-2000}"
 export CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=0
 export CARGO_PROFILE_DEV_DEBUG_ASSERTIONS=false CARGO_PROFILE_DEV_OVERFLOW_CHECKS=false
-export RUST_BACKTRACE=0
+# The seeds that are written down are of runs with one shard.
+export RUST_BACKTRACE=0 SIM_SHARDS=1
 
 names=("$@")
 if [ ${#names[@]} = 0 ]; then

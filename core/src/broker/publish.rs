@@ -98,8 +98,11 @@ impl Broker {
                     if self.awaits_pubrec(session_key, id) {
                         return Step::Next;
                     }
-                    let again = Packet::Pubrec(ack(id, ReasonCode::Success));
-                    return step(self.send(negotiated, &again, out));
+                    // Other shards may not have it yet, though its first connection is gone.
+                    let need = self.under_way(session_key);
+                    let answer = Answer { qos: publish.qos, id: publish.packet_id };
+                    let reason = ReasonCode::Success;
+                    return self.answer_publish(session_key, negotiated, answer, reason, need, out);
                 }
                 Verdict::OverQuota => {
                     let error =

@@ -1,11 +1,12 @@
 //! What comes late from one shard, while another is quick.
 
 use fulmar_core::broker::{Config, Event};
-use fulmar_core::codec::Qos;
+use fulmar_core::codec::{Connect, Packet, Properties, Property, Publish, Qos};
 
-use crate::world::{World, filter, retained, subscribe};
+use crate::world::{World, filter, hello, id, retained, subscribe};
 
 const Q0: Qos = Qos::AtMostOnce;
+const Q2: Qos = Qos::ExactlyOnce;
 
 /// The owner of a topic answers at once, another one late; a newer value comes between. The client,
 /// who had the subscription already, must not be told the older one last.
@@ -76,4 +77,28 @@ fn retained_messages_of_several_owners_find_room_in_a_small_queue() {
     assert_eq!(came, all);
     let dropped = world.events.iter().any(|event| matches!(event, Event::Dropped { .. }));
     assert!(!dropped, "{:?}", world.events);
+}
+
+/// PUBREC says that all shards concerned have the message, also when the message is repeated on
+/// another connection before they have. `[MQTT-4.3.3-10]`
+#[test]
+fn a_repeat_is_answered_when_the_message_itself_is_taken() {
+    let mut world = World::new(2);
+    let topic = world.topic(1, "t/");
+    let name = world.name(0, "p");
+    let lasting = [Property::SessionExpiryInterval(100)];
+    let properties = Properties::list(&lasting);
+    let connect = Connect { clean_start: false, properties, ..hello(&name) };
+    let first = world.connect_as(connect);
+    world.settle();
+    world.send(first, &[retained(&topic, "x", Q2, 7)]);
+    world.hang_up(first);
+    let again = world.connect_as(connect);
+    assert_eq!(world.answers(again), ["CONNACK"]);
+    let (payload, topic) = (&b"x"[..], &topic[..]);
+    let repeat = Publish { dup: true, qos: Q2, retain: true, topic, payload, ..<_>::default() };
+    world.send(again, &[Packet::Publish(Publish { packet_id: Some(id(7)), ..repeat })]);
+    assert_eq!(world.answers(again), [""; 0], "the owner does not have it");
+    world.settle();
+    assert_eq!(world.answers(again), ["PUBREC"]);
 }

@@ -12,7 +12,7 @@ use fulmar_core::{Instant, ReasonCode, Version};
 
 use super::oracle::{Call, Oracle, Violation};
 use super::peer::{Peer, Stage, Took};
-use super::plan::Plan;
+use super::plan::{Plan, shards};
 use super::rng::Rng;
 use super::shards::Shards;
 use super::show;
@@ -20,8 +20,8 @@ use super::show;
 /// Bytes that wait for a client before the driver's socket is full.
 const SOCKET: usize = 3000;
 
-/// Calls of a run at most: some hundred times as many as most runs need.
-const MOST_CALLS: u64 = 40_000;
+/// Calls of a run at most: some fifty times as many as most runs need.
+const MOST_CALLS: u64 = 200_000;
 
 /// A connection as the driver and the network see it.
 #[derive(Debug, Default)]
@@ -72,7 +72,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: u64, trace: bool) -> Self {
         let mut rng = Rng::new(seed);
-        let mut plan = Plan::draw(&mut rng);
+        let mut plan = Plan::draw(&mut rng, shards(seed));
         // Everybody has to find room in the end.
         plan.config.max_connections = plan.config.max_connections.max(plan.clients as u32 + 1);
         let now = Instant::from_micros(rng.below(1_000_000));

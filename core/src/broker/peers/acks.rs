@@ -10,6 +10,7 @@ use super::super::slots::Key;
 use super::super::{Broker, DisconnectReason};
 use super::gate::Waits;
 use super::link::{Mark, Need, Waiter};
+use super::{DELIVER, OWNER};
 use crate::PacketId;
 use crate::codec::{Packet, Qos, ReasonCode};
 use crate::connection::Negotiated;
@@ -93,6 +94,15 @@ impl Broker {
     pub(in crate::broker) fn awaits_pubrec(&self, key: Key, id: PacketId) -> bool {
         let acks = self.sessions.get(key).and_then(|session| session.acks.as_ref());
         acks.is_some_and(|acks| acks.publishes[1].iter().any(|ack| ack.id == id))
+    }
+
+    /// What a session sent to other shards and they have not taken; all of it went one way.
+    pub(in crate::broker) fn under_way(&self, key: Key) -> Need {
+        let Some(peers) = &self.peers else { return Need::default() };
+        let Some(session) = self.sessions.get(key) else { return Need::default() };
+        let lanes = [DELIVER, OWNER].into_iter();
+        let mut needs = lanes.map(|lane| peers.all_of(&session.clocks, lane));
+        needs.find(|need| !peers.is_met(need)).unwrap_or_default()
     }
 
     /// The number that the next SUBACK of a session has if it waits.

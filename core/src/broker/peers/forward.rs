@@ -53,7 +53,7 @@ impl Peers {
         let number = self.clock;
         let mut lane = DELIVER;
         for shard in bits(shards) {
-            if defect!("forward_forgotten") && number % 8 == 0 && shards.count_ones() > 1 {
+            if defect!("forward_forgotten") && number.is_multiple_of(8) && shards.count_ones() > 1 {
                 continue;
             }
             let link = &mut self.links[shard];
@@ -78,7 +78,7 @@ impl Peers {
             let link = &mut self.links[usize::from(from)];
             let Some(open) = link.open[lane].pop_front() else { return };
             link.tell.taken[lane] = open.number;
-            if defect!("credit_lost") && link.tell.taken[lane] % 16 == 0 {
+            if defect!("credit_lost") && link.tell.taken[lane].is_multiple_of(16) {
                 continue;
             }
             link.tell.bytes[lane] = link.tell.bytes[lane].saturating_add(open.bytes);
