@@ -233,11 +233,11 @@ fn describe_event(event: &Event, remote: Option<SocketAddr>) -> Option<(Level, S
         }
         Event::Pressure { used, budget, on: true } => {
             let text = "memory is short, publishers are slowed down";
-            (Level::WARN, format!("{text}: {used} of {budget} bytes of shard_budget are used"))
+            (Level::WARN, format!("{text}: {used} of {budget} bytes of memory_budget are used"))
         }
         Event::Pressure { used, budget, on: false } => {
             let text = "memory is no longer short";
-            (Level::INFO, format!("{text}: {used} of {budget} bytes of shard_budget are used"))
+            (Level::INFO, format!("{text}: {used} of {budget} bytes of memory_budget are used"))
         }
         _ => return None,
     })

@@ -10,7 +10,7 @@ mod recording;
 mod topics;
 mod wire;
 
-pub use broker::broker_ops;
+pub use broker::{broker_ops, shard_ops};
 pub use client::client_connection;
 pub use connection::server_connection;
 pub use packets::{decode, frame, reencode};

@@ -2,7 +2,7 @@
 //!
 //! `SIM_SEED=n` runs one seed and prints what happened; `SIM_SEEDS=count` runs so many, from
 //! `SIM_FIRST` on; `SIM_SECONDS=limit` runs seeds that nobody has tried for so long, from a start
-//! that is drawn and printed.
+//! that is drawn and printed. `SIM_ALL=1` does not stop at the first seed that fails, and lists all.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Mutex;
@@ -42,6 +42,7 @@ fn search(first: u64, count: u64, limit: Duration) -> (Report, u64, Option<(u64,
     let (next, ran) = (AtomicU64::new(first), AtomicU64::new(0));
     let found: Mutex<(Report, Option<(u64, Violation)>)> = Mutex::default();
     let start = Instant::now();
+    let all = number("SIM_ALL").is_some();
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -57,10 +58,14 @@ fn search(first: u64, count: u64, limit: Duration) -> (Report, u64, Option<(u64,
                     found.0.messages += report.messages;
                 }
                 Err(violation) => {
+                    if all {
+                        println!("SIM_FOUND seed={seed} checker={}", violation.checker);
+                    } else {
+                        next.store(u64::MAX / 2, Ordering::Relaxed);
+                    }
                     if found.1.as_ref().is_none_or(|(known, _)| seed < *known) {
                         found.1 = Some((seed, violation));
                     }
-                    next.store(u64::MAX / 2, Ordering::Relaxed);
                 }
             }
         }

@@ -83,10 +83,9 @@ pub struct Record {
 
 /// What a [`Server`] is made from.
 pub struct Options {
-    /// Limits and choices of the broker.
+    /// Limits and choices of the broker, for all shards together: see [`Config::of_one`].
     pub config: Config,
-    /// Shards, each with a thread, up to 64; 0 for one per core. The limits of `config` are those
-    /// of each shard, but that of connections, which is for all. 1.
+    /// Shards, each with a thread, up to 64; 0 for one per core. 1.
     pub shards: u16,
     /// Addresses to listen on; port 0 lets the system choose. May be empty, for a broker that is
     /// used through its handle only. 127.0.0.1:1883.

@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use super::shard::{SMALLEST_PUBLISH, Shard};
 
+/// Messages of other shards taken in a turn.
+const TURN: usize = 1024;
+/// Messages that a batch which is kept for the next one has room for.
+const KEPT: usize = 4096;
+
 impl Shard {
     /// How long to wait, after saying so to the other shards.
     pub(super) fn rest(&self) -> Option<Duration> {
@@ -16,18 +21,23 @@ impl Shard {
         timeout
     }
 
-    /// Hands over what the other shards sent, in bursts, as with what clients send.
+    /// Hands over what the other shards sent, in bursts, as with what clients send, and so much
+    /// that clients are not kept waiting for long.
     pub(super) fn take_peers(&mut self) {
         if self.mesh.shards() == 1 {
             return;
         }
-        let mut filled = self.mesh.awake(self.shard);
-        let mut batch = mem::take(&mut self.batch);
-        while filled != 0 {
-            let from = filled.trailing_zeros() as u16;
-            filled &= filled - 1;
-            self.mesh.receive(from, self.shard, &mut batch);
-            for msg in batch.drain(..) {
+        if self.from_peers.is_empty() {
+            self.fetch();
+        }
+        let mut left = TURN;
+        while left > 0
+            && let Some((from, mut batch)) = self.from_peers.pop_front()
+        {
+            while left > 0
+                && let Some(msg) = batch.pop_front()
+            {
+                left -= 1;
                 self.unsettled += SMALLEST_PUBLISH + msg.payload();
                 self.broker.peer_message(self.now, from, msg);
                 if self.unsettled >= self.burst {
@@ -35,11 +45,24 @@ impl Shard {
                     self.write_turn();
                 }
             }
-        }
-        if batch.capacity() <= 4096 {
-            self.batch = batch;
+            if !batch.is_empty() {
+                self.from_peers.push_front((from, batch));
+            } else if batch.capacity() <= KEPT {
+                self.batch = batch.into();
+            }
         }
         self.effects();
+    }
+
+    fn fetch(&mut self) {
+        let mut filled = self.mesh.awake(self.shard);
+        while filled != 0 {
+            let from = filled.trailing_zeros() as u16;
+            filled &= filled - 1;
+            let mut batch = mem::take(&mut self.batch);
+            self.mesh.receive(from, self.shard, &mut batch);
+            self.from_peers.push_back((from, batch.into()));
+        }
     }
 
     /// Sends each other shard what there is for it, as one batch.

@@ -1,6 +1,6 @@
 //! Finds out which shard a new connection belongs to, before any shard sees it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::io::Read;
@@ -14,15 +14,16 @@ use fulmar_core::codec::{Peek, peek_connect};
 use smol::{Async, Timer, future};
 
 use super::handle::HandleError;
-use super::inbox::{Accepted, Item};
+use super::inbox::{Accepted, Inbox, Item};
 use super::mesh::Mesh;
 use super::notice::Notice;
 use super::shard::Clock;
 
 /// Bytes read at once.
 const STEP: usize = 2 * 1024;
-/// Bytes looked into. A shard finds the identifier behind more of them itself.
-const LOOK: usize = 64 * 1024;
+/// Bytes looked into: little, since they are on no account yet. A shard finds the identifier
+/// behind more of them itself.
+const LOOK: usize = 4 * 1024;
 
 /// Limits of connections that were not given to a shard yet.
 #[derive(Clone, Copy)]
@@ -45,11 +46,13 @@ pub(super) struct Placer {
     mesh: Arc<Mesh>,
     bounds: Bounds,
     unplaced: RefCell<Unplaced>,
+    /// The shard of the last connection that could go to any.
+    last: Cell<usize>,
 }
 
 impl Placer {
     pub(super) fn new(mesh: Arc<Mesh>, bounds: Bounds) -> Rc<Self> {
-        Rc::new(Self { mesh, bounds, unplaced: RefCell::default() })
+        Rc::new(Self { mesh, bounds, unplaced: RefCell::default(), last: Cell::new(0) })
     }
 
     /// Counts a connection, or says which limit is reached. With one shard that counts itself.
@@ -71,6 +74,13 @@ impl Placer {
         unplaced.all += 1;
         unplaced.by_address.insert(remote.ip(), count + 1);
         Ok(())
+    }
+
+    /// One shard after the other.
+    fn anyone(&self) -> &Arc<Inbox> {
+        let next = (self.last.get() + 1) % self.mesh.inboxes.len();
+        self.last.set(next);
+        &self.mesh.inboxes[next]
     }
 
     fn settle(&self, remote: SocketAddr) {
@@ -107,8 +117,7 @@ impl Placer {
         self.settle(remote);
         let inbox = match peek_connect(&bytes) {
             Peek::Client(id) if !id.is_empty() => self.mesh.home(id),
-            // Anyone: all the same, but not always the same.
-            _ => &self.mesh.inboxes[usize::from(remote.port()) % self.mesh.inboxes.len()],
+            _ => self.anyone(),
         };
         let item = match stream {
             Ok(stream) => {

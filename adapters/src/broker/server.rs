@@ -162,10 +162,7 @@ impl Server {
         for (number, shard) in (1..).zip(shards) {
             let mesh = Arc::clone(mesh);
             let name = format!("fulmar-shard-{number}");
-            others.threads.push(Builder::new().name(name).spawn(move || {
-                let _ends = Ends(&mesh);
-                shard.run()
-            })?);
+            others.threads.push(Builder::new().name(name).spawn(move || Ends(&mesh).after(shard))?);
         }
         let accepted = {
             let mesh = Arc::clone(mesh);
@@ -173,7 +170,7 @@ impl Server {
                 .name("fulmar-accept".into())
                 .spawn(move || accept::run(listeners, &mesh, bounds, &stop))?
         };
-        let result = first.run();
+        let result = Ends(mesh).after(first);
         let others = others.join();
         // The listening sockets are closed when this returns.
         let accepted = accepted.join();
@@ -200,6 +197,16 @@ impl fmt::Debug for Server {
 
 /// Ends all shards when one of them ends: no other one can do its work.
 struct Ends<'m>(&'m Mesh);
+
+impl Ends<'_> {
+    fn after(self, shard: Shard) -> io::Result<()> {
+        let result = shard.run();
+        if result.is_err() {
+            abort(self.0);
+        }
+        result
+    }
+}
 
 impl Drop for Ends<'_> {
     fn drop(&mut self) {
@@ -255,6 +262,7 @@ fn shards(asked: u16) -> u16 {
 fn parts(options: Options, shards: usize) -> impl Iterator<Item = Parts> {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let Options { config, shutdown_timeout, record, authenticate, observe, .. } = options;
+    let config = config.of_one(shards as u16);
     let mut alone = Some((authenticate, observe));
     let shared = (shards > 1).then(|| alone.take()).flatten().map(|(authenticate, observe)| {
         (Arc::new(Mutex::new(authenticate)), Arc::new(Mutex::new(observe)))

@@ -75,6 +75,8 @@ pub(super) struct Shard {
     pub(super) shard: u16,
     /// Empty between two batches.
     pub(super) batch: Vec<PeerMsg>,
+    /// What other shards sent and no turn had time for, by sender, in order.
+    pub(super) from_peers: VecDeque<(u16, VecDeque<PeerMsg>)>,
     pub(super) inbox: Arc<Inbox>,
     items: Vec<Item>,
     /// Commands without an answer, by token.
@@ -153,6 +155,7 @@ impl Shard {
             mesh,
             shard,
             batch: Vec::new(),
+            from_peers: VecDeque::new(),
             items: Vec::new(),
             waiting: HashMap::new(),
             last_token: 0,
@@ -227,6 +230,7 @@ impl Shard {
             && self.to_write.is_empty()
             && self.ended.is_empty()
             && self.available.is_empty()
+            && self.from_peers.is_empty()
             && self.broker.peers_waiting() == 0);
         if left_over {
             return Some(Duration::ZERO);

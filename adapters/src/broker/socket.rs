@@ -5,6 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 
 use fulmar_core::ConnId;
 use fulmar_core::broker::Outbox;
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 
 /// Pulled for a connection at first.
 pub(super) const FIRST_BUDGET: u32 = 8 * 1024;
@@ -26,6 +29,8 @@ pub(super) struct Socket {
     pub(super) in_write: bool,
     /// Something may wait to be read.
     pub(super) readable: bool,
+    /// The last packet was a large one, most of which was read into memory of its own.
+    pub(super) large: bool,
     /// Stands in the list of those to read from.
     pub(super) in_read: bool,
     /// The core wants nothing for now.
@@ -77,6 +82,7 @@ impl Socket {
             transmit: false,
             in_write: false,
             readable: false,
+            large: false,
             in_read: false,
             paused: false,
             hangup: false,
@@ -105,6 +111,20 @@ impl Socket {
                     ErrorKind::WouldBlock => return Got::Nothing,
                     _ => return Got::Broken,
                 },
+            }
+        }
+    }
+
+    /// The same into memory of the broker's, as far as there is some.
+    pub(super) fn fill(&self, buffer: &mut Vec<u8>, reads: &mut u64) -> Got {
+        loop {
+            *reads += 1;
+            match recv(&self.stream, spare_capacity(buffer), RecvFlags::empty()) {
+                Ok((0, _)) => return Got::End,
+                Ok((n, _)) => return Got::Bytes(n),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Got::Nothing,
+                Err(_) => return Got::Broken,
             }
         }
     }

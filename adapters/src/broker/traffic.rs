@@ -10,8 +10,11 @@ use fulmar_core::{ConnId, Instant};
 use super::shard::Shard;
 use super::socket::{FIRST_BUDGET, Got, MAX_BUDGET, Socket, Wrote};
 
-/// Full reads of one connection in a turn, so that the others get their share.
-const READS_PER_TURN: usize = 4;
+/// What is asked of one connection in a turn, so that the others get their share.
+const BYTES_PER_TURN: usize = 256 * 1024;
+/// Read at first where a large packet came before: enough for the core to have memory for the rest
+/// of 64 KiB and more, and little of such a packet is copied.
+const LARGE_START: usize = 8 * 1024;
 
 impl Shard {
     /// Has the connection read in the next reading, if it wants to and may have something.
@@ -51,16 +54,34 @@ impl Shard {
 
     /// Reads until nothing is left, the bound is reached, or the core has enough.
     fn read_some(&mut self, id: ConnId, scratch: &mut [u8]) {
-        for _ in 0..READS_PER_TURN {
+        let mut left = BYTES_PER_TURN;
+        while left > 0 {
             let Some(socket) = self.sockets.get_mut(id).filter(|socket| socket.wants_read()) else {
                 return;
             };
-            match socket.read(scratch, &mut self.reads) {
+            let room = self.broker.recv_buf(id).filter(|_| !socket.closing);
+            let own = room.is_some();
+            let (asked, got) = match room {
+                Some(buffer) => {
+                    socket.large = true;
+                    let spare = buffer.capacity() - buffer.len();
+                    (spare, socket.fill(buffer, &mut self.reads))
+                }
+                None => {
+                    let large = mem::replace(&mut socket.large, false);
+                    let part = if large { LARGE_START } else { scratch.len() };
+                    (part, socket.read(&mut scratch[..part], &mut self.reads))
+                }
+            };
+            left = left.saturating_sub(asked);
+            match got {
                 Got::Bytes(n) => {
                     // Less than asked for means that nothing is left, and that an edge will tell
                     // of more. Only the end of the stream that was told already must be read.
-                    socket.readable = n == scratch.len() || socket.hangup;
-                    if !socket.closing {
+                    socket.readable = n == asked || socket.hangup;
+                    if own {
+                        self.filled(id, n);
+                    } else if !socket.closing {
                         self.receive(id, &scratch[..n]);
                     }
                 }
@@ -74,6 +95,16 @@ impl Shard {
                     self.ended.push(id);
                 }
             }
+        }
+    }
+
+    /// Tells the broker what was read into its memory, and writes what that led to.
+    fn filled(&mut self, conn: ConnId, len: usize) {
+        self.broker.filled(self.now, conn, len);
+        self.effects();
+        self.unsettled += len;
+        if self.unsettled >= self.burst {
+            self.write_turn();
         }
     }
 

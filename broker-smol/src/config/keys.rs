@@ -210,7 +210,7 @@ pub(super) static KEYS: &[Key] = &[
          acknowledgements a client can be owed",
     ),
     key(
-        "shard_budget",
+        "memory_budget",
         |s| Slot::U64(&mut s.core.shard_budget),
         bytes(1 << 20, HUGE),
         "all memory of sessions, subscriptions, queues, retained messages and unfinished packets: \

@@ -120,7 +120,7 @@ fn an_unknown_key_names_the_nearest_known_one() {
         ("allow-anonymous", "allow_anonymous"),
         ("max_inflight_message", "max_inflight_messages"),
         ("listner", "listener"),
-        ("shard_buget", "shard_budget"),
+        ("memory_buget", "memory_budget"),
     ] {
         let error = error(&format!("max_qos: 1\n{written}: 1"));
         assert_eq!((error.line, error.column), (2, 1));
@@ -189,7 +189,7 @@ fn the_table_has_a_row_for_each_key() {
     assert_eq!(table.lines().count(), KEYS.len() + 2);
     assert!(table.contains("| `max_connections` | 100000 | more than"));
     assert!(table.contains("| `max_session_expiry` | 30d |"));
-    assert!(table.contains("| `shard_budget` | 512MiB |"));
+    assert!(table.contains("| `memory_budget` | 512MiB |"));
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn one_address_cannot_lock_out_another() {
 
 #[test]
 fn broker_without_descriptors_serves_its_clients_and_recovers() {
-    let yaml = "shard_budget: 64MiB\nconnect_timeout: 60s";
+    let yaml = "memory_budget: 64MiB\nconnect_timeout: 60s";
     let scene = Scene::around(broker_with_files(64, yaml), 64);
     let strangers: Vec<TcpStream> = (0..200).map(|_| stranger(&scene.broker)).collect();
     // The clients that were there go on; the broker does not spin over what it cannot accept.

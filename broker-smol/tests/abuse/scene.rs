@@ -30,7 +30,7 @@ pub(crate) struct Scene {
 impl Scene {
     /// A broker with a budget of so many MiB and these lines of configuration.
     pub(crate) fn new(budget: u64, yaml: &str) -> Self {
-        let broker = Broker::with(&format!("shard_budget: {budget}MiB\n{yaml}"));
+        let broker = Broker::with(&format!("memory_budget: {budget}MiB\n{yaml}"));
         Self::around(broker, budget)
     }
 

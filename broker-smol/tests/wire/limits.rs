@@ -163,7 +163,7 @@ fn a_reason_that_holds_for_all_filters_is_repeated_for_each() {
 #[test]
 fn too_many_sessions_are_refused() {
     cites!("v5:MQTT-3.1.4-2 v5:MQTT-3.2.2-7 v4:MQTT-3.2.2-5 U311-003");
-    // A limit of each shard.
+    // Each shard has its part of it: which one is full first depends on the names.
     let b = Broker::with("shards: 1\nmax_sessions: 2");
     let one = b.connect(V5, "one");
     b.join(&Connect::resume(V311, "two")).0.disconnect();
@@ -333,7 +333,7 @@ fn the_packet_size_limit_is_announced_and_enforced() {
 #[test]
 fn retained_messages_beyond_their_limit_are_delivered_and_not_kept() {
     cites!("v5:MQTT-3.3.1-5 v4:MQTT-3.3.1-5");
-    // A limit of each shard.
+    // Each shard has its part of it: which one is full first depends on the names.
     let b = Broker::with("shards: 1\nmax_retained: 2");
     for v in ALL {
         let mut s = b.connect(v, &unique("s"));

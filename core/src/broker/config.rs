@@ -94,6 +94,26 @@ pub struct Config {
     pub delivery_mode: DeliveryMode,
 }
 
+impl Config {
+    /// Bytes a shard is given at least.
+    const LEAST: u64 = 1 << 20;
+
+    /// The part of one of `shards`, where these limits are meant for all together: sessions,
+    /// retained messages and their bytes, and memory are divided, rounded up; a shard gets a
+    /// mebibyte of memory at least, unless all together have less. Everything else counts for one
+    /// connection or session, or is checked by who accepts connections.
+    #[must_use]
+    pub fn of_one(mut self, shards: u16) -> Self {
+        let shards = u32::from(shards.max(1));
+        let (all, least) = (self.shard_budget, Self::LEAST.min(self.shard_budget));
+        self.max_sessions = self.max_sessions.div_ceil(shards);
+        self.max_retained = self.max_retained.div_ceil(shards);
+        self.max_retained_bytes = self.max_retained_bytes.div_ceil(shards.into());
+        self.shard_budget = all.div_ceil(shards.into()).max(least);
+        self
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -127,5 +147,23 @@ impl Default for Config {
             assigned_clientid_prefix: String::from("auto-"),
             delivery_mode: DeliveryMode::OnlyOnce,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_parts_together_are_the_whole() {
+        let whole = Config { max_sessions: 10, max_retained: 0, ..Config::default() };
+        assert_eq!(whole.clone().of_one(1), whole);
+        let part = whole.clone().of_one(3);
+        assert_eq!((part.max_sessions, part.max_retained), (4, 0));
+        assert_eq!(part.shard_budget, whole.shard_budget.div_ceil(3));
+        assert_eq!(part.max_connections, whole.max_connections);
+        let small = |shard_budget| Config { shard_budget, ..Config::default() }.of_one(64);
+        assert_eq!(small(2 << 20).shard_budget, 1 << 20);
+        assert_eq!(small(4_000).shard_budget, 4_000);
     }
 }

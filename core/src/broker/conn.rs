@@ -108,14 +108,24 @@ impl Conn {
     /// Bytes it holds for the moment.
     #[inline]
     pub(super) fn footprint(&self) -> u64 {
-        let pending = self.pending.as_ref().map_or(0, |pending| pending.footprint());
-        let held = self.machine.footprint() + self.aliases.footprint() + pending;
+        let held = self.machine.footprint() + self.aliases.footprint();
         let lent = self.lent_bytes + self.lent.capacity() * size_of::<Arc<Message>>();
-        let waits = match self.held.as_deref() {
+        let mut bytes = held + lent + self.unread.capacity() + self.out.capacity();
+        if self.held.is_some() || self.pending.is_some() {
+            bytes += self.waits();
+        }
+        bytes as u64
+    }
+
+    /// Bytes of the packet that waits to be decided about, or for other shards.
+    #[cold]
+    fn waits(&self) -> usize {
+        let pending = self.pending.as_ref().map_or(0, |pending| pending.footprint());
+        let held = match self.held.as_deref() {
             Some(Held::Publish(publish)) => publish.body.len(),
             _ => 0,
         };
-        (waits + held + lent + self.unread.capacity() + self.out.capacity()) as u64
+        pending + held
     }
 }
 

@@ -249,7 +249,10 @@ impl Broker {
             groups: true,
         };
         for _ in 0..1 + usize::from(defect!("will_twice")) {
-            self.publish(now, &draft, || body.clone());
+            let published = self.publish(now, &draft, || body.clone());
+            if !published.need.is_nothing() {
+                self.note_will(client_id, &published.need);
+            }
         }
         self.event(Event::WillPublished { client_id: client_id.clone() });
     }

@@ -325,7 +325,7 @@ impl Broker {
         self.close_doomed(now);
     }
 
-    fn close_doomed(&mut self, now: Instant) {
+    pub(super) fn close_doomed(&mut self, now: Instant) {
         while let Some((key, why)) = self.doomed.pop() {
             self.disconnect(now, key, why);
         }

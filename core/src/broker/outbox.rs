@@ -39,21 +39,8 @@ impl Outbox {
 
     /// The slices to write, in order, without those written already.
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        let mut skip = self.written;
-        let ends = self.shared.iter().map(|(at, _)| *at).chain([self.bytes.len()]);
-        let payloads = self.shared.iter().map(|(_, payload)| &payload[..]).chain([&[][..]]);
-        let mut start = 0;
-        ends.zip(payloads)
-            .flat_map(move |(end, payload)| {
-                let head = &self.bytes[start..end];
-                start = end;
-                [head, payload]
-            })
-            .filter_map(move |slice| {
-                let skipped = skip.min(slice.len());
-                skip -= skipped;
-                (skipped < slice.len()).then(|| &slice[skipped..])
-            })
+        let shared = self.shared.iter();
+        Slices { bytes: &self.bytes, at: 0, shared, payload: &[], skip: self.written }
     }
 
     /// `written` more bytes reached the socket. Keeps the memory when all have.
@@ -95,6 +82,43 @@ impl Outbox {
     pub(crate) fn share(&mut self, payload: Bytes) {
         self.shared_len += payload.len();
         self.shared.push((self.bytes.len(), payload));
+    }
+}
+
+/// Walks over what is to be written.
+struct Slices<'o> {
+    /// The copied bytes from `at` on.
+    bytes: &'o [u8],
+    at: usize,
+    shared: core::slice::Iter<'o, (usize, Bytes)>,
+    /// Next, if not empty.
+    payload: &'o [u8],
+    skip: usize,
+}
+
+impl<'o> Iterator for Slices<'o> {
+    type Item = &'o [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'o [u8]> {
+        loop {
+            let slice = if !self.payload.is_empty() {
+                core::mem::take(&mut self.payload)
+            } else if let Some((at, payload)) = self.shared.next() {
+                let (head, rest) = self.bytes.split_at(at - self.at);
+                (self.at, self.bytes, self.payload) = (*at, rest, payload);
+                head
+            } else if self.bytes.is_empty() {
+                return None;
+            } else {
+                core::mem::take(&mut self.bytes)
+            };
+            let skipped = self.skip.min(slice.len());
+            self.skip -= skipped;
+            if skipped < slice.len() {
+                return Some(&slice[skipped..]);
+            }
+        }
     }
 }
 

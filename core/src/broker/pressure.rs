@@ -23,17 +23,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Broker {
     /// Bytes charged to the budget.
+    #[inline]
     pub(super) fn used(&self) -> u64 {
         let peers = self.peers.as_ref().map_or(0, |peers| peers.footprint());
         let kept = self.ledger.bytes() + self.retained.footprint() + peers;
         kept + self.held + self.places * PLACE
     }
 
+    #[inline]
     fn above(&self, percent: u64) -> bool {
         self.used() > self.config.shard_budget / 100 * percent
     }
 
     /// Whether nothing new can be taken.
+    #[inline]
     pub(super) fn is_full(&self) -> bool {
         self.above(FULL)
     }

@@ -171,7 +171,9 @@ impl Broker {
         let Some(peers) = &self.peers else { return false };
         // What a client subscribed to before, it gets of its own messages, too.
         let waits = |session: &Session| {
-            !session.gates.is_empty() || peers.must_wait(&session.clocks, topic, retain)
+            !session.gates.is_empty()
+                || peers.has_will_of(&session.client_id)
+                || peers.must_wait(&session.clocks, topic, retain)
         };
         self.sessions.get(session).is_some_and(waits)
     }
@@ -280,7 +282,10 @@ impl Broker {
         if topic.starts_with('$') && is_reserved(topic) {
             return Some(ReasonCode::TopicNameInvalid);
         }
-        if TopicName::new(topic, self.config.max_topic_levels).is_err() {
+        // The codec has checked the rest. Fewer bytes than levels allowed are not too many levels.
+        debug_assert!(TopicName::new(topic, u16::MAX).is_ok(), "a Topic Name");
+        let levels = self.config.max_topic_levels;
+        if topic.len() >= usize::from(levels) && TopicName::new(topic, levels).is_err() {
             return Some(ReasonCode::TopicNameInvalid);
         }
         self.is_full().then_some(ReasonCode::QuotaExceeded)

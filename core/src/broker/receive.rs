@@ -3,11 +3,12 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use super::calls::Call;
 use super::conn::{Conn, Pending, Waiting};
 use super::peers::Held;
 use super::publish::Incoming;
 use super::slots::Key;
-use super::{AuthRequest, Broker, ConnId, DisconnectReason, Effect};
+use super::{AuthRequest, Broker, ConnId, DisconnectReason, Effect, Input};
 use crate::codec::{Packet, ReasonCode};
 use crate::connection::server::{Failure, Received};
 use crate::connection::{Negotiated, SendError};
@@ -51,6 +52,46 @@ impl Broker {
         self.release_subs(now, key);
     }
 
+    /// Memory for more of a large packet that is under way on a connection: instead of handing
+    /// bytes over with [`Input::Received`](super::Input::Received), a driver may append them here,
+    /// at most up to the capacity, and say so with [`Broker::filled`] at once. They become the
+    /// message without being copied. `None` where they are to be handed over.
+    ///
+    /// The memory is charged, and in proportion to what has arrived. Harmless at any time.
+    pub fn recv_buf(&mut self, conn: ConnId) -> Option<&mut Vec<u8>> {
+        let conn = self.conns.get_mut(conn.key())?;
+        if conn.closing || conn.waiting != Waiting::Nothing {
+            return None;
+        }
+        conn.machine.recv_buf()
+    }
+
+    /// `len` bytes that came on the connection were appended to what [`Broker::recv_buf`] gave. It
+    /// is as if they were [`Input::Received`](super::Input::Received).
+    pub fn filled(&mut self, now: Instant, conn: ConnId, len: usize) {
+        let key = conn.key();
+        if let Some(recorder) = &mut self.recorder
+            && let Some(entry) = self.conns.get(key)
+        {
+            let bytes = entry.machine.last(len);
+            recorder.call(now, &Call::Handle(Input::Received { conn, bytes }));
+        }
+        let Some(mut conn) = self.conns.take(key) else { return };
+        let full = self.peers.as_ref().is_some_and(|peers| peers.is_full());
+        if conn.closing || conn.waiting != Waiting::Nothing || full {
+            let bytes = conn.machine.take_last(len);
+            self.conns.put(key, conn);
+            self.receive(now, key, &bytes);
+        } else {
+            self.stats.bytes_received_total += len as u64;
+            conn.machine.filled(now);
+            self.go_on(now, key, &mut conn, Step::Next, &[]);
+            self.put_back(key, conn);
+            self.release_subs(now, key);
+        }
+        self.close_doomed(now);
+    }
+
     /// Brings what a connection is charged with up to date.
     pub(super) fn charge(&mut self, conn: &mut Conn) {
         let charged = conn.footprint();
@@ -66,8 +107,19 @@ impl Broker {
         if !conn.closing {
             self.go_on(now, key, &mut conn, Step::Next, &unread);
         }
+        self.after_wait(now, key, conn);
+    }
+
+    /// Gives a connection back that has waited. Of one whose transport went meanwhile all is
+    /// handled, unless it waits again; for a decision it does not, since nobody needs it.
+    pub(super) fn after_wait(&mut self, now: Instant, key: Key, conn: Box<Conn>) {
+        let idle = matches!(conn.waiting, Waiting::Nothing | Waiting::Verdict);
+        let over = conn.gone && !conn.closing && idle;
         self.put_back(key, conn);
         self.release_subs(now, key);
+        if over {
+            self.closed(now, key);
+        }
     }
 
     /// Takes the step that is left of the packet before, and then one packet after the other.

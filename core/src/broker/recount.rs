@@ -50,7 +50,7 @@ impl Broker {
                 held += Job::footprint(targets);
             }
         }
-        held += self.peers.as_ref().map_or(0, |peers| peers.will_bytes());
+        held += self.peers.as_ref().map_or(0, |peers| peers.parked_bytes());
         assert_eq!(self.held, held, "bytes held");
         let deliveries = self.jobs.iter().filter(|job| matches!(job, Job::Deliver { .. })).count();
         assert_eq!(self.deliveries, deliveries, "deliveries");

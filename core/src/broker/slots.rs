@@ -82,7 +82,10 @@ impl<T> Slots<T> {
 
     /// Gives back what [`Slots::take`] lent.
     pub(super) fn put(&mut self, key: Key, value: Box<T>) {
-        self.slots[key.index as usize].value = Some(value);
+        let place = self.slots[key.index as usize].value.replace(value);
+        debug_assert!(place.is_none(), "it was lent");
+        // Nothing: the look whether it is to be dropped is spared.
+        core::mem::forget(place);
     }
 
     /// Frees the key of a value that was taken.

@@ -9,6 +9,8 @@ use crate::codec::{Property, PropertyId, ProtocolError, Publish, ReasonCode};
 #[derive(Debug, Default)]
 pub(super) struct AliasesIn {
     topics: Vec<Option<Box<str>>>,
+    /// Of the topics.
+    bytes: usize,
 }
 
 impl AliasesIn {
@@ -36,7 +38,9 @@ impl AliasesIn {
             self.topics.resize(at + 1, None);
         }
         // [U5-046]: a mapping may be replaced.
-        if self.topics[at].as_deref() != Some(publish.topic) {
+        let known = self.topics[at].as_deref();
+        if known != Some(publish.topic) {
+            self.bytes = self.bytes - known.map_or(0, str::len) + publish.topic.len();
             self.topics[at] = Some(Box::from(publish.topic));
         }
         Ok(publish)
@@ -44,7 +48,7 @@ impl AliasesIn {
 
     /// Bytes held.
     pub(super) fn footprint(&self) -> usize {
-        self.topics.iter().map(|topic| 16 + topic.as_deref().map_or(0, str::len)).sum()
+        self.topics.len() * size_of::<Option<Box<str>>>() + self.bytes
     }
 }
 

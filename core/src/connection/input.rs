@@ -10,7 +10,12 @@ use crate::codec::{Frame, Level, ProtocolError, ReasonCode, Version, header, lev
 /// Memory reserved at most on the word of a header alone, in bytes.
 const TRUST: usize = 16 * 1024;
 /// A frame of which this part is there may have all its memory at once.
-const TRUST_FACTOR: usize = 4;
+const TRUST_FACTOR: usize = 16;
+/// A frame of which so many bytes are there has memory for more of them, for the driver to read
+/// into; and so many bytes must be missing.
+const LARGE: usize = if cfg!(fuzzing) { 16 } else { 4 * 1024 };
+/// Memory added at once at most, so that one read is not too long.
+const STEP: usize = 1024 * 1024;
 
 /// The beginning of a frame whose rest has not arrived. Owns memory only while there is one.
 #[derive(Debug)]
@@ -63,6 +68,7 @@ impl Tail {
             }
             bytes.extend_from_slice(input);
             *input = &[];
+            self.grow();
             return Ok(None);
         }
         let header = loop {
@@ -76,7 +82,7 @@ impl Tail {
         if header.total() > limit {
             return Err(ProtocolError::new(ReasonCode::PacketTooLarge, "MQTT-3.2.2-15"));
         }
-        let missing = header.total() as usize - bytes.len();
+        let missing = (header.total() as usize).saturating_sub(bytes.len());
         let (now, later) = input.split_at(missing.min(input.len()));
         // A peer that only claims a large frame shall not make us reserve it.
         if bytes.capacity() - bytes.len() < now.len() {
@@ -86,6 +92,7 @@ impl Tail {
         bytes.extend_from_slice(now);
         *input = later;
         if now.len() < missing {
+            self.grow();
             return Ok(None);
         }
         let whole = Bytes::from(core::mem::take(bytes));
@@ -99,10 +106,46 @@ impl Tail {
         Ok(Some(Lent { frame, memory: Memory(Some(memory)) }))
     }
 
+    /// Whether all of a frame is there, and not lent yet.
+    pub(super) fn is_whole(&self) -> bool {
+        let bytes = self.partial();
+        matches!(header(bytes), Ok(Some(header)) if header.total() as usize <= bytes.len())
+    }
+
+    /// Memory for more of a large frame: to be appended to, up to its capacity.
+    pub(super) fn room(&mut self) -> Option<&mut Vec<u8>> {
+        let Self::Part(bytes) = self else { return None };
+        if bytes.len() < LARGE || bytes.capacity() - bytes.len() < LARGE {
+            return None;
+        }
+        let total = header(bytes).ok()??.total() as usize;
+        // What follows the frame does not belong here.
+        (bytes.capacity() <= total).then_some(bytes)
+    }
+
+    /// Gives a large frame memory for more of it, in proportion to what is there; the same however
+    /// that came.
+    pub(super) fn grow(&mut self) {
+        let bytes = self.part();
+        if bytes.len() < LARGE || bytes.capacity() > bytes.len() {
+            return;
+        }
+        if let Ok(Some(header)) = header(bytes) {
+            let missing = (header.total() as usize).saturating_sub(bytes.len());
+            bytes.reserve_exact(missing.min(bytes.len() * (TRUST_FACTOR - 1)).min(STEP));
+        }
+    }
+
     /// Keeps the input without judging it.
     pub(super) fn keep(&mut self, input: &mut &[u8]) {
         self.part().extend_from_slice(input);
         *input = &[];
+    }
+
+    /// Forgets the last bytes of a frame under way.
+    pub(super) fn shorten(&mut self, by: usize) {
+        let bytes = self.part();
+        bytes.truncate(bytes.len().saturating_sub(by));
     }
 
     /// Forgets a frame that was lent.

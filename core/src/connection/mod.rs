@@ -14,7 +14,7 @@ pub(crate) use alias::{Alias, AliasesOut};
 
 use crate::codec::{
     Ack, Auth, Connack, Connect, Disconnect, EncodeError, Packet, Properties, Property, Qos,
-    Suback, Unsuback, Version,
+    ReasonCode, Suback, Unsuback, Version,
 };
 
 /// What a server allows on its connections.
@@ -120,6 +120,12 @@ impl Negotiated {
     /// # Errors
     /// When the packet cannot be encoded or is larger than the client accepts; `out` is unchanged.
     pub fn send(&self, packet: &Packet<'_>, out: &mut Vec<u8>) -> Result<(), SendError> {
+        if let Some(short) = short(packet)
+            && self.max_packet_size as usize >= short.len()
+        {
+            out.extend_from_slice(&short);
+            return Ok(());
+        }
         // [MQTT-3.1.2-29]: only these three may explain themselves to a client that did not ask.
         let explains = self.problem_information
             || matches!(packet, Packet::Publish(_) | Packet::Connack(_) | Packet::Disconnect(_));
@@ -144,6 +150,21 @@ impl Negotiated {
         packet.encode(self.version, &mut out[start..]);
         Ok(())
     }
+}
+
+/// An acknowledgement as it mostly is, the same in all versions: without measuring it first.
+#[inline]
+fn short(packet: &Packet<'_>) -> Option<[u8; 4]> {
+    let (first, ack) = match packet {
+        Packet::Puback(ack) => (0x40, ack),
+        Packet::Pubrec(ack) => (0x50, ack),
+        Packet::Pubrel(ack) => (0x62, ack),
+        Packet::Pubcomp(ack) => (0x70, ack),
+        _ => return None,
+    };
+    let [high, low] = ack.packet_id.get().to_be_bytes();
+    let plain = ack.reason == ReasonCode::Success && ack.properties.is_empty();
+    plain.then_some([first, 2, high, low])
 }
 
 fn properties<'a>(packet: &Packet<'a>) -> Properties<'a> {

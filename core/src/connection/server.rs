@@ -179,6 +179,35 @@ impl Connection {
         self.tail.unfinished()
     }
 
+    /// A large packet is under way, and this is memory for more of it: instead of handing bytes
+    /// over with [`Connection::next`], a driver may append them here, at most up to the capacity,
+    /// then call [`Connection::filled`], and then `next` with no input. They are not copied any
+    /// more then. The memory is in proportion to what has arrived.
+    pub fn recv_buf(&mut self) -> Option<&mut Vec<u8>> {
+        if self.state.phase == Phase::Connected { self.tail.room() } else { None }
+    }
+
+    /// Bytes were appended to what [`Connection::recv_buf`] gave.
+    pub fn filled(&mut self, now: Instant) {
+        if self.state.phase == Phase::Connected {
+            self.state.heard = now;
+        }
+        self.tail.grow();
+    }
+
+    /// The last `len` bytes of the packet under way.
+    pub(crate) fn last(&self, len: usize) -> &[u8] {
+        let partial = self.tail.partial();
+        &partial[partial.len().saturating_sub(len)..]
+    }
+
+    /// Takes the last `len` bytes of the packet under way out again, since they must wait.
+    pub(crate) fn take_last(&mut self, len: usize) -> Vec<u8> {
+        let bytes = self.last(len).to_vec();
+        self.tail.shorten(len);
+        bytes
+    }
+
     /// Takes one packet off `input`, or keeps the beginning of one and answers `None`.
     ///
     /// Call until `None`. Where input is left then, the connection waits for an answer to CONNECT
@@ -192,7 +221,9 @@ impl Connection {
     ) -> Option<Received<'c>> {
         let Self { tail, state } = self;
         tail.release();
-        if matches!(state.phase, Phase::Deciding | Phase::Closing) || input.is_empty() {
+        if matches!(state.phase, Phase::Deciding | Phase::Closing)
+            || input.is_empty() && !tail.is_whole()
+        {
             return None;
         }
         if state.phase == Phase::Connected {

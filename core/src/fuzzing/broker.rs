@@ -1,5 +1,6 @@
 //! Lists of operations on a broker.
 
+mod many;
 mod op;
 mod packet;
 mod world;
@@ -19,6 +20,26 @@ use world::World;
 /// the same operations have another effect the second time, or something is left at the end.
 pub fn broker_ops(data: &[u8]) {
     run(data, false);
+}
+
+/// Operations on two to four shards that are one broker, whose links carry message by message.
+///
+/// # Panics
+/// If an account is wrong, shards wait for each other for ever, a client is sent what it must not
+/// be sent, or something is left at the end.
+pub fn shard_ops(data: &[u8]) {
+    let mut bytes = Unstructured::new(data);
+    let Ok(shards) = bytes.int_in_range(2..=4) else { return };
+    let Ok(setup) = bytes.arbitrary::<Setup>() else { return };
+    let mut world = many::World::new(&setup, shards);
+    for _ in 0..400 {
+        if bytes.is_empty() {
+            break;
+        }
+        let Ok(op) = bytes.arbitrary::<many::Op>() else { break };
+        world.apply(&op);
+    }
+    world.end();
 }
 
 /// Gives the recording where there is one.

@@ -24,6 +24,9 @@ pub fn server_connection(data: &[u8]) {
     let whole = Run::new(*head).drive(stream, usize::MAX);
     for piece in [1, 2 + usize::from(head[3] >> 2)] {
         let pieces = Run::new(*head).drive(stream, piece);
+        let filled = Run::new(*head).filling(stream, piece);
+        assert_eq!(pieces.log, filled.log, "in memory of the connection, in pieces of {piece}");
+        assert_eq!(pieces.out, filled.out, "in memory of the connection, in pieces of {piece}");
         assert_eq!(whole.log, pieces.log, "in pieces of {piece}");
         assert_eq!(whole.connection.phase(), pieces.connection.phase());
         // As soon as a CONNECT is too large it is refused, of whatever version it is to be.
@@ -84,27 +87,51 @@ impl Run {
 
     fn drive(mut self, stream: &[u8], piece: usize) -> Self {
         for bytes in stream.chunks(piece) {
-            let mut input = bytes;
-            loop {
-                let phase = self.connection.phase();
-                let next = self.connection.next(NOW, &mut input, &mut self.out);
-                let Some(received) = next else { break };
-                if let Received::Failed(Failure::Protocol(error)) = &received {
-                    self.too_large |=
-                        phase == Phase::AwaitConnect && error.reason == ReasonCode::PacketTooLarge;
-                }
-                self.log.push(text(&received));
-                let closing = matches!(received, Received::Failed(_) | Received::Disconnect(_));
-                let answer = answer(&received);
-                assert_eq!(self.connection.phase() == Phase::Closing, closing);
-                self.answer(&answer);
-            }
-            assert!(input.is_empty() || self.connection.phase() == Phase::Closing);
-            assert!(self.connection.footprint() <= self.limit, "too much memory");
+            self.take(bytes);
         }
         self.check_out();
         self.check_timeout();
         self
+    }
+
+    /// The same, by way of memory for large packets wherever there is some.
+    fn filling(mut self, stream: &[u8], piece: usize) -> Self {
+        for mut bytes in stream.chunks(piece) {
+            while let Some(room) = self.connection.recv_buf() {
+                let (now, later) = bytes.split_at(bytes.len().min(room.capacity() - room.len()));
+                room.extend_from_slice(now);
+                self.connection.filled(NOW);
+                self.take(&[]);
+                bytes = later;
+                if bytes.is_empty() {
+                    break;
+                }
+            }
+            self.take(bytes);
+        }
+        self.check_out();
+        self.check_timeout();
+        self
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let mut input = bytes;
+        loop {
+            let phase = self.connection.phase();
+            let next = self.connection.next(NOW, &mut input, &mut self.out);
+            let Some(received) = next else { break };
+            if let Received::Failed(Failure::Protocol(error)) = &received {
+                self.too_large |=
+                    phase == Phase::AwaitConnect && error.reason == ReasonCode::PacketTooLarge;
+            }
+            self.log.push(text(&received));
+            let closing = matches!(received, Received::Failed(_) | Received::Disconnect(_));
+            let answer = answer(&received);
+            assert_eq!(self.connection.phase() == Phase::Closing, closing);
+            self.answer(&answer);
+        }
+        assert!(input.is_empty() || self.connection.phase() == Phase::Closing);
+        assert!(self.connection.footprint() <= self.limit, "too much memory");
     }
 
     fn answer(&mut self, answer: &Answer) {

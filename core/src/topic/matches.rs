@@ -28,15 +28,20 @@ pub fn matches(filter: &str, name: &str) -> bool {
 
 /// Where the first level that is a wildcard starts, in bytes.
 pub(super) fn wildcard_at(filter: &str) -> Option<usize> {
-    let mut start = 0;
-    for level in filter.split('/') {
-        let end = start + level.len();
-        if level == "+" || (level == "#" && end == filter.len()) {
-            return Some(start);
-        }
-        start = end + 1;
-    }
-    None
+    let filter = filter.as_bytes();
+    (0..filter.len()).find(|at| is_wildcard(filter, *at))
+}
+
+/// Whether the byte at `at` is a level by itself, and a wildcard: `+`, or `#` at the end.
+#[inline]
+pub(super) fn is_wildcard(filter: &[u8], at: usize) -> bool {
+    let next = filter.get(at + 1);
+    let ends = match filter[at] {
+        b'+' => next.is_none_or(|next| *next == b'/'),
+        b'#' => next.is_none(),
+        _ => return false,
+    };
+    ends && (at == 0 || filter[at - 1] == b'/')
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use super::matches::is_wildcard;
+
 /// Why a Topic Name or Topic Filter is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -75,16 +77,15 @@ impl<'a> TopicFilter<'a> {
             return Err(TopicError::TooLong);
         }
         let filter = split_share(text)?.map_or(text, |(_, filter)| filter);
-        check(filter, max_levels)?;
+        let wild = check(filter, max_levels)?;
         // The share name was not looked at yet.
-        if text.bytes().any(|byte| byte == 0) {
+        if text.len() > filter.len() && text.bytes().any(|byte| byte == 0) {
             return Err(TopicError::Nul);
         }
-        let mut levels = filter.split('/').peekable();
-        while let Some(level) = levels.next() {
-            let wild = level.bytes().any(|byte| matches!(byte, b'+' | b'#'));
-            let placed = level == "+" || (level == "#" && levels.peek().is_none());
-            if wild && !placed {
+        if wild {
+            let bytes = filter.as_bytes();
+            let misplaced = |at: usize| matches!(bytes[at], b'+' | b'#') && !is_wildcard(bytes, at);
+            if (0..bytes.len()).any(misplaced) {
                 return Err(TopicError::Wildcard);
             }
         }

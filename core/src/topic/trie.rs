@@ -141,6 +141,8 @@ impl Trie {
         let mut node = ROOT;
         // Where the next level starts; behind the topic's end if there is none.
         let mut at = 0;
+        // How many `+` were passed by.
+        let mut passed = 0;
         loop {
             let here = &self.nodes[node];
             let wild = node != ROOT || !hidden;
@@ -153,6 +155,7 @@ impl Trie {
                 let literal =
                     if here.children == 0 { None } else { self.literal(node, &topic[at..end]) };
                 let plus = if wild { here.plus } else { NONE };
+                passed += usize::from(literal.is_some() && plus != NONE);
                 let next = literal.unwrap_or(plus);
                 if next != NONE {
                     node = next;
@@ -163,6 +166,10 @@ impl Trie {
                 found(here.end);
             }
             // Back to the last `+` that was passed by.
+            if passed == 0 {
+                return;
+            }
+            passed -= 1;
             loop {
                 if node == ROOT {
                     return;

@@ -6,6 +6,7 @@ mod auth;
 mod delivery;
 mod fanout;
 mod harness;
+mod large;
 mod pieces;
 mod pressure;
 mod program;

@@ -2,10 +2,15 @@
 
 use bytes::Bytes;
 use fulmar_core::ConnId;
-use fulmar_core::broker::{Command, Config, Event, Publication, Reply};
-use fulmar_core::codec::{Connect, Disconnect, Packet, Properties, Property, Qos, ReasonCode};
+use fulmar_core::broker::{Command, Config, DropReason, Event, Publication, Reply};
+use fulmar_core::codec::{
+    Connect, Disconnect, Filters, Packet, Properties, Property, Qos, ReasonCode, Subscribe,
+    SubscriptionOptions,
+};
 
-use crate::world::{Client, World, filter, hello, publish, retained, subscribe, unsubscribe, will};
+use crate::world::{
+    Client, World, filter, hello, id, publish, retained, subscribe, unsubscribe, will,
+};
 
 const Q0: Qos = Qos::AtMostOnce;
 const Q1: Qos = Qos::AtLeastOnce;
@@ -116,6 +121,25 @@ fn pingresp_says_that_what_was_sent_before_it_is_taken() {
     world.settle();
     assert_eq!(world.answers(publisher), ["other", "other"]);
     assert_eq!(world.payloads(client), ["1"]);
+}
+
+#[test]
+fn a_client_that_never_stops_sending_gets_its_pingresp() {
+    let mut world = World::new(2);
+    let publisher = world.connect(0, "p");
+    let client = subscriber(&mut world, 1, "s", "t", Q0);
+    world.answers(publisher);
+    world.send(publisher, &[publish("t", "0", Q0, 0), Packet::Pingreq]);
+    for round in 1..10 {
+        // Always something is under way when another shard says what it has taken.
+        world.step(0, 1);
+        world.send(publisher, &[publish("t", &round.to_string(), Q0, 0), Packet::Pingreq]);
+        while world.step(1, 0) {}
+        assert_eq!(world.answers(publisher), ["other"], "in round {round}");
+    }
+    world.settle();
+    assert_eq!(world.answers(publisher), ["other"]);
+    assert_eq!(world.payloads(client).len(), 10);
 }
 
 #[test]
@@ -235,6 +259,29 @@ fn a_client_that_hangs_up_while_it_waits_is_heard_to_its_end() {
     assert_eq!(world.answers(again), ["CONNACK"]);
     let ends = world.events.iter().filter(|e| matches!(e, Event::Disconnected(_)));
     assert_eq!(ends.count(), 1);
+}
+
+#[test]
+fn a_client_that_hung_up_leaves_when_its_last_message_is_handed_out() {
+    let mut world = World::new(2);
+    let topic = world.topic(1, "t");
+    // More than are served in one call.
+    let crowd: Vec<_> = (0..4_100).map(|n| world.connect(0, &format!("s{n}-"))).collect();
+    for client in &crowd {
+        world.send(*client, &[subscribe(&filter("news", Q0))]);
+    }
+    let name = world.name(0, "p");
+    let publisher = world.connect_as(hello(&name));
+    world.settle();
+    world.send(publisher, &[retained(&topic, "1", Q0, 0), publish("news", "2", Q0, 0)]);
+    assert_eq!(world.paused, [publisher]);
+    world.hang_up(publisher);
+    world.settle();
+    assert!(crowd.into_iter().all(|client| world.payloads(client) == ["2"]));
+    let ends = world.events.iter().filter(|e| matches!(e, Event::Disconnected(_)));
+    assert_eq!(ends.count(), 1);
+    let again = world.connect_as(hello(&name));
+    assert_eq!(world.answers(again), ["CONNACK"]);
 }
 
 #[test]
@@ -397,6 +444,112 @@ fn publishers_pause_without_credit_and_nothing_is_lost_or_locked() {
     for client in clients {
         assert_eq!(world.payloads(client).len(), 8 * 9);
     }
+}
+
+#[test]
+fn what_a_client_says_after_its_will_comes_after_it() {
+    let mut world = World::new(3);
+    let topic = world.topic(2, "status");
+    let watcher = subscriber(&mut world, 1, "watcher", &topic, Q1);
+    let name = world.name(0, "device");
+    let expiry = [Property::SessionExpiryInterval(100)];
+    let connect =
+        Connect { clean_start: false, properties: Properties::list(&expiry), ..hello(&name) };
+    let first = world.connect_as(Connect { will: will(&topic, b"offline", true), ..connect });
+    world.settle();
+    world.hang_up(first);
+    let second = world.connect_as(connect);
+    world.send(second, &[publish(&topic, "online", Q1, 1)]);
+    // The direct way is the fast one.
+    world.settle_between(0, 1);
+    world.settle();
+    assert_eq!(world.payloads(watcher), ["offline", "online"]);
+}
+
+#[test]
+fn a_will_that_waits_holds_up_what_its_client_says_next() {
+    let mut world = World::new(2);
+    let (other, there) = (world.topic(1, "other"), world.topic(1, "status"));
+    let watcher = subscriber(&mut world, 1, "watcher", "#", Q1);
+    let name = world.name(0, "device");
+    let dying = world.connect_as(Connect { will: will(&there, b"offline", true), ..hello(&name) });
+    world.settle();
+    // The program's second message must wait for the first, and the will stands behind it.
+    for (payload, retain) in [("kept", true), ("gone", false)] {
+        let (topic, payload) = (other.clone(), payload.into());
+        let publication = Publication { topic, payload, retain, ..Publication::default() };
+        world.command(0, Command::Publish(Box::new(publication)));
+    }
+    world.hang_up(dying);
+    let again = world.connect_as(hello(&name));
+    world.send(again, &[retained(&there, "online", Q1, 1)]);
+    world.settle();
+    assert_eq!(world.payloads(watcher), ["kept", "gone", "offline", "online"]);
+    let late = subscriber(&mut world, 0, "late", &there, Q1);
+    assert_eq!(world.payloads(late), ["online"]);
+}
+
+#[test]
+fn a_filter_that_stands_in_a_packet_many_times_is_asked_for_once() {
+    let mut world = World::new(2);
+    let topic = world.topic(1, "t");
+    let publisher = world.connect(0, "p");
+    world.send(publisher, &[retained(&topic, "1", Q1, 1)]);
+    world.settle();
+    let client = world.connect(0, "s");
+    world.answers(client);
+    for text in ["+", "$share/g/a"] {
+        let options = SubscriptionOptions { qos: Q1, ..SubscriptionOptions::default() };
+        let list = [(text, options); 1000];
+        let filters = Filters::list(&list);
+        let properties = Properties::EMPTY;
+        world.send(
+            client,
+            &[Packet::Subscribe(Subscribe { packet_id: id(1), properties, filters })],
+        );
+        let said = world.links[0][1].len();
+        assert!(said <= 3, "{said} messages for {text}");
+        world.settle();
+        assert_eq!(world.answers(client), ["SUBACK"]);
+    }
+    assert_eq!(world.payloads(client), ["1"]);
+}
+
+#[test]
+fn a_shard_without_memory_takes_no_message_of_another_and_says_who_lost_it() {
+    let budget = 1 << 20;
+    let config = Config { shard_budget: budget, ..Config::default() };
+    let mut world = World::with(2, config);
+    let expiry = [Property::SessionExpiryInterval(1000)];
+    for what in ["a", "b"] {
+        let name = world.name(1, what);
+        let properties = Properties::list(&expiry);
+        let client = world.connect_as(Connect { properties, ..hello(&name) });
+        world.send(client, &[subscribe(&filter("#", Q1))]);
+        world.settle();
+        world.hang_up(client);
+    }
+    let publisher = world.connect(0, "p");
+    let (owned, payload) = (world.topic(1, "owned"), "x".repeat(20 << 10));
+    for n in 1..100 {
+        let packets = match n % 3 {
+            0 => [retained(&owned, &payload, Q1, n)],
+            _ => [publish("t", &payload, Q1, n)],
+        };
+        world.send(publisher, &packets);
+        world.settle();
+        let used = world.shards[1].stats().used_bytes;
+        assert!(used < budget + (64 << 10), "{used} bytes after {n} messages");
+    }
+    assert_eq!(world.answers(publisher).iter().filter(|name| **name == "PUBACK").count(), 99);
+    let lost = |event: &Event| match event {
+        Event::Dropped { why: DropReason::OutOfBudget, count, .. } => *count,
+        _ => 0,
+    };
+    let lost: u32 = world.events.iter().map(lost).sum();
+    let dropped = world.shards[1].stats().messages_dropped[DropReason::OutOfBudget as usize];
+    assert_eq!(u64::from(lost), dropped);
+    assert!(lost > 40, "{lost}");
 }
 
 #[test]

@@ -108,7 +108,7 @@ impl Limits {
         let fulmar = format!(
             "listeners: [{{protocol: mqtt, addr: \"127.0.0.1:{port}\"}}]\n\
              allow_anonymous: true\nmax_msg_queue: 100000\nmax_msg_queue_bytes: 64MiB\n\
-             max_inflight: 1000\nreceive_maximum: 1000\nshard_budget: 4GiB\nshards: {shards}\n\
+             max_inflight: 1000\nreceive_maximum: 1000\nmemory_budget: 4GiB\nshards: {shards}\n\
              max_subscriptions: {subscriptions}\nmax_connections: {connections}\n"
         );
         let mosquitto = format!(

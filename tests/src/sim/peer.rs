@@ -58,6 +58,8 @@ pub(super) struct Peer {
     /// Here: when, as numbers of calls.
     pub(super) reborn: Vec<u64>,
     pub(super) flights: Vec<Flight>,
+    /// Of these, by identifier: to be sent again when the broker's Receive Maximum has room.
+    again: VecDeque<u16>,
     pub(super) held: BTreeSet<u16>,
     pub(super) acks: VecDeque<Vec<u8>>,
     /// It does nothing before.
@@ -111,6 +113,7 @@ impl Peer {
             version,
             reborn: Vec::new(),
             flights: Vec::new(),
+            again: VecDeque::new(),
             held: BTreeSet::new(),
             acks: VecDeque::new(),
             quiet: Instant::ZERO,
@@ -440,14 +443,40 @@ impl Peer {
         self.reborn.len() < before
     }
 
-    /// Sends again what a new connection owes. `[MQTT-4.4.0-1]`
+    /// Sends again what a new connection owes. `[MQTT-4.4.0-1]` With one shard more than the
+    /// Receive Maximum where it was more before: that ends the connection, which the oracle checks.
+    /// Of several it does not know when they count what.
     fn resume(&mut self, rng: &mut Rng, plan: &Plan) -> Vec<Vec<u8>> {
-        let flights = self.flights.clone();
-        let again = flights.iter().map(|flight| match flight.released {
-            true => bytes(self.version, &Packet::Pubrel(ack(flight.id))),
-            false => self.encode(rng, plan, &flight.message, flight.id, true),
-        });
-        again.collect()
+        let mut sent = Vec::new();
+        self.again.clear();
+        for flight in self.flights.clone() {
+            if flight.released {
+                sent.push(bytes(self.version, &Packet::Pubrel(ack(flight.id))));
+            } else if plan.shards > 1 {
+                self.again.push_back(flight.id);
+            } else {
+                sent.push(self.encode(rng, plan, &flight.message, flight.id, true));
+            }
+        }
+        sent.extend(self.go_on(rng, plan));
+        sent
+    }
+
+    /// Sends again as much as there is room for.
+    fn go_on(&mut self, rng: &mut Rng, plan: &Plan) -> Vec<Vec<u8>> {
+        let mut sent = Vec::new();
+        let most = match self.version {
+            Version::V5 => self.receive_maximum,
+            _ => u16::MAX,
+        };
+        self.again.retain(|id| self.flights.iter().any(|flight| flight.id == *id));
+        while self.flights.len() - self.again.len() < usize::from(most)
+            && let Some(id) = self.again.pop_front()
+            && let Some(flight) = self.flights.iter().find(|flight| flight.id == id).cloned()
+        {
+            sent.push(self.encode(rng, plan, &flight.message, id, true));
+        }
+        sent
     }
 
     /// Something a client must not do, or need not.
@@ -581,12 +610,12 @@ impl Peer {
                 let id = received.packet_id.get();
                 if received.reason.is_error() {
                     self.flights.retain(|flight| flight.id != id);
-                    return Took::Nothing;
+                } else {
+                    if let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == id) {
+                        flight.released = true;
+                    }
+                    self.acks.push_back(bytes(self.version, &Packet::Pubrel(ack(id))));
                 }
-                if let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == id) {
-                    flight.released = true;
-                }
-                self.acks.push_back(bytes(self.version, &Packet::Pubrel(ack(id))));
             }
             Packet::Pubrel(received) => {
                 let id = received.packet_id.get();
@@ -596,6 +625,7 @@ impl Peer {
             Packet::Pubcomp(ack) => self.flights.retain(|f| f.id != ack.packet_id.get()),
             _ => {}
         }
+        send.extend(self.go_on(rng, plan));
         Took::Nothing
     }
 

@@ -20,6 +20,9 @@ use super::show;
 /// Bytes that wait for a client before the driver's socket is full.
 const SOCKET: usize = 3000;
 
+/// Calls of a run at most: some hundred times as many as most runs need.
+const MOST_CALLS: u64 = 40_000;
+
 /// A connection as the driver and the network see it.
 #[derive(Debug, Default)]
 pub(super) struct Link {
@@ -117,6 +120,9 @@ impl World {
 
     pub(super) fn begin(&mut self, call: Call) {
         self.calls += 1;
+        if self.calls > MOST_CALLS {
+            self.oracle.complain("calls", "no end: broker and clients go on for ever");
+        }
         let full = self.is_full();
         self.oracle.begin(self.now, call, full);
     }

@@ -15,7 +15,7 @@ use fulmar_core::fuzzing;
 /// A fuzz target by its name.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 9] = [
+const TARGETS: [Target; 10] = [
     ("broker_ops", fuzzing::broker_ops),
     ("client_connection", fuzzing::client_connection),
     ("config", config),
@@ -24,6 +24,7 @@ const TARGETS: [Target; 9] = [
     ("recording", fuzzing::recording),
     ("reencode", fuzzing::reencode),
     ("server_connection", fuzzing::server_connection),
+    ("shard_ops", fuzzing::shard_ops),
     ("topics", fuzzing::topics),
 ];
 

@@ -29,9 +29,21 @@ pub(crate) fn of(target: &str) -> Seeds {
         "frame" => frames(),
         "recording" => recordings(),
         "server_connection" => [streams(), trace_clients()].concat(),
+        "shard_ops" => drawn(),
         "topics" => topics(),
         _ => Vec::new(),
     }
+}
+
+/// Programs that are drawn: every byte means something there.
+fn drawn() -> Seeds {
+    let mut state = 1u64;
+    let mut byte = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    (0..40).map(|n| (format!("drawn-{n}"), (0..2_000).map(|_| byte()).collect())).collect()
 }
 
 /// Bytes from hexadecimal digits; text in quotes stands for itself. `None` for other text.

@@ -15,6 +15,9 @@ use crate::codec::{Packet, Qos, ReasonCode};
 use crate::connection::Negotiated;
 use crate::time::Instant;
 
+/// Acknowledgements that the memory of an empty queue has room for.
+const KEPT: usize = 64;
+
 /// Bytes charged for an acknowledgement that waits.
 pub(in crate::broker) const PENDING: u64 = 64;
 
@@ -31,6 +34,9 @@ pub(in crate::broker) struct Acks {
     /// PINGRESP, so many, and what they wait for.
     pings: u32,
     marks: Vec<Mark>,
+    /// PINGRESP for what came later: they wait for more. Otherwise a client that never stops
+    /// sending would never get one.
+    later: u32,
 }
 
 #[derive(Debug)]
@@ -73,7 +79,7 @@ impl Broker {
         let Some(peers) = &mut self.peers else { return true };
         let Some(session) = self.sessions.get_mut(key) else { return true };
         let behind = session.acks.as_ref().is_some_and(|a| !a.publishes[kind_of(qos)].is_empty());
-        if !behind && peers.is_met(&need) {
+        if !behind && (peers.is_met(&need) || defect!("ack_not_awaited")) {
             return true;
         }
         let acks = session.acks.get_or_insert_default();
@@ -131,17 +137,16 @@ impl Broker {
         if let Some(peers) = &mut self.peers
             && let Some(session) = self.sessions.get_mut(key)
         {
+            if let Some(acks) = session.acks.as_mut().filter(|acks| acks.pings > 0) {
+                acks.later = acks.later.saturating_add(1);
+                return Step::Next;
+            }
             let marks = peers.marks(&session.clocks);
             if !marks.is_empty() {
                 let acks = session.acks.get_or_insert_default();
-                // Another PINGREQ without a message between costs nothing.
-                if acks.marks != marks {
-                    peers.wait_marks(&marks, Waiter::Session(key));
-                }
+                peers.wait_marks(&marks, Waiter::Session(key));
                 self.held += marks.len() as u64 * PENDING;
-                self.held -= acks.marks.len() as u64 * PENDING;
-                acks.marks = marks;
-                acks.pings = acks.pings.saturating_add(1);
+                (acks.marks, acks.pings) = (marks, 1);
                 return Step::Next;
             }
         }
@@ -149,24 +154,36 @@ impl Broker {
     }
 
     fn pings_due(&mut self, key: Key) -> u32 {
-        let Some(peers) = &self.peers else { return 0 };
-        let Some(acks) = self.sessions.get_mut(key).and_then(|s| s.acks.as_mut()) else { return 0 };
+        let Some(peers) = &mut self.peers else { return 0 };
+        let Some(session) = self.sessions.get_mut(key) else { return 0 };
+        let Some(acks) = &mut session.acks else { return 0 };
         if !peers.has_marks(&acks.marks) {
             return 0;
         }
         self.held -= acks.marks.len() as u64 * PENDING;
         acks.marks = Vec::new();
-        core::mem::take(&mut acks.pings)
+        let due = core::mem::take(&mut acks.pings);
+        let later = core::mem::take(&mut acks.later);
+        if later > 0 {
+            acks.marks = peers.marks(&session.clocks);
+            if acks.marks.is_empty() {
+                return due.saturating_add(later);
+            }
+            peers.wait_marks(&acks.marks, Waiter::Session(key));
+            self.held += acks.marks.len() as u64 * PENDING;
+            acks.pings = later;
+        }
+        due
     }
 
-    /// A gate has opened that someone waits for.
-    pub(super) fn gate_opened(&mut self, now: Instant, waits: Waits) {
+    /// A gate has opened that someone waits for, so many times.
+    pub(super) fn gate_opened(&mut self, now: Instant, waits: Waits, times: u32) {
         match waits {
             Waits::Reply(number) => {
                 if let Some(peers) = &mut self.peers
                     && let Some(deferred) = peers.deferred.get_mut(&number)
                 {
-                    deferred.gates = deferred.gates.saturating_sub(1);
+                    deferred.gates = deferred.gates.saturating_sub(times);
                     self.try_reply(number);
                 }
             }
@@ -176,7 +193,7 @@ impl Broker {
                     && let Some(at) = number.checked_sub(acks.first)
                     && let Some(sub) = acks.subs.get_mut(at as usize)
                 {
-                    sub.gates = sub.gates.saturating_sub(1);
+                    sub.gates = sub.gates.saturating_sub(times);
                     self.release(now, key);
                 }
             }
@@ -220,6 +237,9 @@ impl Broker {
         {
             if queue.front().is_some_and(|ack| peers.is_met(&ack.need)) {
                 let ack = queue.pop_front()?;
+                if queue.is_empty() && queue.capacity() > KEPT {
+                    *queue = VecDeque::new();
+                }
                 if qos == Qos::AtLeastOnce {
                     session.inbound.puback_sent();
                 }
@@ -259,6 +279,6 @@ impl Broker {
         acks.first += acks.subs.len() as u64;
         acks.subs = VecDeque::new();
         acks.publishes = Default::default();
-        (acks.marks, acks.pings) = (Vec::new(), 0);
+        (acks.marks, acks.pings, acks.later) = (Vec::new(), 0, 0);
     }
 }

@@ -3,10 +3,11 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::super::Broker;
 use super::super::fanout::{Source, Target};
 use super::super::message::{Body, Message, MessageId};
 use super::super::publish::{Draft, Published};
+use super::super::queue::Copy;
+use super::super::{Broker, DropReason};
 use super::link::{Need, Open, Waiter};
 use super::msg::{Counters, Forward, Msg, Parts, Way};
 use super::retry::Owned;
@@ -52,6 +53,9 @@ impl Peers {
         let number = self.clock;
         let mut lane = DELIVER;
         for shard in bits(shards) {
+            if defect!("forward_forgotten") && number % 8 == 0 && shards.count_ones() > 1 {
+                continue;
+            }
             let link = &mut self.links[shard];
             let way = way(shard);
             lane = way.lane();
@@ -74,6 +78,9 @@ impl Peers {
             let link = &mut self.links[usize::from(from)];
             let Some(open) = link.open[lane].pop_front() else { return };
             link.tell.taken[lane] = open.number;
+            if defect!("credit_lost") && link.tell.taken[lane] % 16 == 0 {
+                continue;
+            }
             link.tell.bytes[lane] = link.tell.bytes[lane].saturating_add(open.bytes);
         }
     }
@@ -98,6 +105,9 @@ impl Broker {
     pub(in crate::broker) fn remote_owner(&self, topic: &str) -> Option<u16> {
         let peers = self.peers.as_ref()?;
         let owner = peers.place.owner(topic);
+        if defect!("retained_without_owner") {
+            return None;
+        }
         (owner != peers.place.shard).then_some(owner)
     }
 
@@ -189,10 +199,16 @@ impl Broker {
         let Some(peers) = &mut self.peers else { return };
         let open = Open { number, bytes: cost, here: false, need: Need::default() };
         peers.links[usize::from(from)].open[lane].push_back(open);
+        if lane == DELIVER && self.is_full() {
+            self.refuse_here(&way, parts);
+            return self.forward_done(from, DELIVER, number);
+        }
         match way {
             Way::Deliver => self.deliver_here(now, from, number, parts),
             Way::Owner => {
-                peers.owned.push_back(Owned { from, number, parts });
+                if let Some(peers) = &mut self.peers {
+                    peers.owned.push_back(Owned { from, number, parts });
+                }
                 self.retry_parked(now);
             }
             Way::Share { full, tried } => {
@@ -203,6 +219,34 @@ impl Broker {
                 self.forward_done(from, DELIVER, number);
             }
         }
+    }
+
+    /// There is no memory for a message that another shard let in: each session it was for is told
+    /// to have lost it. Waiting for memory instead would stop publishers on all shards for the
+    /// sake of sessions that may be gone for good.
+    fn refuse_here(&mut self, way: &Way, parts: Parts) {
+        let message = self.adopt(parts);
+        let mut targets = core::mem::take(&mut self.targets);
+        targets.clear();
+        match way {
+            Way::Share { full, .. } => {
+                if let Some(group) = self.groups.number(full) {
+                    self.choose(group, &mut targets);
+                }
+            }
+            _ => self.find_targets(&Draft::of(&message), &mut targets),
+        }
+        for target in targets.drain(..) {
+            let copy = Copy {
+                message: message.clone(),
+                ids: target.ids,
+                group: target.group,
+                qos: target.qos.min(message.head.qos),
+                retain: false,
+            };
+            self.drop_copy(target.session, &copy, DropReason::OutOfBudget);
+        }
+        self.keep_targets(targets);
     }
 
     /// Delivers to the sessions here.
@@ -218,7 +262,7 @@ impl Broker {
             && !early
             && let Some(peers) = &mut self.peers
         {
-            peers.withdraw_all();
+            peers.withdraw_idle(message.topic());
         }
         self.hold_early(now, from, &message);
         let job = !unwanted && self.hand_out(now, source, message, &mut targets);
@@ -231,6 +275,12 @@ impl Broker {
     /// Publishes and retains a message of another shard whose topic is owned here.
     pub(super) fn publish_owned(&mut self, now: Instant, from: u16, number: u64, parts: Parts) {
         let Parts { head, body } = parts;
+        if self.is_full() {
+            // As where it was published, but that the client is told nothing.
+            let publisher = head.publisher.clone().unwrap_or_else(|| Arc::from(""));
+            self.dropped_event(publisher, head.qos, DropReason::OutOfBudget, 1);
+            return self.forward_done(from, OWNER, number);
+        }
         let topic = alloc::string::String::from(body.topic());
         let draft = Draft {
             topic: &topic,

@@ -46,7 +46,8 @@ pub(super) struct Gate {
     answered: u64,
     /// Copies that go to the session when it opens, in order.
     held: Vec<Copy>,
-    waiters: Vec<Waits>,
+    /// Each with how often it waits.
+    waiters: Vec<(Waits, u32)>,
 }
 
 /// What a subscription asks for.
@@ -58,6 +59,15 @@ pub(in crate::broker) struct Wish<'w> {
     pub(in crate::broker) exists: bool,
     /// Retained messages are to be sent.
     pub(in crate::broker) retained: bool,
+}
+
+impl Gate {
+    /// Keeps a copy until it opens, instead of one of the same topic from before: what is retained
+    /// when the subscription comes to stand is the last one, and the others were before it.
+    fn hold(&mut self, copy: Copy) {
+        self.held.retain(|held| held.message.topic() != copy.message.topic());
+        self.held.push(copy);
+    }
 }
 
 impl Peers {
@@ -140,18 +150,32 @@ impl Broker {
             peers.by_seq.insert((seq, gate));
         }
         entry.options = wish.options;
-        entry.waiters.push(waits);
+        match entry.waiters.last_mut() {
+            // One SUBSCRIBE may have a filter any number of times.
+            Some((last, count)) if *last == waits => *count += 1,
+            _ => entry.waiters.push((waits, 1)),
+        }
         if wish.retained {
             // Its own retained messages are looked at from now on.
             entry.answered |= 1 << peers.place.shard;
             entry.unanswered |= owners;
             entry.answered &= !owners;
         }
+        let mut asked = 0;
         if wish.retained {
-            // Of a replaced subscription only the last wish counts.
-            session.walks.retain(|walk| walk.owner.is_none() || walk.filter != *wish.filter);
+            // Of a replaced subscription only the last wish counts. An answer that has not begun
+            // is one to it, too; otherwise one packet could ask any number of times.
+            session.walks.retain_mut(|walk| {
+                let Some(owner) = walk.owner.filter(|_| walk.filter == *wish.filter) else {
+                    return true;
+                };
+                let fresh = walk.query != 0 && walk.cursor.upto().is_none();
+                walk.options = wish.options;
+                asked |= u64::from(fresh) << owner;
+                fresh
+            });
         }
-        for shard in bits(owners) {
+        for shard in bits(owners & !asked) {
             let mut walk = Walk {
                 filter: wish.filter.clone(),
                 options: wish.options,
@@ -208,10 +232,15 @@ impl Broker {
         let own = options.no_local().then(|| session.client_id.clone());
         let largest = u64::from(self.config.max_packet_size) + BESIDE;
         let most_bytes = self.config.max_msg_queue_bytes.saturating_sub(largest);
-        let queued = session.queue.len();
+        // What other owners answered waits behind the same gate, or another.
+        let held = session.gates.iter().filter_map(|gate| peers.gates.get(*gate));
+        let held = held.flat_map(|gate| &gate.held);
+        let (queued, waiting) = held.fold((session.queue.len(), 0), |(count, bytes), copy| {
+            (count + 1, bytes + copy.message.footprint())
+        });
         let mut room = session.queue_limit(self.config.max_msg_queue).min(WALK_BELOW as u32);
         room = room.saturating_sub(queued as u32);
-        let mut bytes = session.queue.bytes();
+        let mut bytes = session.queue.bytes() + waiting;
         let (mut after, mut done) = (page.after, page.done);
         let mut copies = Vec::new();
         for parts in page.messages {
@@ -255,18 +284,25 @@ impl Broker {
         from: u16,
         copies: Vec<Copy>,
     ) {
-        let Some(peers) = &mut self.peers else { return };
-        if let Some(gate) = gate
+        if let Some(peers) = &mut self.peers
+            && let Some(gate) = gate
             && let Some(entry) = peers.gates.get_mut(gate)
         {
-            entry.held.extend(copies);
             entry.unanswered &= !(1 << from);
             entry.answered |= 1 << from;
-            self.try_gate(now, gate);
-            return;
+            if entry.early {
+                entry.held.extend(copies);
+                self.try_gate(now, gate);
+                return;
+            }
         }
+        // A subscription that is replaced gets what the owner published after its answer at once:
+        // so the answer must not wait for other owners.
         for copy in copies {
             self.enqueue(now, key, copy);
+        }
+        if let Some(gate) = gate {
+            self.try_gate(now, gate);
         }
         self.walk(now, key, FIRST_STEPS);
     }
@@ -297,13 +333,14 @@ impl Broker {
             let Some(gate) = peers.gates.get_mut(key) else { continue };
             let publisher = self.sessions.get(gate.session).map(|session| &session.client_id);
             let own = gate.options.no_local() && publisher == message.head.publisher.as_ref();
-            if gate.answered & 1 << from == 0 || own {
+            let answered = gate.answered & 1 << from != 0 || defect!("taken_before_answer");
+            if !answered || own {
                 continue;
             }
             // It is the topic's retained message when the subscription comes to stand. An empty
             // one only says that there is none.
             let kept = !message.payload().is_empty();
-            gate.held.push(Copy {
+            gate.hold(Copy {
                 message: message.clone(),
                 ids: Ids::One(gate.options.identifier()),
                 group: NO_GROUP,
@@ -338,7 +375,9 @@ impl Broker {
     fn try_gate(&mut self, now: Instant, key: Key) {
         let Some(peers) = &mut self.peers else { return };
         let Some(gate) = peers.gates.get(key) else { return };
-        if gate.seq <= peers.confirmed && gate.unanswered == 0 {
+        let confirmed = gate.seq <= peers.confirmed || defect!("suback_before_confirm");
+        let answered = gate.unanswered == 0 || defect!("suback_before_answer");
+        if confirmed && answered {
             self.finish_gate(now, key, true);
         }
     }
@@ -365,8 +404,8 @@ impl Broker {
                 walk.asked = walk.query != 0;
             }
         }
-        for waits in gate.waiters {
-            self.gate_opened(now, waits);
+        for (waits, count) in gate.waiters {
+            self.gate_opened(now, waits, count);
         }
         if stands {
             for copy in gate.held {

@@ -34,12 +34,12 @@ use super::slots::{Key, Slots};
 use super::{Boot, Broker, Config};
 use crate::map::Map;
 use crate::time::Instant;
-use crate::topic::{Index, TopicFilter};
+use crate::topic::{Index, TopicFilter, matches};
 use gate::Gate;
 use link::{Link, Mark, Waiter};
 use msg::{Change, Msg};
 use retry::Owned;
-use routes::Routes;
+use routes::{Counts, Routes};
 
 /// Changes of routes that may be unconfirmed before no more SUBSCRIBE is read.
 const WINDOW: u64 = if cfg!(fuzzing) { 2 } else { 1024 };
@@ -54,6 +54,16 @@ struct Announced {
     /// Number of the last change.
     seq: u64,
     /// Stands in a list of those to be looked at again.
+    listed: bool,
+}
+
+/// A shared group with members here, or that had some.
+#[derive(Default)]
+struct Group {
+    /// What the others were told last, and the number of that change.
+    told: Counts,
+    seq: u64,
+    /// Stands in the list of those to be looked at.
     listed: bool,
 }
 
@@ -81,7 +91,7 @@ pub(super) struct Peers {
     confirmed: u64,
     exact: Map<u64, Announced>,
     wild: Map<Arc<str>, Announced>,
-    shares: Map<Arc<str>, Announced>,
+    shares: Map<Arc<str>, Group>,
     /// Filters without subscribers that are still announced.
     idle: VecDeque<Arc<str>>,
     /// Groups whose members changed.
@@ -97,6 +107,8 @@ pub(super) struct Peers {
     owned: VecDeque<Owned>,
     /// Messages without a connection to wait on: of wills, of the program.
     parked: VecDeque<Parked>,
+    /// Clients that have wills among them, with how many.
+    wills: BTreeMap<Arc<str>, u32>,
     /// Connections whose input waits, and how many of them are to be looked at.
     paused: VecDeque<Key>,
     due: usize,
@@ -138,6 +150,7 @@ impl Peers {
             next_query: 0,
             owned: VecDeque::new(),
             parked: VecDeque::new(),
+            wills: BTreeMap::new(),
             paused: VecDeque::new(),
             due: 0,
             retrying: false,
@@ -195,6 +208,10 @@ impl Peers {
     pub(super) fn leave(&mut self, filter: &Arc<str>) {
         let Some(known) = self.announced(filter) else { return };
         known.count -= 1;
+        if defect!("route_withdrawn_too_early") && known.count > 0 {
+            self.tell(filter, false);
+            return;
+        }
         if known.count == 0 && !core::mem::replace(&mut known.listed, true) {
             self.idle.push_back(filter.clone());
             if self.idle.len() > IDLE {
@@ -218,10 +235,13 @@ impl Peers {
         self.tell(&filter, false);
     }
 
-    /// A message came that nobody here wants: what is not wanted is told now.
-    fn withdraw_all(&mut self) {
-        while !self.idle.is_empty() {
-            self.withdraw_oldest();
+    /// A message came that nobody here wants: that its filters are not wanted is told now.
+    fn withdraw_idle(&mut self, topic: &str) {
+        for _ in 0..self.idle.len() {
+            match self.idle.front() {
+                Some(filter) if matches(filter, topic) => self.withdraw_oldest(),
+                _ => self.idle.rotate_left(1),
+            }
         }
     }
 
@@ -252,7 +272,15 @@ impl Peers {
         }
         let by_owner = retain && self.place.owner(topic) != self.place.shard;
         let other = if by_owner { DELIVER } else { OWNER };
+        if defect!("two_ways_at_once") {
+            return false;
+        }
         !self.is_met(&self.all_of(clocks, other))
+    }
+
+    /// Whether a will of a client waits: what it publishes next comes after.
+    pub(super) fn has_will_of(&self, client_id: &str) -> bool {
+        !self.wills.is_empty() && self.wills.contains_key(client_id)
     }
 
     /// What of a publisher's messages is not taken: the last one on each link, at most.
@@ -293,14 +321,10 @@ impl Peers {
         }
     }
 
-    /// Bytes of wills that wait.
+    /// Bytes charged for wills and messages of the program that wait.
     #[cfg(feature = "fuzzing")]
-    pub(super) fn will_bytes(&self) -> u64 {
-        let bytes = |parked: &Parked| match parked {
-            Parked::Will { will, .. } => will.body.len() as u64,
-            _ => 0,
-        };
-        self.parked.iter().map(bytes).sum()
+    pub(super) fn parked_bytes(&self) -> u64 {
+        self.parked.iter().map(Parked::footprint).sum()
     }
 
     /// Whether nothing waits for another shard, and no other one for this.

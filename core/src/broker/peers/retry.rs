@@ -1,6 +1,7 @@
 //! What waits for other shards, and goes on when they are further.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::sync::Arc;
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use super::link::{Clocks, Need, Waiter};
 use super::msg::Parts;
 use super::{DELIVER, Deferred};
 use crate::PacketId;
-use crate::codec::Qos;
+use crate::codec::{Qos, ReasonCode};
 use crate::time::Instant;
 
 /// Connections looked at in one call.
@@ -48,6 +49,28 @@ pub(in crate::broker) enum Parked {
     Program { token: u64, publication: Box<Publication> },
 }
 
+impl Parked {
+    /// Bytes charged for it. Those of a will are since its CONNECT.
+    pub(super) fn footprint(&self) -> u64 {
+        match self {
+            Self::Will { will, .. } => will.body.len() as u64,
+            Self::Program { publication, .. } => {
+                let Publication { topic, payload, correlation_data, .. } = &**publication;
+                let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+                let data = correlation_data.as_ref().map_or(0, Bytes::len);
+                let pair = |(name, value): &(String, String)| PAIR + name.len() + value.len();
+                let own = size_of::<Publication>() + topic.len() + payload.len() + data;
+                let texts = text(&publication.content_type) + text(&publication.response_topic);
+                let pairs: usize = publication.user_properties.iter().map(pair).sum();
+                (own + texts + pairs) as u64
+            }
+        }
+    }
+}
+
+/// Bytes of a User Property beside its text.
+const PAIR: usize = size_of::<(String, String)>();
+
 /// A message of another shard, for us as the owner of its topic.
 pub(super) struct Owned {
     pub(super) from: u16,
@@ -62,9 +85,48 @@ impl Broker {
         !peers.parked.is_empty() || peers.must_wait(clocks, topic, retain)
     }
 
+    /// Has it wait. A program whose message finds no memory is told so.
     pub(in crate::broker) fn park(&mut self, parked: Parked) {
+        match &parked {
+            Parked::Program { token, .. } if self.is_full() => {
+                let reply = Box::new(Reply::Refused(ReasonCode::QuotaExceeded));
+                self.effects.push_back(Effect::Reply { token: *token, reply });
+                return;
+            }
+            Parked::Program { .. } => self.held += parked.footprint(),
+            Parked::Will { .. } => {}
+        }
         if let Some(peers) = &mut self.peers {
+            if let Parked::Will { client_id, .. } = &parked {
+                *peers.wills.entry(client_id.clone()).or_default() += 1;
+            }
             peers.parked.push_back(parked);
+        }
+    }
+
+    fn unpark(&mut self) -> Option<Parked> {
+        let peers = self.peers.as_mut()?;
+        let parked = peers.parked.pop_front()?;
+        match &parked {
+            Parked::Program { .. } => self.held -= parked.footprint(),
+            Parked::Will { client_id, .. } => {
+                let left = peers.wills.get_mut(client_id).map_or(0, |count| {
+                    *count -= 1;
+                    *count
+                });
+                if left == 0 {
+                    peers.wills.remove(client_id);
+                }
+            }
+        }
+        Some(parked)
+    }
+
+    /// What a client's session forwards next comes after its will.
+    pub(in crate::broker) fn note_will(&mut self, client_id: &str, need: &Need) {
+        let key = self.clients.get(client_id).and_then(|index| self.sessions.key_at(*index));
+        if let Some(session) = key.and_then(|key| self.sessions.get_mut(key)) {
+            session.clocks.note(need);
         }
     }
 
@@ -103,9 +165,11 @@ impl Broker {
             if waits {
                 return;
             }
-            match peers.parked.pop_front() {
+            match self.unpark() {
                 Some(Parked::Will { client_id, will, .. }) => {
                     self.publish_will_now(now, &client_id, will);
+                    // Its client's messages may wait for it.
+                    self.retry_paused();
                 }
                 Some(Parked::Program { token, publication }) => {
                     let (reply, need) = self.publish_program(now, &publication);
@@ -172,12 +236,7 @@ impl Broker {
         };
         let unread = core::mem::take(&mut conn.unread);
         self.go_on(now, key, &mut conn, step, &unread);
-        let over = conn.gone && !conn.closing && conn.waiting == Waiting::Nothing;
-        self.put_back(key, conn);
-        self.release_subs(now, key);
-        if over {
-            self.closed(now, key);
-        }
+        self.after_wait(now, key, conn);
     }
 
     /// Answers a command when a need is met and so many gates are open.

@@ -7,7 +7,7 @@ use super::super::message::Message;
 use super::super::{Broker, DropReason};
 use super::msg::{Change, Way};
 use super::routes::Counts;
-use super::{Announced, DELIVER};
+use super::{DELIVER, Group};
 use crate::time::Instant;
 use alloc::vec::Vec;
 
@@ -34,8 +34,7 @@ impl Broker {
             }
             None => {
                 let text: Arc<str> = Arc::from(full);
-                let announced = Announced { count: 0, seq: 0, listed: true };
-                peers.shares.insert(text.clone(), announced);
+                peers.shares.insert(text.clone(), Group { listed: true, ..Group::default() });
                 text
             }
         };
@@ -47,10 +46,10 @@ impl Broker {
         let counts = self.counts(full);
         let Some(peers) = &mut self.peers else { return 0 };
         let Some(known) = peers.shares.get_mut(full) else { return 0 };
-        if !core::mem::take(&mut known.listed) {
-            return known.seq;
+        let (listed, mut seq) = (core::mem::take(&mut known.listed), known.seq);
+        if listed && core::mem::replace(&mut known.told, counts) != counts {
+            seq = peers.announce(&Change::Group { full: full.clone(), counts });
         }
-        let seq = peers.announce(&Change::Group { full: full.clone(), counts });
         if counts.members == 0 {
             peers.shares.remove(full);
         } else if let Some(known) = peers.shares.get_mut(full) {

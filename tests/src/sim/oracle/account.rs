@@ -162,6 +162,7 @@ impl Oracle {
     pub(in super::super) fn check_rest(&mut self, stats: &Stats) {
         self.check_stats(stats);
         if self.many {
+            self.settle_rest();
             self.check_retained();
             self.check_arrived();
             self.check_owed();
@@ -213,7 +214,9 @@ impl Oracle {
         ];
         let list = lists.iter().find(|(_, told, known)| told != known).map(|l| format!("{l:?}"));
         if let Some(wrong) = wrong.or(list) {
-            self.fail("figures", wrong);
+            let wires: Vec<_> = self.wires.iter().map(|(c, w)| (c, w.phase, &w.client)).collect();
+            let what = format!("{wrong} {wires:?}");
+            self.fail("figures", what);
         }
     }
 

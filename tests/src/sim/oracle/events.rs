@@ -163,7 +163,12 @@ impl Oracle {
         }
         let same = client.as_deref() == event.client_id.as_deref();
         self.ensure(same, "events", || format!("{event:?} is about {client:?}"));
-        let Some(client) = client else { return };
+        let Some(client) = client else {
+            if gone {
+                self.closed(event.conn);
+            }
+            return;
+        };
         self.stored.retain(|(publisher, _)| *publisher != client);
         if let Some(session) = self.sessions.get_mut(&client)
             && session.conn == Some(event.conn)

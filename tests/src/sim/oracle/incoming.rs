@@ -394,9 +394,9 @@ impl Oracle {
                 return Err("topic filter");
             }
             let removed = session.subscriptions.remove(filter).is_some();
-            if removed {
-                session.excuse_retained(filter);
-                self.unwish(&client, filter);
+            session.excuse_retained(filter);
+            if self.many {
+                self.unsubscribed(conn, packet.packet_id.get(), &client, filter);
             }
             reasons.push(match (valid, removed) {
                 (false, _) => ReasonCode::TopicFilterInvalid as u8,

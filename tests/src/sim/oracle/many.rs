@@ -25,8 +25,23 @@ struct Wish {
     id: u16,
     /// When SUBACK was sent; not at all before.
     stands: Option<u64>,
-    /// UNSUBSCRIBE came, or another SUBSCRIBE.
+    /// UNSUBSCRIBE came, or another SUBSCRIBE. The broker may never read that: what waits for other
+    /// shards goes down with its connection.
     over: bool,
+    /// That was answered.
+    gone: bool,
+    /// When it came.
+    from: u64,
+}
+
+/// One UNSUBSCRIBE from one filter, not answered yet.
+#[derive(Debug)]
+struct End {
+    client: String,
+    filter: String,
+    conn: ConnId,
+    id: u16,
+    from: u64,
 }
 
 impl Wish {
@@ -47,7 +62,8 @@ struct Publication {
     conn: Option<ConnId>,
     id: u16,
     will: bool,
-    /// When it was received, and when it was answered; of QoS 0, when everything was at rest.
+    /// When it was received, and when it was answered; of QoS 0 and wills, when everything was at
+    /// rest.
     from: u64,
     by: Option<u64>,
     /// Its connection ended before that, for another reason than the client's.
@@ -77,6 +93,7 @@ pub(super) struct Books {
     publications: Vec<Publication>,
     by_key: BTreeMap<u64, Vec<usize>>,
     got: BTreeMap<String, Got>,
+    ends: Vec<End>,
     /// Wills that are due, and wait for other shards.
     pub(super) wills: Vec<(String, Testament)>,
     /// Publications before this were settled at the last rest.
@@ -106,9 +123,8 @@ impl Oracle {
     /// A message was received; it will be published.
     pub(super) fn expect(&mut self, note: Rc<Note>, conn: Option<ConnId>, id: u16, will: bool) {
         let from = self.tick();
-        let by = will.then_some(from);
         self.books.by_key.entry(note.key).or_default().push(self.books.publications.len());
-        let publication = Publication { note, conn, id, will, from, by, unsure: false };
+        let publication = Publication { note, conn, id, will, from, by: None, unsure: false };
         self.books.publications.push(publication);
     }
 
@@ -117,16 +133,27 @@ impl Oracle {
         let Some(client) = self.wires.get(&conn).and_then(|wire| wire.client.clone()) else {
             return;
         };
-        self.unwish(&client, filter);
+        let from = self.unwish(&client, filter);
         let filter = filter.to_string();
-        let wish = Wish { filter, options, conn, id, stands: None, over: false };
+        let (stands, over, gone) = (None, false, false);
+        let wish = Wish { filter, options, conn, id, stands, over, gone, from };
         self.books.got.entry(client).or_default().wishes.push(wish);
     }
 
-    /// A subscription is replaced or goes.
-    pub(super) fn unwish(&mut self, client: &str, filter: &str) {
-        let Some(got) = self.books.got.get_mut(client) else { return };
-        got.wishes.iter_mut().filter(|w| w.filter == filter).for_each(|wish| wish.over = true);
+    /// UNSUBSCRIBE from one filter was received.
+    pub(super) fn unsubscribed(&mut self, conn: ConnId, id: u16, client: &str, filter: &str) {
+        let from = self.unwish(client, filter);
+        let (client, filter) = (client.to_string(), filter.to_string());
+        self.books.ends.push(End { client, filter, conn, id, from });
+    }
+
+    /// A subscription is replaced or goes; says when.
+    fn unwish(&mut self, client: &str, filter: &str) -> u64 {
+        let tick = self.tick();
+        if let Some(got) = self.books.got.get_mut(client) {
+            got.wishes.iter_mut().filter(|w| w.filter == filter).for_each(|wish| wish.over = true);
+        }
+        tick
     }
 
     /// An answer was sent.
@@ -135,11 +162,24 @@ impl Oracle {
         let Some(client) = self.wires.get(&conn).and_then(|wire| wire.client.clone()) else {
             return;
         };
-        if kind == 9
-            && let Some(got) = self.books.got.get_mut(&client)
-        {
-            let wishes = got.wishes.iter_mut().filter(|w| w.conn == conn && w.id == id);
-            wishes.for_each(|wish| wish.stands = wish.stands.or(Some(tick)));
+        if let Some(got) = self.books.got.get_mut(&client) {
+            let mut ends: Vec<(String, u64)> = Vec::new();
+            if kind == 9 {
+                let new =
+                    |wish: &&mut Wish| wish.conn == conn && wish.id == id && wish.stands.is_none();
+                for wish in got.wishes.iter_mut().filter(new) {
+                    wish.stands = Some(tick);
+                    ends.push((wish.filter.clone(), wish.from));
+                }
+            } else if kind == 11 {
+                let all = &mut self.books.ends;
+                let answered = all.extract_if(.., |end| end.conn == conn && end.id == id);
+                ends.extend(answered.map(|end| (end.filter, end.from)));
+            }
+            for (filter, from) in ends {
+                let before = got.wishes.iter_mut().filter(|w| w.filter == filter && w.from < from);
+                before.for_each(|wish| wish.gone = true);
+            }
         }
         let qos = match kind {
             4 => Qos::AtLeastOnce,
@@ -186,6 +226,7 @@ impl Oracle {
     /// A session is no more.
     pub(super) fn forget(&mut self, client: &str) {
         self.books.got.remove(client);
+        self.books.ends.retain(|end| end.client != client);
     }
 
     /// The copy that this PUBLISH is.
@@ -224,28 +265,18 @@ impl Oracle {
             .map(|at| &books.publications[*at])
             .filter(|p| p.note.topic == topic && p.note.payload == publish.payload)
             .collect();
-        let wishes: Vec<&Wish> = got.wishes.iter().filter(|wish| wish.matches(topic)).collect();
-        let own = |note: &Note| note.publisher.as_deref() == Some(client);
-        // One that may have this copy.
-        let first = same.first().ok_or("entitlement")?;
-        let wishes: Vec<&Wish> =
-            wishes.into_iter().filter(|w| !(w.options.no_local && own(&first.note))).collect();
-        if wishes.is_empty() {
-            return Err("entitlement");
-        }
-        let alike = |p: &&&Publication| {
-            wishes.iter().any(|wish| wish.options.qos.min(p.note.qos) == publish.qos)
-        };
-        let fits: Vec<&&Publication> = same.iter().filter(alike).collect();
-        let fit = fits.first().ok_or("qos")?;
-        let kept = wishes.iter().any(|wish| !wish.shared() || wish.options.as_published);
-        let flagged = wishes.iter().all(|wish| wish.options.as_published);
-        if publish.retain && !(fit.note.retain && kept)
-            || !publish.retain && fit.note.retain && flagged
-        {
-            return Err("retain flag");
-        }
-        let ids = properties(&fit.note, &wishes, publish, version, self.now)?;
+        // Those without a number look alike: it is one for which all is right.
+        let judge = |p: &&Publication| judge(client, p, &got.wishes, publish, version, self.now);
+        let mut wrong = "entitlement";
+        let right = same.iter().find_map(|p| match judge(p) {
+            Ok(view) => Some((*p, view)),
+            Err(checker) => {
+                wrong = checker;
+                None
+            }
+        });
+        let (fit, (wishes, ids)) = right.ok_or(wrong)?;
+        let fits = same.iter().filter(|p| judge(p).is_ok());
         let note = fit.note.clone();
         if key != 0 {
             let groups: BTreeSet<&str> =
@@ -261,8 +292,7 @@ impl Oracle {
             let mixed = !groups.is_empty();
             let filters: BTreeSet<&str> = wishes.iter().map(|wish| &*wish.filter).collect();
             let alone = filters.len() == 1;
-            let numbers: Vec<u64> =
-                fits.iter().filter(|p| !p.will).map(|p| p.note.number).collect();
+            let numbers: Vec<u64> = fits.filter(|p| !p.will).map(|p| p.note.number).collect();
             if !mixed && !numbers.is_empty() {
                 order(&mut got.last, &note, &numbers, publish, alone)?;
             }
@@ -284,7 +314,7 @@ impl Oracle {
     }
 
     /// What was received is published by now, but for what went down with its connection.
-    pub(in super::super) fn check_arrived(&mut self) {
+    pub(super) fn settle_rest(&mut self) {
         let tick = self.tick();
         let settled = self.books.settled;
         for publication in &mut self.books.publications[settled..] {
@@ -292,6 +322,11 @@ impl Oracle {
                 publication.by.get_or_insert(tick);
             }
         }
+    }
+
+    /// All that is published came, or is counted as lost.
+    pub(super) fn check_arrived(&mut self) {
+        let settled = self.books.settled;
         let new = &self.books.publications[settled..];
         let mut found = None;
         for (client, got) in &mut self.books.got {
@@ -314,7 +349,7 @@ impl Oracle {
                 found = Some(("delivery", what));
             }
             got.lost = 0;
-            got.past.extend(got.wishes.extract_if(.., |wish| wish.over));
+            got.past.extend(got.wishes.extract_if(.., |wish| wish.gone));
         }
         self.books.settled = self.books.publications.len();
         if let Some((client, will)) = self.books.wills.first() {
@@ -326,7 +361,7 @@ impl Oracle {
     }
 
     /// What came as retained is what must be, and nobody has something older instead.
-    pub(in super::super) fn check_retained(&mut self) {
+    pub(super) fn check_retained(&mut self) {
         let Some((asker, answers)) = self.books.asked.take() else { return };
         let lost = self.books.got.get(&asker).is_none_or(|got| got.lost > 0);
         if lost || self.sessions.get(&asker).is_none_or(|session| session.conn.is_none()) {
@@ -386,6 +421,35 @@ impl Oracle {
     }
 }
 
+/// What a client is entitled to of a publication, and the identifiers that a copy has; or the
+/// checker that finds that this copy cannot be one of it.
+fn judge<'w>(
+    client: &str,
+    publication: &Publication,
+    wishes: &'w [Wish],
+    publish: &Publish<'_>,
+    version: Version,
+    now: Instant,
+) -> Result<(Vec<&'w Wish>, Vec<u32>), &'static str> {
+    let note = &publication.note;
+    let own = note.publisher.as_deref() == Some(client);
+    let entitles = |wish: &&Wish| wish.matches(&note.topic) && !(own && wish.options.no_local);
+    let wishes: Vec<&Wish> = wishes.iter().filter(entitles).collect();
+    if wishes.is_empty() {
+        return Err("entitlement");
+    }
+    if !wishes.iter().any(|wish| wish.options.qos.min(note.qos) == publish.qos) {
+        return Err("qos");
+    }
+    let kept = wishes.iter().any(|wish| !wish.shared() || wish.options.as_published);
+    let flagged = wishes.iter().all(|wish| wish.options.as_published);
+    if publish.retain && !(note.retain && kept) || !publish.retain && note.retain && flagged {
+        return Err("retain flag");
+    }
+    let ids = properties(note, &wishes, publish, version, now)?;
+    Ok((wishes, ids))
+}
+
 /// Order for each publisher, topic and QoS; of those with RETAIN beside, since one of them may
 /// come as a retained one, which others may pass.
 fn order(
@@ -416,7 +480,6 @@ fn properties(
     version: Version,
     now: Instant,
 ) -> Result<Vec<u32>, &'static str> {
-    let key = note.key;
     let mut ids = Vec::new();
     for property in publish.properties.iter() {
         if let Property::SubscriptionIdentifier(id) = property {
@@ -425,8 +488,7 @@ fn properties(
     }
     ids.sort_unstable();
     let (expiry, user) = common(publish.properties);
-    // Messages without a number look alike.
-    if version == Version::V5 && key != 0 {
+    if version == Version::V5 {
         let known = |id: &u32| wishes.iter().any(|wish| wish.options.identifier == *id);
         if !ids.iter().all(known) || ids.is_empty() && !known(&0) {
             return Err("identifiers of subscriptions");

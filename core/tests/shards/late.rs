@@ -1,0 +1,79 @@
+//! What comes late from one shard, while another is quick.
+
+use fulmar_core::broker::{Config, Event};
+use fulmar_core::codec::Qos;
+
+use crate::world::{World, filter, retained, subscribe};
+
+const Q0: Qos = Qos::AtMostOnce;
+
+/// The owner of a topic answers at once, another one late; a newer value comes between. The client,
+/// who had the subscription already, must not be told the older one last.
+#[test]
+fn who_subscribes_again_does_not_end_with_an_older_value() {
+    let mut world = World::new(3);
+    let topic = world.topic(1, "t/");
+    let publisher = world.connect(1, "p");
+    let client = world.connect(0, "s");
+    world.send(client, &[subscribe(&filter("t/+", Q0))]);
+    world.settle();
+    world.send(publisher, &[retained(&topic, "old", Q0, 0)]);
+    world.settle();
+    assert_eq!(world.payloads(client), ["old"]);
+    world.answers(client);
+    world.send(client, &[subscribe(&filter("t/+", Q0))]);
+    world.settle_between(0, 1);
+    assert_eq!(world.payloads(client), ["old"], "one owner's answer waits for no other");
+    world.send(publisher, &[retained(&topic, "new", Q0, 0)]);
+    world.settle_between(0, 1);
+    assert_eq!(world.payloads(client), ["new"]);
+    assert_eq!(world.answers(client), [""; 0], "another owner has not answered");
+    world.settle();
+    assert_eq!(world.answers(client), ["SUBACK"]);
+    assert_eq!(world.payloads(client), [""; 0], "nothing older comes behind it");
+}
+
+/// A new subscription stands when all owners have answered. What was retained meanwhile it gets as
+/// it is then: once, in its last state, and not one for each time it changed.
+#[test]
+fn who_subscribes_gets_what_is_retained_when_the_subscription_comes_to_stand() {
+    let mut world = World::new(3);
+    let topic = world.topic(1, "t/");
+    let publisher = world.connect(1, "p");
+    world.send(publisher, &[retained(&topic, "first", Q0, 0)]);
+    let client = world.connect(0, "s");
+    world.settle();
+    world.answers(client);
+    world.send(client, &[subscribe(&filter("t/+", Q0))]);
+    world.settle_between(0, 1);
+    for text in ["second", "third"] {
+        world.send(publisher, &[retained(&topic, text, Q0, 0)]);
+        world.settle_between(0, 1);
+    }
+    assert_eq!(world.answers(client), [""; 0]);
+    world.settle();
+    assert_eq!(world.answers(client), ["SUBACK"]);
+    assert_eq!(world.payloads(client), ["third"]);
+}
+
+/// Each owner gives as much as a queue holds; all of them together must not give more.
+#[test]
+fn retained_messages_of_several_owners_find_room_in_a_small_queue() {
+    let mut world = World::with(4, Config { max_msg_queue: 3, ..Config::default() });
+    let topics: Vec<String> = (0..12).map(|n| world.topic(n % 4, &format!("t{n}/"))).collect();
+    let publisher = world.connect(1, "p");
+    for topic in &topics {
+        world.send(publisher, &[retained(topic, "x", Q0, 0)]);
+        world.settle();
+    }
+    let client = world.connect(0, "s");
+    world.send(client, &[subscribe(&filter("#", Q0))]);
+    world.settle();
+    let mut came: Vec<String> = world.messages(client).into_iter().map(|got| got.topic).collect();
+    came.sort();
+    let mut all = topics;
+    all.sort();
+    assert_eq!(came, all);
+    let dropped = world.events.iter().any(|event| matches!(event, Event::Dropped { .. }));
+    assert!(!dropped, "{:?}", world.events);
+}
