@@ -12,14 +12,54 @@ use crate::map::Numbers;
 pub(super) struct Trie {
     nodes: Slab<Node>,
     children: Numbers,
-    /// Bytes of all levels.
+    /// Bytes of all levels that are not in their nodes.
     text: usize,
+}
+
+/// The text of a level. Most are so short that they lie in the node itself, which spares memory and
+/// a look elsewhere.
+enum Level {
+    /// Its length, and its bytes.
+    Short(u8, [u8; SHORT]),
+    Long(Box<[u8]>),
+}
+
+/// Bytes that take no more room than the pointer to them.
+const SHORT: usize = 7;
+
+impl Level {
+    fn new(text: &str) -> Self {
+        let text = text.as_bytes();
+        let mut bytes = [0; SHORT];
+        match bytes.get_mut(..text.len()) {
+            Some(start) => {
+                start.copy_from_slice(text);
+                Self::Short(text.len() as u8, bytes)
+            }
+            None => Self::Long(text.into()),
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Short(len, bytes) => &bytes[..usize::from(*len)],
+            Self::Long(bytes) => bytes,
+        }
+    }
+
+    /// Bytes that it has elsewhere.
+    fn owned(&self) -> usize {
+        match self {
+            Self::Short(..) => 0,
+            Self::Long(bytes) => bytes.len(),
+        }
+    }
 }
 
 /// The place after a sequence of levels.
 struct Node {
     /// The last of these levels; empty for `+`.
-    level: Box<[u8]>,
+    level: Level,
     parent: u32,
     /// Nodes in `children` whose parent this is.
     children: u32,
@@ -37,7 +77,8 @@ const NONE: u32 = u32::MAX;
 
 impl Default for Node {
     fn default() -> Self {
-        Self { level: Box::default(), parent: NONE, children: 0, plus: NONE, rest: NONE, end: NONE }
+        let level = Level::Short(0, [0; SHORT]);
+        Self { level, parent: NONE, children: 0, plus: NONE, rest: NONE, end: NONE }
     }
 }
 
@@ -48,7 +89,7 @@ impl Node {
 }
 
 fn key_of(nodes: &Slab<Node>, number: u32) -> (u32, &[u8]) {
-    (nodes[number].parent, &nodes[number].level)
+    (nodes[number].parent, nodes[number].level.as_bytes())
 }
 
 impl Trie {
@@ -168,9 +209,9 @@ impl Trie {
             self.nodes[parent].plus = node;
             return node;
         }
-        let level = Box::from(level.as_bytes());
+        let level = Level::new(level);
         let node = self.nodes.insert(Node { level, parent, ..Node::default() });
-        self.text += self.nodes[node].level.len();
+        self.text += self.nodes[node].level.owned();
         self.nodes[parent].children += 1;
         self.children.insert(key_of(&self.nodes, node), node);
         node
@@ -185,7 +226,7 @@ impl Trie {
             self.children.remove(key_of(&self.nodes, node), node);
             self.nodes[parent].children -= 1;
         }
-        self.text -= self.nodes.remove(node).level.len();
+        self.text -= self.nodes.remove(node).level.owned();
         if self.nodes.len() == 1 && self.is_empty() {
             // Only the root is left; memory returns.
             self.nodes = Slab::default();
@@ -226,6 +267,23 @@ mod tests {
         trie.matches(topic, |number| numbers.push(number));
         numbers.sort_unstable();
         numbers
+    }
+
+    #[test]
+    fn a_node_is_forty_bytes_and_levels_of_any_length_are_found() {
+        assert_eq!(size_of::<Node>(), 40);
+        let mut trie = Trie::new(5);
+        let text = "x".repeat(20);
+        for len in 0..20 {
+            trie.insert(&std::format!("{}/#", &text[..len]), len as u32);
+        }
+        for len in 0..20 {
+            assert_eq!(found(&trie, &text[..len]), [len as u32]);
+        }
+        for len in 0..20 {
+            trie.remove(&std::format!("{}/#", &text[..len]));
+        }
+        assert_eq!((trie.is_empty(), trie.text), (true, 0));
     }
 
     #[test]

@@ -82,6 +82,11 @@ impl Comparison {
         Row { scenario: name, broker, over: place.over.to_owned(), at: place.at, ..row }
     }
 
+    /// Whether all that the first broker was given came as it was sent.
+    pub(super) fn is_clean(&self, rows: &[Row]) -> bool {
+        rows.iter().filter(|row| row.broker == self.brokers[0].name).all(Row::is_clean)
+    }
+
     /// Tells of a row, saves it, and adds it.
     pub(super) fn keep(&self, row: Row, rows: &mut Vec<Row>) -> io::Result<()> {
         eprintln!("{}", line(&row));

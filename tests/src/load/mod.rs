@@ -235,25 +235,9 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<bool, Box<dyn Error>> {
     system::prepare();
     match command {
-        Command::Compare { brokers, mut scenario, v5, tiny } => {
-            if scenario.is_empty() {
-                scenario = ALL.to_vec();
-            }
-            for scenario in &mut scenario {
-                if v5 {
-                    scenario.load.version = Version::V5;
-                }
-                if let Some(messages) = tiny {
-                    scenario.load = scenario.load.tiny(messages);
-                }
-            }
-            let comparison = brokers.comparison(scenario)?;
-            let rows = comparison.run()?;
-            println!("{}", compare::table(&rows, &comparison.scenarios));
-            Ok(rows
-                .iter()
-                .filter(|row| row.broker == comparison.brokers[0].name)
-                .all(Row::is_clean))
+        Command::Compare { brokers, scenario, v5, tiny } => {
+            let scenarios = if scenario.is_empty() { ALL.to_vec() } else { scenario };
+            compare(brokers, scenarios, v5, tiny)
         }
         Command::All { out, runs, only, list, tiny } => {
             let plan = all::Plan { out, runs: runs.max(1), only, tiny };
@@ -273,10 +257,7 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             if rows.is_empty() {
                 return Err("no broker has {shards} in its command".into());
             }
-            Ok(rows
-                .iter()
-                .filter(|row| row.broker == comparison.brokers[0].name)
-                .all(Row::is_clean))
+            Ok(comparison.is_clean(&rows))
         }
         Command::Plot { json, out } => {
             for path in plot::plot(&Row::load(&json)?, &out)? {
@@ -312,4 +293,24 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
         Command::Serve { config, shards } => serve::serve(&config, shards).map(|()| true),
         Command::Relay { listen } => Ok(relay::serve(listen).map(|()| true)?),
     }
+}
+
+fn compare(
+    brokers: Brokers,
+    mut scenarios: Vec<Scenario>,
+    v5: bool,
+    tiny: Option<u64>,
+) -> Result<bool, Box<dyn Error>> {
+    for scenario in &mut scenarios {
+        if v5 {
+            scenario.load.version = Version::V5;
+        }
+        if let Some(messages) = tiny {
+            scenario.load = scenario.load.tiny(messages);
+        }
+    }
+    let comparison = brokers.comparison(scenarios)?;
+    let rows = comparison.run()?;
+    println!("{}", compare::table(&rows, &comparison.scenarios));
+    Ok(comparison.is_clean(&rows))
 }
