@@ -68,8 +68,7 @@ impl Shard {
                     (spare, socket.fill(buffer, &mut self.reads))
                 }
                 None => {
-                    let large = mem::replace(&mut socket.large, false);
-                    let part = if large { LARGE_START } else { scratch.len() };
+                    let part = if socket.large { LARGE_START } else { scratch.len() };
                     (part, socket.read(&mut scratch[..part], &mut self.reads))
                 }
             };
@@ -79,6 +78,8 @@ impl Shard {
                     // Less than asked for means that nothing is left, and that an edge will tell
                     // of more. Only the end of the stream that was told already must be read.
                     socket.readable = n == asked || socket.hangup;
+                    // Not where nothing came yet of the next packet.
+                    socket.large &= own;
                     if own {
                         self.filled(id, n);
                     } else if !socket.closing {
