@@ -81,8 +81,10 @@ impl Broker {
     /// The transport is gone.
     pub(super) fn closed(&mut self, now: Instant, key: Key) {
         let Some(mut conn) = self.conns.take(key) else { return };
-        if conn.waiting == Waiting::Peers && !conn.gone && !conn.closing {
-            // What it sent before is handled first, as if it were still there.
+        let accepted = conn.session.is_some();
+        if conn.waiting == Waiting::Peers && accepted && !conn.gone && !conn.closing {
+            // What it sent before is handled first, as if it were still there. Who was not let in
+            // yet never is: its client may be back already, and would be thrown out for it.
             conn.gone = true;
             self.conns.put(key, conn);
             return;

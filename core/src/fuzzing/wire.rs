@@ -53,7 +53,8 @@ pub(super) struct Wire {
     aliases: BTreeMap<u16, String>,
     owed: BTreeMap<Owed, u32>,
     pub(super) flights: BTreeMap<PacketId, Flight>,
-    /// Identifiers that PUBREL may come for at any time: the client was not tidy with them.
+    /// Identifiers that PUBREL may come for at any time, and that may be free: the client was not
+    /// tidy with them. What it acknowledged before it came may be read after.
     strays: BTreeSet<PacketId>,
     /// PUBLISH packets received, by QoS.
     pub(super) published: [u64; 3],
@@ -128,7 +129,7 @@ impl Wire {
             Packet::Pingreq => Owed::Pingresp,
             Packet::Puback(ack) | Packet::Pubcomp(ack) => {
                 // Too early: its PUBREL may still come.
-                if self.flights.remove(&ack.packet_id) == Some(Flight::Pubrec) {
+                if matches!(self.flights.remove(&ack.packet_id), None | Some(Flight::Pubrec)) {
                     self.strays.insert(ack.packet_id);
                 }
                 return;
@@ -255,10 +256,12 @@ impl Wire {
         let Some(id) = publish.packet_id else { return };
         assert!(!publish.dup || self.resumed, "DUP in a session that is new");
         let before = self.flights.insert(id, Flight::Publish(publish.qos));
-        assert_eq!(before, None, "{id} is in use");
+        assert!(before.is_none() || self.strays.contains(&id), "{id} is in use");
         let window = terms.receive_maximum.min(self.window);
-        let resumed = |flight: &&Flight| **flight == Flight::Resumed;
-        let flying = self.flights.len() - self.flights.values().filter(resumed).count();
+        let counts = |(id, flight): &(&PacketId, &Flight)| {
+            **flight != Flight::Resumed && !self.strays.contains(*id)
+        };
+        let flying = self.flights.iter().filter(counts).count();
         assert!(flying <= usize::from(window), "over the Receive Maximum");
     }
 }

@@ -285,6 +285,27 @@ fn a_client_that_hung_up_leaves_when_its_last_message_is_handed_out() {
 }
 
 #[test]
+fn who_hangs_up_before_it_is_let_in_throws_nobody_out() {
+    let mut world = World::new(3);
+    let topic = world.topic(2, "t");
+    let _watcher = subscriber(&mut world, 1, "watcher", "#", Q0);
+    let name = world.name(0, "p");
+    let first = world.connect_as(hello(&name));
+    // It leaves while its second message waits, and two connections come after it.
+    world.send(first, &[publish(&topic, "1", Q0, 0), retained(&topic, "2", Q0, 0)]);
+    world.hang_up(first);
+    let second = world.connect_as(hello(&name));
+    world.hang_up(second);
+    let third = world.connect_as(hello(&name));
+    world.settle();
+    assert_eq!(world.answers(third), ["CONNACK"]);
+    assert_eq!(world.answers(second), [""; 0]);
+    let is = |event: &&Event| matches!(event, Event::Connected(c) if *c.client_id == *name);
+    assert_eq!(world.events.iter().filter(is).count(), 2, "the first and the third");
+    assert!(!world.closed.contains(&third));
+}
+
+#[test]
 fn a_message_that_waits_when_its_client_is_taken_over_may_come_again() {
     let mut world = World::new(3);
     let topic = world.topic(2, "t");
