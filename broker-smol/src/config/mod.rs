@@ -25,7 +25,7 @@ use value::Value;
 pub struct Settings {
     /// Limits and choices of the broker itself.
     pub core: fulmar_core::broker::Config,
-    /// Shards, each with a thread; 0 for one per core. 1.
+    /// Shards, each with a thread; 0 for one per core. 0.
     pub shards: u16,
     /// Where to listen. `localhost:1883`.
     pub listeners: Vec<Listen>,
@@ -39,7 +39,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             core: fulmar_core::broker::Config::default(),
-            shards: 1,
+            shards: 0,
             listeners: vec![Listen::Localhost(1883)],
             allow_anonymous: None,
             shutdown_timeout: Duration::from_secs(9),
