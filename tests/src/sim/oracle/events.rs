@@ -134,7 +134,7 @@ impl Oracle {
         session.left = None;
         session.expiry = asked.expiry.min(self.config.max_session_expiry);
         let before = std::mem::replace(&mut session.will, asked.will);
-        session.held.values_mut().for_each(|counts| *counts = false);
+        session.held.values_mut().for_each(|held| held.counts = false);
         for flying in &mut session.flying {
             (flying.here, flying.published_here) = (false, false);
         }

@@ -10,7 +10,7 @@ use fulmar_core::topic::{TopicFilter, TopicName, split_share};
 use fulmar_core::{Qos, Version};
 
 use super::publications::Draft;
-use super::{Answer, Asked, Oracle, Phase, Subscription, Testament, Wire, sends_retained};
+use super::{Answer, Asked, Held, Oracle, Phase, Subscription, Testament, Wire, sends_retained};
 
 /// Why a connection must end, as the name of the rule.
 type Rule = &'static str;
@@ -181,7 +181,7 @@ impl Oracle {
         let Some(client) = wire.client.clone() else { return Ok(()) };
         let id = publish.packet_id.map_or(0, |id| id.get());
         let kind = if publish.qos == Qos::ExactlyOnce { 5 } else { 4 };
-        let over = match self.admit_id(&client, version, publish.qos, id)? {
+        let over = match self.admit_id(&client, (conn, version), publish.qos, id)? {
             Admitted::New => false,
             Admitted::Full => true,
             Admitted::Repeat => {
@@ -230,17 +230,19 @@ impl Oracle {
         Ok(())
     }
 
-    /// What a Packet Identifier means. `[MQTT-4.3.3-10]` `[MQTT-3.3.4-7]`
+    /// What a Packet Identifier means. `[MQTT-4.3.3-10]` `[MQTT-3.3.4-7]` Where that depends on
+    /// identifiers of which it is not known whether the broker has them, it is taken as new: the
+    /// message may come, and PUBREC tells.
     fn admit_id(
         &mut self,
         client: &str,
-        version: Version,
+        (conn, version): (ConnId, Version),
         qos: Qos,
         id: u16,
     ) -> Result<Admitted, Rule> {
         let Some(session) = self.sessions.get_mut(client) else { return Ok(Admitted::New) };
         let five = version == Version::V5;
-        let open = session.held.values().filter(|counts| **counts).count();
+        let open = session.held.values().filter(|held| held.counts).count();
         let maximum = self.config.receive_maximum;
         let over = five && maximum < u16::MAX && open >= usize::from(maximum);
         match qos {
@@ -248,17 +250,22 @@ impl Oracle {
             Qos::AtLeastOnce if over => Err("Receive Maximum"),
             Qos::AtLeastOnce => Ok(Admitted::New),
             Qos::ExactlyOnce => {
-                let count = session.held.len();
+                let most = usize::from(self.config.max_await_rel);
+                let full = |count: usize| five && count >= most;
+                let known = session.held.values().filter(|held| held.sure).count();
+                let all = session.held.len();
                 match session.held.get_mut(&id) {
-                    Some(counts) if !*counts && over => Err("Receive Maximum"),
-                    Some(counts) => {
-                        *counts = true;
+                    Some(held) if !held.counts && over => Err("Receive Maximum"),
+                    Some(held) => {
+                        (held.counts, held.conn) = (true, conn);
                         Ok(Admitted::Repeat)
                     }
                     None if over => Err("Receive Maximum"),
-                    None if five && count >= self.config.max_await_rel.into() => Ok(Admitted::Full),
+                    None if full(known) => Ok(Admitted::Full),
                     None => {
-                        session.held.insert(id, true);
+                        let sure = !full(all);
+                        let held = Held { counts: true, conn, sure, answered: false };
+                        session.held.insert(id, held);
                         Ok(Admitted::New)
                     }
                 }

@@ -187,6 +187,9 @@ impl Oracle {
             _ => return,
         };
         let taken = reasons.first().is_none_or(|reason| *reason < 0x80);
+        if qos == Qos::ExactlyOnce {
+            self.settle_held(conn, &client, id, taken);
+        }
         let all = self.books.publications.iter_mut().rev();
         let mut own = all.filter(|p| {
             p.note.publisher.as_ref() == Some(&client) && p.id == id && p.note.qos == qos && !p.will
@@ -196,6 +199,18 @@ impl Oracle {
         {
             publication.by = taken.then_some(tick);
             publication.unsure = !taken;
+        }
+    }
+
+    /// PUBREC was sent: the broker has the identifier, or it is free again. `[MQTT-4.3.3-9]`
+    fn settle_held(&mut self, conn: ConnId, client: &str, id: u16, taken: bool) {
+        let Some(session) = self.sessions.get_mut(client) else { return };
+        // Of a connection before this one it may be about an older message.
+        let Some(held) = session.held.get_mut(&id).filter(|held| held.conn == conn) else { return };
+        if taken {
+            (held.sure, held.answered) = (true, true);
+        } else {
+            session.held.remove(&id);
         }
     }
 
@@ -215,6 +230,9 @@ impl Oracle {
         for publication in all.filter(|p| p.conn == Some(event.conn) && p.by.is_none()) {
             publication.unsure |= !kept || publication.note.qos > Qos::AtMostOnce;
         }
+        let session = event.client_id.as_deref().and_then(|client| self.sessions.get_mut(client));
+        let held = session.into_iter().filter(|_| self.many).flat_map(|s| s.held.values_mut());
+        held.filter(|held| held.conn == event.conn).for_each(|held| held.sure &= held.answered);
     }
 
     pub(super) fn lost(&mut self, client: &str, count: u32) {

@@ -111,6 +111,20 @@ struct Flying {
     published_here: bool,
 }
 
+/// A QoS 2 identifier that a client sent and did not release.
+#[derive(Debug)]
+struct Held {
+    /// It counts towards the Receive Maximum.
+    counts: bool,
+    /// Where its PUBLISH came last.
+    conn: ConnId,
+    /// The broker has it, or will have: always so with one shard. Of several it may have refused
+    /// it, or its PUBLISH may have gone down unread, until PUBREC says otherwise.
+    sure: bool,
+    /// PUBREC said that it was taken.
+    answered: bool,
+}
+
 #[derive(Clone, Debug)]
 struct Subscription {
     qos: Qos,
@@ -146,8 +160,8 @@ struct Session {
     flying: Vec<Flying>,
     /// Of several shards: acknowledged, while the broker may not have read it.
     late: Vec<Flying>,
-    /// QoS 2 identifiers received; whether they count towards the Receive Maximum.
-    held: BTreeMap<u16, bool>,
+    /// QoS 2 identifiers received.
+    held: BTreeMap<u16, Held>,
     /// Losses counted by the broker and not yet set against a copy, by QoS.
     lost: [u64; 3],
     /// Order and key of the last message sent, by publisher, topic and both QoS.
