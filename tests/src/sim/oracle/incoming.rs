@@ -185,6 +185,9 @@ impl Oracle {
             Admitted::New => false,
             Admitted::Full => true,
             Admitted::Repeat => {
+                if self.many {
+                    self.repeated(conn, &client, id);
+                }
                 self.owe(conn, 5, id, &[0]);
                 return Ok(());
             }

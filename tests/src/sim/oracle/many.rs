@@ -59,6 +59,7 @@ impl Wish {
 #[derive(Debug)]
 struct Publication {
     note: Rc<Note>,
+    /// The last one that it may have been read on first.
     conn: Option<ConnId>,
     id: u16,
     will: bool,
@@ -68,6 +69,16 @@ struct Publication {
     by: Option<u64>,
     /// Its connection ended before that, for another reason than the client's.
     unsure: bool,
+    /// Its places in the order of what its publisher sent, ascending: that of its number, and of
+    /// each repeat that may be the first of it to be read.
+    places: Vec<u64>,
+}
+
+impl Publication {
+    /// Whether it has come before the other for certain, both from one publisher.
+    fn precedes(&self, other: &Self) -> bool {
+        self.places.last() < other.places.first()
+    }
 }
 
 /// Messages whose order can be told: publisher, topic, QoS as published and as sent, and whether
@@ -124,8 +135,30 @@ impl Oracle {
     pub(super) fn expect(&mut self, note: Rc<Note>, conn: Option<ConnId>, id: u16, will: bool) {
         let from = self.tick();
         self.books.by_key.entry(note.key).or_default().push(self.books.publications.len());
-        let publication = Publication { note, conn, id, will, from, by: None, unsure: false };
+        let (by, unsure, places) = (None, false, vec![note.number]);
+        let publication = Publication { note, conn, id, will, from, by, unsure, places };
         self.books.publications.push(publication);
+    }
+
+    /// A message of QoS 2 was received again. If it went down unread with its connection, it is
+    /// published now, after what was repeated before it. It did not if it was answered, or came to
+    /// anybody.
+    pub(super) fn repeated(&mut self, conn: ConnId, client: &str, id: u16) {
+        let tick = self.tick();
+        let got = &self.books.got;
+        let mut all = self.books.publications.iter_mut().rev();
+        let own = all.find(|p| {
+            let same = p.id == id && p.note.qos == Qos::ExactlyOnce && !p.will;
+            same && p.note.publisher.as_deref() == Some(client)
+        });
+        if let Some(publication) = own
+            && publication.conn != Some(conn)
+            && publication.by.is_none()
+            && !got.values().any(|got| got.copies.contains_key(&publication.note.key))
+        {
+            publication.places.push(tick);
+            publication.conn = Some(conn);
+        }
     }
 
     /// SUBSCRIBE to one filter was received.
@@ -310,9 +343,10 @@ impl Oracle {
             let mixed = !groups.is_empty();
             let filters: BTreeSet<&str> = wishes.iter().map(|wish| &*wish.filter).collect();
             let alone = filters.len() == 1;
-            let numbers: Vec<u64> = fits.filter(|p| !p.will).map(|p| p.note.number).collect();
-            if !mixed && !numbers.is_empty() {
-                order(&mut got.last, &note, &numbers, publish, alone)?;
+            let places: BTreeSet<u64> =
+                fits.filter(|p| !p.will).flat_map(|p| p.places.iter().copied()).collect();
+            if !mixed && !places.is_empty() {
+                order(&mut got.last, &note, &places, publish, alone)?;
             }
             if note.retain && !mixed {
                 let place = (topic.to_string(), publish.qos);
@@ -397,7 +431,7 @@ impl Oracle {
                 let follows = same && !f.will && !g.will && f.note.qos == g.note.qos;
                 g.by.is_some()
                     && (f.by.is_some_and(|by| by < g.from)
-                        || follows && f.by.is_some() && f.note.number < g.note.number)
+                        || follows && f.by.is_some() && f.precedes(g))
             };
             let newest: Vec<&&Publication> =
                 all.iter().filter(|f| !all.iter().any(|g| later(f, g))).collect();
@@ -473,7 +507,7 @@ fn judge<'w>(
 fn order(
     last: &mut BTreeMap<Lane, u64>,
     note: &Note,
-    numbers: &[u64],
+    places: &BTreeSet<u64>,
     publish: &Publish<'_>,
     alone: bool,
 ) -> Result<(), &'static str> {
@@ -485,7 +519,7 @@ fn order(
         }
         let lane = (publisher.clone(), note.topic.clone(), note.qos, publish.qos, kept);
         let last = last.entry(lane).or_default();
-        *last = *numbers.iter().find(|number| **number >= *last).ok_or("order")?;
+        *last = *places.range(*last..).next().ok_or("order")?;
     }
     Ok(())
 }
