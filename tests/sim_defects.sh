@@ -43,7 +43,7 @@ for name in "${names[@]}"; do
     SIM_SHARDS=$shards "$target/sim" every_rule >"$log" 2>&1 || true
     found="$(grep -aoP '^SIM_FOUND seed=\K.*' "$log" || true)"
     seed="${found%% *}" checker="${found#*checker=}"
-    said="$(grep -a -A1 '^SIM_FOUND' "$log" | tail -n 1 | cut -c 1-70 | tr '|' '/')"
+    said="$(grep -a -A1 '^SIM_FOUND' "$log" | tail -n 1 | cut -c 1-70 | tr '|' '/' || true)"
     if [ -z "$found" ] || [ "$checker" = panic ]; then
         unseen=1
         checker="**not found** $checker"
