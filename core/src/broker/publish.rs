@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::acks::ack;
 use super::fanout::{Job, Source};
 use super::message::{Body, Head, Message, MessageId};
-use super::peers::{Held, HeldPublish, Need};
+use super::peers::{Held, HeldPublish, Need, Parts};
 use super::receive::{Step, step};
 use super::session::{HELD, Session};
 use super::slots::Key;
@@ -352,6 +352,11 @@ impl Broker {
             published.receivers += wanted.len();
             let new = self.next_message_id();
             let head = draft.head(draft.id.unwrap_or(new));
+            if targets.is_empty() && !keep && wanted.is_plain() {
+                published.need = self.pass(Parts { head, body: body() }, &wanted);
+                self.keep_targets(targets);
+                return published;
+            }
             let message = Message::new(body(), head, new.sequence, &self.ledger);
             if keep {
                 self.retain(&message);

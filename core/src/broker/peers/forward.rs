@@ -30,6 +30,11 @@ impl Wanted {
         self.shards == 0 && self.shares.is_empty() && !self.early
     }
 
+    /// Whether other shards only want it, for subscribers of their own.
+    pub(in crate::broker) fn is_plain(&self) -> bool {
+        self.shares.is_empty() && !self.early
+    }
+
     /// How many shards and groups.
     pub(in crate::broker) fn len(&self) -> usize {
         self.shards.count_ones() as usize + self.shares.len()
@@ -45,13 +50,16 @@ impl Peers {
         way: impl Fn(usize) -> Way,
     ) -> Need {
         let parts = Parts { head: message.head.clone(), body: message.body().clone() };
-        self.send_parts(shards, &parts, way)
+        self.send_parts(shards, parts, way)
     }
 
-    fn send_parts(&mut self, shards: u64, parts: &Parts, way: impl Fn(usize) -> Way) -> Need {
+    fn send_parts(&mut self, shards: u64, parts: Parts, way: impl Fn(usize) -> Way) -> Need {
         self.clock += 1;
         let number = self.clock;
         let mut lane = DELIVER;
+        let last = shards.checked_ilog2().map(|last| last as usize);
+        let cost = parts.body.footprint();
+        let mut parts = Some(parts);
         for shard in bits(shards) {
             if defect!("forward_forgotten") && number.is_multiple_of(8) && shards.count_ones() > 1 {
                 continue;
@@ -61,9 +69,11 @@ impl Peers {
             lane = way.lane();
             link.sent[lane] = number;
             link.under_way[lane].push_back(number);
-            let cost = parts.body.footprint();
+            // The last one gets it, the others a copy.
+            let parts = if Some(shard) == last { parts.take() } else { parts.clone() };
+            let Some(parts) = parts else { continue };
             link.sent_bytes[lane] += cost;
-            link.out.push(Msg::Forward(Forward { number, cost, way, parts: parts.clone() }));
+            link.out.push(Msg::Forward(Forward { number, cost, way, parts }));
         }
         Need { lane, number, shards }
     }
@@ -178,6 +188,12 @@ impl Broker {
         need
     }
 
+    /// Sends a message that nobody here wants to all shards that do, where `wanted` is plain.
+    pub(in crate::broker) fn pass(&mut self, parts: Parts, wanted: &Wanted) -> Need {
+        let Some(peers) = &mut self.peers else { return Need::default() };
+        peers.send_parts(wanted.shards, parts, |_| Way::Deliver)
+    }
+
     /// Hands a message that is to be retained to the shard that owns its topic.
     pub(in crate::broker) fn send_to_owner(
         &mut self,
@@ -188,7 +204,7 @@ impl Broker {
         let id = self.next_message_id();
         let parts = Parts { head: draft.head(id), body };
         let Some(peers) = &mut self.peers else { return Published::default() };
-        let need = peers.send_parts(1 << owner, &parts, |_| Way::Owner);
+        let need = peers.send_parts(1 << owner, parts, |_| Way::Owner);
         Published { receivers: 1, job: false, need }
     }
 
@@ -225,7 +241,6 @@ impl Broker {
     /// to have lost it. Waiting for memory instead would stop publishers on all shards for the
     /// sake of sessions that may be gone for good.
     fn refuse_here(&mut self, way: &Way, parts: Parts) {
-        let message = self.adopt(parts);
         let mut targets = core::mem::take(&mut self.targets);
         targets.clear();
         match way {
@@ -234,8 +249,9 @@ impl Broker {
                     self.choose(group, &mut targets);
                 }
             }
-            _ => self.find_targets(&Draft::of(&message), &mut targets),
+            _ => self.find_targets(&Draft::of(&parts), &mut targets),
         }
+        let message = self.adopt(parts);
         for target in targets.drain(..) {
             let copy = Copy {
                 message: message.clone(),
@@ -253,19 +269,25 @@ impl Broker {
     fn deliver_here(&mut self, now: Instant, from: u16, number: u64, parts: Parts) {
         let mut targets = core::mem::take(&mut self.targets);
         targets.clear();
-        let message = self.adopt(parts);
-        self.find_targets(&Draft::of(&message), &mut targets);
-        let unwanted = targets.is_empty();
-        let source = Source::Peer { from, lane: DELIVER, number };
-        let early = self.has_early(message.head.retain);
-        if unwanted
+        let draft = Draft::of(&parts);
+        self.find_targets(&draft, &mut targets);
+        let early = self.has_early(draft.retain);
+        if targets.is_empty()
             && !early
             && let Some(peers) = &mut self.peers
         {
-            peers.withdraw_idle(message.topic());
+            peers.withdraw_idle(draft.topic);
         }
-        self.hold_early(now, from, &message);
-        let job = !unwanted && self.hand_out(now, source, message, &mut targets);
+        if let Some(payload) = draft.plain {
+            self.stage(&draft, payload, &mut targets);
+        }
+        let mut job = false;
+        if !targets.is_empty() || early {
+            let message = self.adopt(parts);
+            self.hold_early(now, from, &message);
+            let source = Source::Peer { from, lane: DELIVER, number };
+            job = !targets.is_empty() && self.hand_out(now, source, message, &mut targets);
+        }
         self.keep_targets(targets);
         if !job {
             self.forward_done(from, DELIVER, number);
@@ -351,15 +373,17 @@ impl Broker {
 
 impl<'d> Draft<'d> {
     /// A message that another shard published.
-    fn of(message: &'d Message) -> Self {
+    fn of(parts: &'d Parts) -> Self {
+        let Parts { head, body } = parts;
+        let plain = body.wire_properties().is_empty() && head.expires == Instant::NEVER;
         Self {
-            topic: message.topic(),
-            qos: message.head.qos,
-            retain: message.head.retain,
-            empty: message.payload().is_empty(),
-            plain: None,
-            expires: message.head.expires,
-            publisher: message.head.publisher.as_ref(),
+            topic: body.topic(),
+            qos: head.qos,
+            retain: head.retain,
+            empty: body.payload().is_empty(),
+            plain: plain.then_some(body.payload()),
+            expires: head.expires,
+            publisher: head.publisher.as_ref(),
             source: Source::Nobody,
             id: None::<MessageId>,
             groups: false,

@@ -22,6 +22,7 @@ pub(super) use acks::Acks;
 pub(super) use acks::PENDING;
 pub(super) use gate::{Waits, Wish};
 pub(super) use link::{Clocks, Need};
+pub(super) use msg::Parts;
 pub use msg::PeerMsg;
 use msg::{DELIVER, OWNER};
 pub use place::{MAX_SHARDS, Place};
