@@ -149,8 +149,10 @@ impl Body {
         core::str::from_utf8(self.topic_bytes()).unwrap_or_default()
     }
 
+    /// Bytes of topic, properties and payload: the same whether they lie in memory of their own or
+    /// in that of the PUBLISH, whose few bytes beside them are in `OVERHEAD`.
     pub(super) fn len(&self) -> usize {
-        self.bytes.len()
+        usize::from(self.topic_len) + self.properties_len as usize + self.payload().len()
     }
 
     pub(super) fn payload(&self) -> &[u8] {
