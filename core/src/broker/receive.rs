@@ -53,7 +53,7 @@ impl Broker {
     }
 
     /// Memory for more of a large packet that is under way on a connection: instead of handing
-    /// bytes over with [`Input::Received`](super::Input::Received), a driver may append them here,
+    /// bytes over with [`Input::Received`], a driver may append them here,
     /// at most up to the capacity, and say so with [`Broker::filled`] at once. They become the
     /// message without being copied. `None` where they are to be handed over.
     ///
@@ -67,7 +67,7 @@ impl Broker {
     }
 
     /// `len` bytes that came on the connection were appended to what [`Broker::recv_buf`] gave. It
-    /// is as if they were [`Input::Received`](super::Input::Received).
+    /// is as if they were [`Input::Received`].
     pub fn filled(&mut self, now: Instant, conn: ConnId, len: usize) {
         let key = conn.key();
         if let Some(recorder) = &mut self.recorder
