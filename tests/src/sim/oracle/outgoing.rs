@@ -296,7 +296,21 @@ impl Oracle {
         None
     }
 
+    /// Given up where the client of today accepts it no more, also where its PUBREC went down
+    /// unread: of several shards the books of losses do not say which it was.
+    pub(super) fn forget_large(&mut self, conn: ConnId, client: &str) {
+        let (many, now) = (self.many, self.now);
+        let Some(session) = self.sessions.get_mut(client) else { return };
+        let Some(wire) = self.wires.get(&conn) else { return };
+        let max = wire.asked.as_ref().map_or(u32::MAX, |asked| asked.max_packet);
+        session.flying.retain(|f| {
+            let unseen = !f.published_here && !f.here;
+            !(many && unseen && f.due.size(wire.version, now, false) > max)
+        });
+    }
+
     fn check_window(&mut self, conn: ConnId, client: &str) {
+        self.forget_large(conn, client);
         let Some(session) = self.sessions.get(client) else { return };
         let Some(wire) = self.wires.get(&conn) else { return };
         let here = session.flying.iter().filter(|f| f.published_here).count();
