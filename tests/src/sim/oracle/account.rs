@@ -144,7 +144,8 @@ impl Oracle {
         self.ensure(sum, "figures", || format!("{clients:?}, {stats:?}"));
         for info in clients {
             let right = self.sessions.get(&*info.client_id).is_some_and(|session| {
-                info.in_flight as usize == session.flying.len()
+                let under_way = session.flying.iter().filter(|f| !self.is_given_up(session, f));
+                info.in_flight as usize == under_way.count()
                     && info.await_rel as usize == session.held.len()
                     && info.connected == session.conn.is_some()
                     && info.session_expiry == session.expiry
@@ -226,7 +227,8 @@ impl Oracle {
             if session.conn.is_none() {
                 found = Some(("rest", format!("{client} is not connected")));
             }
-            if !session.flying.is_empty() || !session.held.is_empty() {
+            let under_way = session.flying.iter().any(|f| !self.is_given_up(session, f));
+            if under_way || !session.held.is_empty() {
                 let what = format!("{client}: {:?} {:?}", session.flying, session.held);
                 found = Some(("exchanges", what));
             }

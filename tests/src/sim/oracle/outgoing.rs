@@ -296,25 +296,20 @@ impl Oracle {
         None
     }
 
-    /// Given up where the client of today accepts it no more, also where its PUBREC went down
+    /// Given up, since the client of today accepts it no more, also where its PUBREC went down
     /// unread: of several shards the books of losses do not say which it was.
-    pub(super) fn forget_large(&mut self, conn: ConnId, client: &str) {
-        let (many, now) = (self.many, self.now);
-        let Some(session) = self.sessions.get_mut(client) else { return };
-        let Some(wire) = self.wires.get(&conn) else { return };
+    pub(super) fn is_given_up(&self, session: &Session, f: &Flying) -> bool {
+        let Some(wire) = session.conn.and_then(|conn| self.wires.get(&conn)) else { return false };
         let max = wire.asked.as_ref().map_or(u32::MAX, |asked| asked.max_packet);
-        session.flying.retain(|f| {
-            let unseen = !f.published_here && !f.here;
-            !(many && unseen && f.due.size(wire.version, now, false) > max)
-        });
+        let unseen = !f.published_here && !f.here;
+        self.many && unseen && f.due.size(wire.version, self.now, false) > max
     }
 
     fn check_window(&mut self, conn: ConnId, client: &str) {
-        self.forget_large(conn, client);
         let Some(session) = self.sessions.get(client) else { return };
         let Some(wire) = self.wires.get(&conn) else { return };
         let here = session.flying.iter().filter(|f| f.published_here).count();
-        let all = session.flying.len();
+        let all = session.flying.iter().filter(|f| !self.is_given_up(session, f)).count();
         let theirs = wire.asked.as_ref().map_or(u16::MAX, |asked| asked.receive_maximum);
         let ours = usize::from(self.config.max_inflight);
         let legal = here <= usize::from(theirs) && here <= ours && all <= ours;
