@@ -290,10 +290,17 @@ impl Oracle {
             session.flying[twin].due = std::mem::replace(&mut session.flying[at].due, due);
             return None;
         }
-        let twin = session.due.iter_mut().find(|due| fits(due));
-        let Some(twin) = twin else { return Some(difference) };
-        std::mem::swap(twin, &mut session.flying[at].due);
-        None
+        if let Some(twin) = session.due.iter_mut().find(|due| fits(due)) {
+            std::mem::swap(twin, &mut session.flying[at].due);
+            return None;
+        }
+        // Of several that the client got one may have been taken for the other, and be gone: then
+        // what came is the older one, and has less time left.
+        let due = &session.flying[at].due;
+        let copies = session.sent.get(&(due.qos, due.note.key)).copied().unwrap_or(0);
+        let left = due.note.expires.map(|at| seconds(at, view.now));
+        let older = common(publish.properties).0.zip(left).is_some_and(|(told, left)| told < left);
+        (difference != "expiry" || copies < 2 || !older).then_some(difference)
     }
 
     /// Given up, since the client of today accepts it no more, also where its PUBREC went down
