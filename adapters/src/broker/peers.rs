@@ -1,7 +1,8 @@
 //! What a shard has to do with the others: batches in, batches out.
 
-use std::mem;
 use std::time::Duration;
+
+use fulmar_core::broker::PeerMsg;
 
 use super::shard::{SMALLEST_PUBLISH, Shard};
 
@@ -47,11 +48,18 @@ impl Shard {
             }
             if !batch.is_empty() {
                 self.from_peers.push_front((from, batch));
-            } else if batch.capacity() <= KEPT {
-                self.batch = batch.into();
+            } else {
+                self.keep(batch.into());
             }
         }
         self.effects();
+    }
+
+    /// For the next batch: one for each other shard, unless it had much.
+    fn keep(&mut self, batch: Vec<PeerMsg>) {
+        if batch.capacity() <= KEPT && self.batches.len() < usize::from(self.mesh.shards()) {
+            self.batches.push(batch);
+        }
     }
 
     fn fetch(&mut self) {
@@ -59,7 +67,7 @@ impl Shard {
         while filled != 0 {
             let from = filled.trailing_zeros() as u16;
             filled &= filled - 1;
-            let mut batch = mem::take(&mut self.batch);
+            let mut batch = self.batches.pop().unwrap_or_default();
             self.mesh.receive(from, self.shard, &mut batch);
             self.from_peers.push_back((from, batch.into()));
         }
@@ -71,10 +79,10 @@ impl Shard {
         while waiting != 0 {
             let to = waiting.trailing_zeros() as u16;
             waiting &= waiting - 1;
-            let mut batch = mem::take(&mut self.batch);
+            let mut batch = self.batches.pop().unwrap_or_default();
             self.broker.take_peer_messages(to, &mut batch);
             self.mesh.send(self.shard, to, &mut batch);
-            self.batch = batch;
+            self.keep(batch);
         }
     }
 }

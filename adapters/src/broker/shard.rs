@@ -73,8 +73,8 @@ pub(super) struct Shard {
     pub(super) mesh: Arc<Mesh>,
     /// Which shard this is.
     pub(super) shard: u16,
-    /// Empty between two batches.
-    pub(super) batch: Vec<PeerMsg>,
+    /// Memory for batches, empty.
+    pub(super) batches: Vec<Vec<PeerMsg>>,
     /// What other shards sent and no turn had time for, by sender, in order.
     pub(super) from_peers: VecDeque<(u16, VecDeque<PeerMsg>)>,
     pub(super) inbox: Arc<Inbox>,
@@ -154,7 +154,7 @@ impl Shard {
             inbox: Arc::clone(&mesh.inboxes[usize::from(shard)]),
             mesh,
             shard,
-            batch: Vec::new(),
+            batches: Vec::new(),
             from_peers: VecDeque::new(),
             items: Vec::new(),
             waiting: HashMap::new(),

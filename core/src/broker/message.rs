@@ -152,7 +152,8 @@ impl Body {
     /// Bytes of topic, properties and payload: the same whether they lie in memory of their own or
     /// in that of the PUBLISH, whose few bytes beside them are in `OVERHEAD`.
     pub(super) fn len(&self) -> usize {
-        usize::from(self.topic_len) + self.properties_len as usize + self.payload().len()
+        let payload = self.bytes.len() - self.payload_at as usize;
+        usize::from(self.topic_len) + self.properties_len as usize + payload
     }
 
     pub(super) fn payload(&self) -> &[u8] {

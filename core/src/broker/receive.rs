@@ -53,9 +53,9 @@ impl Broker {
     }
 
     /// Memory for more of a large packet that is under way on a connection: instead of handing
-    /// bytes over with [`Input::Received`], a driver may append them here,
-    /// at most up to the capacity, and say so with [`Broker::filled`] at once. They become the
-    /// message without being copied. `None` where they are to be handed over.
+    /// bytes over with [`Input::Received`], a driver may append them here, at most up to the
+    /// capacity, and say so with [`Broker::filled`] at once. They become the message without being
+    /// copied. `None` where they are to be handed over.
     ///
     /// The memory is charged, and in proportion to what has arrived. Harmless at any time.
     pub fn recv_buf(&mut self, conn: ConnId) -> Option<&mut Vec<u8>> {
