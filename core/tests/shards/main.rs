@@ -3,5 +3,6 @@
 
 mod late;
 mod random;
+mod runs;
 mod stories;
 mod world;
