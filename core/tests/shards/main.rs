@@ -6,6 +6,7 @@ mod late;
 mod limits;
 mod random;
 mod retained;
+mod runs;
 mod shared;
 mod stories;
 mod wills;
