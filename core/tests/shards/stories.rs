@@ -1,9 +1,11 @@
 //! One story for each rule that has no room of its own.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use fulmar_core::ConnId;
-use fulmar_core::broker::{Command, Event, Publication, Reply};
-use fulmar_core::codec::{Packet, ReasonCode};
+use fulmar_core::broker::{Command, Config, ConnInfo, Event, Publication, Reply};
+use fulmar_core::codec::{Packet, ReasonCode, Version};
 
 use crate::world::{
     Client, Q0, Q1, Q2, World, filter, hello, publish, retained, subscribe, subscriber, unsubscribe,
@@ -194,14 +196,36 @@ fn a_connection_that_came_to_the_wrong_shard_is_handed_over_whole() {
     assert_eq!(world.moving, [(wrong, 1)]);
     // What comes before the driver is so far.
     world.send(wrong, &[publish("t", "there", Q0, 0)]);
-    let bytes = world.shards[0].hand_over(world.now, wrong.conn).expect("it was asked for");
+    let moved = world.shards[0].hand_over(world.now, wrong.conn).expect("it was asked for");
     assert!(world.shards[0].hand_over(world.now, wrong.conn).is_none(), "once");
     let right = world.open(1);
-    world.send_bytes(right, &bytes);
+    world.send_bytes(right, &moved.bytes);
     world.settle();
     assert_eq!(world.answers(right), ["CONNACK"]);
     assert_eq!(world.payloads(watcher), ["hi", "there"]);
     assert_eq!(world.shards.iter().map(|shard| shard.stats().connections).sum::<u64>(), 2);
+}
+
+#[test]
+fn the_time_for_connect_goes_on_where_a_connection_is_handed_over() {
+    let mut world = World::new(2);
+    let name = world.name(1, "slow");
+    let arrival = world.now;
+    let wrong = world.open(0);
+    let due = world.shards[0].poll_timeout().expect("a CONNECT is waited for");
+    assert_eq!(due.since(arrival), Config::default().connect_timeout);
+    // Its last byte comes when most of the time is over.
+    let mut connect = Vec::new();
+    Packet::Connect(hello(&name)).append(Version::V5, &mut connect).expect("it can be sent");
+    let (most, last) = connect.split_at(connect.len() - 1);
+    world.send_bytes(wrong, most);
+    world.now = arrival + Duration::from_secs(4);
+    world.send_bytes(wrong, last);
+    let moved = world.shards[0].hand_over(world.now, wrong.conn).expect("it was asked for");
+    assert_eq!((moved.opened, &moved.bytes), (arrival, &connect));
+    assert_eq!(world.shards[0].poll_timeout(), None);
+    world.shards[1].open(moved.opened, ConnInfo::default()).expect("room");
+    assert_eq!(world.shards[1].poll_timeout(), Some(due));
 }
 
 #[test]

@@ -11,8 +11,8 @@ use super::op::{Setup, Spec};
 use super::packet;
 use super::transport::Transport;
 use crate::broker::{
-    Boot, Broker, Command, Config, ConnId, ConnInfo, Effect, Input, Outbox, PeerMsg, Place,
-    Publication, Verdict,
+    Boot, Broker, Command, Config, ConnId, ConnInfo, Effect, HandedOver, Input, Outbox, PeerMsg,
+    Place, Publication, Verdict,
 };
 use crate::codec::ReasonCode;
 use crate::time::Instant;
@@ -281,13 +281,13 @@ impl World {
     }
 
     fn hand_over(&mut self, shard: usize, conn: ConnId, to: usize) {
-        let bytes = self.shards[shard].hand_over(self.now, conn);
+        let moved = self.shards[shard].hand_over(self.now, conn);
         let Some(at) = self.at(shard, conn) else {
-            assert_eq!(bytes, None, "what is gone cannot be handed over");
+            assert_eq!(moved, None, "what is gone cannot be handed over");
             return;
         };
-        let bytes = bytes.expect("it was asked for");
-        match self.shards[to].open(self.now, ConnInfo::default()) {
+        let HandedOver { opened, bytes } = moved.expect("it was asked for");
+        match self.shards[to].open(opened, ConnInfo::default()) {
             Ok(id) => {
                 let peer = &mut self.peers[at];
                 peer.shard = to;
