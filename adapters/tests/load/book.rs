@@ -80,7 +80,7 @@ impl Book {
             return None;
         };
         self.count += 1;
-        let unseen = self.late.then_some(number).unwrap_or_default();
+        let unseen = if self.late { number } else { 0 };
         let next = self.next.entry(flow).or_insert(unseen);
         let due = *next;
         *next = due.max(number + 1);

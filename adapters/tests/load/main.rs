@@ -64,5 +64,5 @@ fn options(shards: u16) -> Options {
 
 /// Clients of both kinds, in turn.
 fn version(number: usize) -> Version {
-    if number % 2 == 0 { Version::V311 } else { Version::V5 }
+    if number.is_multiple_of(2) { Version::V311 } else { Version::V5 }
 }
