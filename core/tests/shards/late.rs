@@ -1,12 +1,9 @@
 //! What comes late from one shard, while another is quick.
 
 use fulmar_core::broker::{Config, Event};
-use fulmar_core::codec::{Connect, Packet, Properties, Property, Publish, Qos};
+use fulmar_core::codec::{Connect, Packet, Properties, Property, Publish};
 
-use crate::world::{World, filter, hello, id, retained, subscribe};
-
-const Q0: Qos = Qos::AtMostOnce;
-const Q2: Qos = Qos::ExactlyOnce;
+use crate::world::{Q0, Q2, World, filter, hello, id, retained, subscribe};
 
 /// The owner of a topic answers at once, another one late; a newer value comes between. The client,
 /// who had the subscription already, must not be told the older one last.

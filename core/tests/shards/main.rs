@@ -1,8 +1,13 @@
 //! Several shards as one broker: what each rule between them is for.
 #![cfg(feature = "alloc")]
 
+mod ends;
 mod late;
+mod limits;
 mod random;
+mod retained;
 mod runs;
+mod shared;
 mod stories;
+mod wills;
 mod world;

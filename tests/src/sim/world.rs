@@ -215,7 +215,7 @@ impl World {
     fn hand_over(&mut self, conn: ConnId, to: usize) {
         let Some(link) = self.links.get(&conn) else { return };
         let info = ConnInfo { remote: link.remote, local: None };
-        let Some(bytes) = self.shards.of(conn).hand_over(self.now, conn) else { return };
+        let Some(moved) = self.shards.of(conn).hand_over(self.now, conn) else { return };
         let Ok(new) = self.shards.open(self.now, to, info) else {
             self.oracle.complain("connections", "no room on the other shard");
             return;
@@ -228,7 +228,7 @@ impl World {
             self.links.insert(new, link);
         }
         self.begin(Call::Received(new));
-        self.shards.of(new).handle(self.now, Input::Received { conn: new, bytes: &bytes });
+        self.shards.of(new).handle(self.now, Input::Received { conn: new, bytes: &moved.bytes });
         self.effects();
         self.end();
     }
