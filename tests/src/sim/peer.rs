@@ -55,7 +55,7 @@ pub(super) struct Peer {
     pub(super) version: Version,
     /// Its session was lost: what it knows of it is void with the next CONNACK. A client that
     /// missed the CONNACK that said so cannot know; so it is told, here, by the simulation.
-    /// Here: when, as numbers of calls.
+    /// Here: when, as numbers of acceptances.
     pub(super) reborn: Vec<u64>,
     pub(super) flights: Vec<Flight>,
     /// Of these, by identifier: to be sent again when the broker's Receive Maximum has room.
@@ -434,12 +434,12 @@ impl Peer {
         }
     }
 
-    /// It was accepted by the call with this number: what it knew of a session before is void.
+    /// It was accepted, as the one with this number: what it knew of a session before is void.
     /// True if there was one that is lost.
     pub(super) fn join(&mut self, accepted: u64) -> bool {
         self.stage = Stage::On;
         let before = self.reborn.len();
-        self.reborn.retain(|call| *call > accepted);
+        self.reborn.retain(|other| *other > accepted);
         self.reborn.len() < before
     }
 
@@ -562,7 +562,7 @@ impl Peer {
     }
 
     /// Bytes came: handles the packets that are whole. `send` takes what is to be sent at once.
-    /// `accepted` is the number of the call that accepted this connection.
+    /// `accepted`: the number of its acceptance.
     pub(super) fn read(
         &mut self,
         rng: &mut Rng,

@@ -37,7 +37,7 @@ pub(super) struct Link {
     asks: bool,
     /// The broker closes it; the driver gives up by then.
     closing: Option<Instant>,
-    /// The call that accepted the client.
+    /// The number of its acceptance: one call may accept several that waited for each other.
     accepted: u64,
     /// The client's sending half is closed.
     half: bool,
@@ -60,6 +60,8 @@ pub(super) struct World {
     token: u64,
     /// Commands of several shards that are not answered, with the key of their message.
     pub(super) asked: BTreeMap<u64, u64>,
+    /// Clients accepted so far.
+    accepted: u64,
     /// Connections to be handed over.
     moving: Vec<(ConnId, usize)>,
     /// Calls to the broker.
@@ -94,6 +96,7 @@ impl World {
             key: 0,
             token: 0,
             asked: BTreeMap::new(),
+            accepted: 0,
             moving: Vec::new(),
             calls: 0,
             trace: trace.then(Vec::new),
@@ -188,12 +191,13 @@ impl World {
     }
 
     fn accepted(&mut self, connected: &Connected) {
-        let call = self.calls;
-        self.link(connected.conn, |link| link.accepted = call);
+        self.accepted += 1;
+        let number = self.accepted;
+        self.link(connected.conn, |link| link.accepted = number);
         if !connected.session_present
             && let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == *connected.client_id)
         {
-            peer.reborn.push(call);
+            peer.reborn.push(number);
         }
     }
 
