@@ -468,11 +468,19 @@ impl World {
         if std::mem::take(&mut ours.disbelieves) && self.peers[number].reborn.is_empty() {
             wrong = Some("was told of a session that it never had".to_string());
         }
+        let mut void = false;
         for took in took {
-            if matches!(took, Took::Accepted) {
-                self.peers[number].join(accepted);
-            }
+            void |= matches!(took, Took::Accepted) && self.peers[number].join(accepted);
             self.took(number, took);
+        }
+        // The session that goes on is not the one it knows: CONNACK of that went down, as it spoke
+        // already. What it makes of this one is worth nothing.
+        if let Some(ours) = &mut self.peers[number].ours
+            && void
+            && ours.resumed
+        {
+            ours.anew = true;
+            self.drop_link(number, false);
         }
         if let Some(wrong) = wrong {
             let what = format!("{} {wrong}", self.peers[number].id);

@@ -9,7 +9,7 @@ use fulmar_core::topic::{matches, split_share};
 use fulmar_core::{Instant, PacketId, Qos, Version};
 
 use super::incoming::common;
-use super::{Cause, Due, Note, Oracle, Session, Shared, Subscription, Testament};
+use super::{Cause, Due, Flying, Note, Oracle, Session, Shared, Subscription, Testament};
 
 /// A message as it is published.
 pub(super) struct Draft {
@@ -267,6 +267,13 @@ impl Oracle {
         let Some(wire) = session.conn.and_then(|conn| self.wires.get(&conn)) else { return 0 };
         let max = wire.asked.as_ref().map_or(u32::MAX, |asked| asked.max_packet);
         let (version, now) = (wire.version, self.now);
+        if self.many {
+            // Whether it is one of these, or one that was not sent yet, is seen later.
+            let large = |f: &&mut Flying| f.due.size(version, now, false) > max;
+            let flying = session.flying.iter_mut().filter(|f| f.due.qos == qos && !f.here);
+            flying.filter(large).for_each(|f| f.doubt = true);
+            return 0;
+        }
         for done in 0..count {
             let at = session.flying.iter().position(|f| {
                 let large = f.due.size(version, now, false) > max;
