@@ -373,6 +373,20 @@ impl Oracle {
         Some(due)
     }
 
+    /// A client had another copy than it seemed: this one is to be had again.
+    pub(super) fn give_back(&mut self, client: &str, due: Due) {
+        let same = |shared: &&mut Shared| {
+            shared.given.as_ref().is_some_and(|(holder, had, _)| {
+                holder == client && Rc::ptr_eq(&had.note, &due.note) && had.ids == due.ids
+            })
+        };
+        if due.cause != Cause::Shared {
+            self.sessions.get_mut(client).into_iter().for_each(|s| s.due.push(due.clone()));
+        } else if let Some(shared) = self.shared.iter_mut().find(same) {
+            shared.given = None;
+        }
+    }
+
     /// A copy that is free, or is made free by giving its holder another one.
     fn find_offer(
         &mut self,
