@@ -50,10 +50,7 @@ impl World {
             self.move_something();
         }
         if step.is_multiple_of(16) {
-            // Of several shards only at rest.
-            if self.shards.len() == 1 {
-                self.audit();
-            }
+            self.audit(false);
             self.recount();
         }
     }
@@ -364,7 +361,7 @@ impl World {
         }
         let stats = self.shards.stats();
         self.oracle.check_rest(&stats);
-        self.audit();
+        self.audit(true);
         self.recount();
         for conn in self.conns() {
             let before = self.shards.stats().bytes_sent_total;

@@ -559,8 +559,8 @@ impl World {
         reply
     }
 
-    /// Compares the lists of the broker with the oracle's.
-    pub(super) fn audit(&mut self) {
+    /// Compares the lists of the broker with the oracle's, at rest or at any time.
+    pub(super) fn audit(&mut self, rest: bool) {
         let mut clients: Vec<ClientInfo> = Vec::new();
         for shard in 0..self.shards.len() {
             let reply = self.command(shard, Command::Clients { after: 0, limit: 100 }, |_| {});
@@ -570,7 +570,7 @@ impl World {
         }
         let stats = self.shards.stats();
         self.oracle.check_stats(&stats);
-        self.oracle.check_clients(&clients, &stats);
+        self.oracle.check_clients(&clients, &stats, rest);
     }
 
     /// Has the broker compare its accounts with what it has.

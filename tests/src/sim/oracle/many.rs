@@ -5,6 +5,7 @@
 //! come and, at rest, what must have come. Which of several copies was lost they do not ask.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 use fulmar_core::broker::{ConnId, DeliveryMode, DisconnectReason, Disconnected};
@@ -272,6 +273,18 @@ impl Oracle {
         if let Some(got) = self.books.got.get_mut(client) {
             got.lost += u64::from(count);
         }
+    }
+
+    /// How many subscriptions a client has, at rest: those that stand, and perhaps those of which
+    /// SUBSCRIBE or UNSUBSCRIBE went down with its connection.
+    pub(super) fn filters(&self, client: &str) -> RangeInclusive<u32> {
+        let Some(got) = self.books.got.get(client) else { return 0..=0 };
+        let count = |fits: &dyn Fn(&&Wish) -> bool| {
+            let filters: BTreeSet<&str> =
+                got.wishes.iter().filter(fits).map(|wish| &*wish.filter).collect();
+            filters.len() as u32
+        };
+        count(&|wish| wish.stands.is_some() && !wish.over)..=count(&|wish| !wish.gone)
     }
 
     /// A session is no more.
