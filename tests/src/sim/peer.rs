@@ -479,11 +479,15 @@ impl Peer {
         sent
     }
 
-    /// Something a client must not do, or need not.
+    /// Something a client must not do, or need not. Of several shards nothing of which it hangs on
+    /// the moment whether it is wrong: acknowledgements of what may be sent meanwhile, and messages
+    /// beyond the Receive Maximum, or that may be, as long as others are not answered.
     pub(super) fn misbehave(&mut self, rng: &mut Rng, plan: &Plan, key: u64) -> Vec<u8> {
         let five = self.version == Version::V5;
         let id = rng.range(1, 6) as u16;
+        let many = plan.shards > 1;
         let packet = match rng.below(16) {
+            2..=5 | 9 | 10 | 15 if many => return Vec::new(),
             0 => return vec![rng.below(256) as u8; rng.range(1, 9) as usize],
             1 => return self.connect_again(),
             2 => Packet::Puback(ack(id)),
@@ -508,6 +512,7 @@ impl Peer {
             13 => {
                 let payload = payload(rng, key, 0);
                 let (topic, qos) = ("$SYS/x", qos(rng, plan));
+                let qos = if many { Qos::AtMostOnce } else { qos };
                 let id = if qos > Qos::AtMostOnce { PacketId::new(900 + id) } else { None };
                 let payload = &payload[..];
                 let publish = Publish { topic, qos, packet_id: id, payload, ..Publish::default() };
@@ -519,6 +524,7 @@ impl Peer {
                 let disconnect = Disconnect { reason: ReasonCode::Success, properties };
                 return bytes(self.version, &Packet::Disconnect(disconnect));
             }
+            _ if many => return Vec::new(),
             _ => {
                 // More than the Receive Maximum allows.
                 let id = rng.range(1, 30) as u16 + 1000;

@@ -3,7 +3,7 @@
 use fulmar_core::Qos;
 use fulmar_core::broker::{ClientInfo, Stats};
 
-use super::Oracle;
+use super::{Oracle, Phase};
 
 /// What the figures of the broker are compared with.
 #[derive(Debug, Default)]
@@ -202,6 +202,11 @@ impl Oracle {
     }
 
     fn check_owed(&mut self) {
+        let wires = self.wires.iter().filter(|(_, wire)| wire.phase != Phase::Over);
+        let mut rude = wires.filter_map(|(conn, wire)| Some((conn, wire.must_end?)));
+        if let Some(what) = rude.next().map(|(conn, rule)| format!("{conn:?} goes on: {rule}")) {
+            self.fail("violations", what);
+        }
         let owed = self.wires.iter().find(|(_, wire)| !wire.answers.is_empty());
         let owed = owed.map(|(conn, wire)| format!("{conn:?} is owed {:?}", wire.answers));
         if let Some(what) = owed {

@@ -135,12 +135,18 @@ impl Oracle {
         };
         let five = wire.version == Version::V5;
         let acknowledges = packet.packet_type() < 8;
+        // Of several shards: whether a message was taken, where that is known.
+        let taken = |owed: &Answer| {
+            let (error, due) = (reasons.first(), owed.reasons.first());
+            error.map(|code| *code < 0x80) == due.map(|code| *code < 0x80)
+        };
+        let unknown = !five || kind > 5 || self.may_refuse(conn, kind, id);
         let right = owed.as_ref().is_some_and(|owed: &Answer| {
             let same = five || packet.packet_type() == 9;
             owed.kind == packet.packet_type()
                 && owed.id == id
                 && (owed.reasons == reasons
-                    || self.many && kind != 9
+                    || self.many && kind != 9 && (unknown || taken(owed))
                     || acknowledges && !same
                     || owed.kind == 13)
         });
@@ -148,6 +154,15 @@ impl Oracle {
         if self.many {
             self.settle_answer(conn, kind, id, reasons);
         }
+    }
+
+    /// Of several shards: whether it is not known if a message may be refused. Identifiers of
+    /// QoS 2 may have gone down unread; and memory may be used up.
+    fn may_refuse(&self, conn: ConnId, kind: u8, id: u16) -> bool {
+        let client = self.wires.get(&conn).and_then(|wire| wire.client.as_ref());
+        let session = client.and_then(|client| self.sessions.get(client));
+        let held = session.and_then(|session| session.held.get(&id));
+        self.config.shard_budget <= 1 << 20 || kind == 5 && held.is_none_or(|held| !held.sure)
     }
 
     fn pubrel_out(&mut self, conn: ConnId, ack: &Ack<'_>) {

@@ -190,7 +190,9 @@ impl Oracle {
         self.counts.dropped[why as usize] += u64::from(count);
         self.counts.dropped_by_qos[qos as usize] += u64::from(count);
         if self.many {
-            self.lost(client, count);
+            if why != DropReason::Refused {
+                self.lost(client, count);
+            }
             // A publisher is told of what was refused, and a client of its copies.
             if let Some(session) = self.sessions.get_mut(client)
                 && !matches!(why, DropReason::Refused | DropReason::OutOfBudget)
