@@ -110,7 +110,11 @@ impl Broker {
             conn.closing = true;
             self.rearm_conn(key, &mut conn, Instant::NEVER);
             self.settle_address(&mut conn);
-            self.ended(now, key, &mut conn, DisconnectReason::Transport);
+            let why = match conn.waiting {
+                Waiting::Last => DisconnectReason::QueueFull,
+                _ => DisconnectReason::Transport,
+            };
+            self.ended(now, key, &mut conn, why);
         }
         self.held -= super::conn::FOOTPRINT + conn.charged;
         self.spare(core::mem::take(&mut conn.out));

@@ -110,3 +110,18 @@ fn it_waits_for_them_no_longer_than_a_peer_that_is_closed() {
     world.hang_up(client);
     world.check_settled();
 }
+
+#[test]
+fn that_its_queue_was_full_is_told_though_it_hangs_up_first() {
+    let (mut world, client) = cramped("#");
+    let topic = world.topic(1, "t");
+    for at in 1..4 {
+        world.send(client, &[retained(&topic, "x", Q1, at)]);
+    }
+    while !world.paused.contains(&client) {
+        assert!(world.step(0, 1) || world.step(1, 0));
+    }
+    world.hang_up(client);
+    assert_eq!(ends(&mut world, client), [DisconnectReason::QueueFull]);
+    world.settle();
+}
