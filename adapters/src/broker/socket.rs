@@ -133,17 +133,19 @@ impl Socket {
     pub(super) fn write(&self, outbox: &mut Outbox, writes: &mut u64) -> Wrote {
         let mut stream = &self.stream;
         while !outbox.is_empty() {
-            let mut parts = [IoSlice::new(&[]); SLICES];
-            let (mut count, mut given) = (0, 0);
-            for (part, slice) in parts.iter_mut().zip(outbox.slices()) {
-                *part = IoSlice::new(slice);
-                count += 1;
-                given += slice.len();
-            }
             *writes += 1;
-            let written = match &parts[..count] {
-                [one] => stream.write(one),
-                parts => stream.write_vectored(parts),
+            let (written, given) = match outbox.only() {
+                Some(one) => (stream.write(one), one.len()),
+                None => {
+                    let mut parts = [IoSlice::new(&[]); SLICES];
+                    let (mut count, mut given) = (0, 0);
+                    for (part, slice) in parts.iter_mut().zip(outbox.slices()) {
+                        *part = IoSlice::new(slice);
+                        count += 1;
+                        given += slice.len();
+                    }
+                    (stream.write_vectored(&parts[..count]), given)
+                }
             };
             match written {
                 Ok(0) => return Wrote::Broken,

@@ -4,5 +4,6 @@
 mod full;
 mod late;
 mod random;
+mod runs;
 mod stories;
 mod world;
