@@ -338,7 +338,9 @@ impl Broker {
 
     pub(super) fn close_doomed(&mut self, now: Instant) {
         while let Some((key, why)) = self.doomed.pop() {
-            self.disconnect(now, key, why);
+            if why != DisconnectReason::QueueFull || !self.close_later(now, key) {
+                self.disconnect(now, key, why);
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 #![cfg(feature = "alloc")]
 
 mod ends;
+mod full;
 mod late;
 mod limits;
 mod random;
