@@ -69,16 +69,15 @@ async fn read(client: &mut Client, book: &mut Book, most: usize) -> Result<(), G
     Ok(())
 }
 
-/// Comes late, and goes again, until all is over. Where it sees what is retained it sees this first,
-/// and whatever is first, nothing is missing behind it.
+/// Comes late, and goes again, until all is over. Where it sees what is retained it sees this
+/// first, and whatever is first, nothing is missing behind it.
 async fn come_late(
     broker: std::net::SocketAddr,
     number: usize,
     over: Receiver<()>,
-) -> Result<u32, Gone> {
-    let mut rounds = 0;
-    while !over.is_closed() {
-        let name = format!("late {number} {rounds}");
+) -> Result<(), Gone> {
+    for round in 0.. {
+        let name = format!("late {number} {round}");
         let mut client = Client::new(broker, &name[..], version(number), false);
         let mut book = Book::new(name).late();
         client.connect().await?;
@@ -91,9 +90,11 @@ async fn come_late(
         .await?;
         book.assert_faultless();
         client.disconnect().await;
-        rounds += 1;
+        if over.is_closed() {
+            break;
+        }
     }
-    Ok(rounds)
+    Ok(())
 }
 
 /// What a new client gets that asks for everything: each topic once, with its newest message.
@@ -112,6 +113,27 @@ async fn look(broker: std::net::SocketAddr, name: &str, expected: usize) -> Book
     assert_eq!(message.topic, "end", "{name}");
     client.disconnect().await;
     book
+}
+
+/// Whoever comes now sees the newest, wherever his shard is, since all was stored before it was
+/// forwarded; then half of it is cleared, and only the rest is seen.
+async fn look_and_clear(to: std::net::SocketAddr, clients: &mut [Client]) {
+    let count = flows().count();
+    for number in 0..8 {
+        let book = in_time("a look", look(to, &format!("after {number}"), count)).await;
+        book.assert_whole(flows(), COUNT);
+    }
+    for (publisher, client) in (0..).zip(clients) {
+        for topic in 0..TOPICS / 2 {
+            let flow = Flow { publisher, topic };
+            retain(client, flow, &[], Qos::AtLeastOnce).await.expect("the broker runs");
+        }
+        client.acknowledged().await.expect("the broker runs");
+    }
+    for number in 0..8 {
+        let book = in_time("a look", look(to, &format!("at last {number}"), count / 2)).await;
+        book.assert_whole(flows().filter(|flow| flow.topic >= TOPICS / 2), COUNT);
+    }
 }
 
 fn the_newest_is_kept(shards: u16) {
@@ -159,25 +181,9 @@ fn the_newest_is_kept(shards: u16) {
         in_time("the last message", ended(&all_seen)).await;
         drop(publishing);
         for late in late {
-            assert!(late.await.expect("the broker keeps the connection") > 0);
+            in_time("a late client", late).await.expect("the broker keeps the connection");
         }
-        // All was stored before it was forwarded: whoever comes now sees the newest, wherever his shard is.
-        let count = flows().count();
-        for number in 0..8 {
-            let book = in_time("a look", look(to, &format!("after {number}"), count)).await;
-            book.assert_whole(flows(), COUNT);
-        }
-        for (publisher, client) in (0..).zip(&mut clients) {
-            for topic in 0..TOPICS / 2 {
-                let flow = Flow { publisher, topic };
-                retain(client, flow, &[], Qos::AtLeastOnce).await.expect("the broker runs");
-            }
-            client.acknowledged().await.expect("the broker runs");
-        }
-        for number in 0..8 {
-            let book = in_time("a look", look(to, &format!("at last {number}"), count / 2)).await;
-            book.assert_whole(flows().filter(|flow| flow.topic >= TOPICS / 2), COUNT);
-        }
+        look_and_clear(to, &mut clients).await;
         let end = Publish { topic: "end", qos: Qos::AtLeastOnce, ..Publish::default() };
         clients[0].publish(&end).await.expect("the broker runs");
         clients[0].acknowledged().await.expect("the broker runs");
