@@ -2,6 +2,7 @@
 #![cfg(feature = "alloc")]
 
 mod late;
+mod many;
 mod random;
 mod stories;
 mod world;
