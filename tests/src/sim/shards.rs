@@ -7,8 +7,10 @@ use fulmar_core::Instant;
 use fulmar_core::broker::{
     Boot, Broker, Config, ConnId, ConnInfo, OpenError, PeerMsg, Place, Stats,
 };
+use fulmar_core::topic::matches;
 
 use super::oracle::Call;
+use super::peer::Stage;
 use super::rng::Rng;
 use super::world::World;
 
@@ -146,6 +148,36 @@ impl World {
         self.effects();
         self.end();
         true
+    }
+
+    /// SUBACK was sent on a connection: somebody else may publish at that very moment what was
+    /// subscribed to, wherever it is, and that must arrive.
+    pub(super) fn greet(&mut self, conn: ConnId) {
+        let stood = self.oracle.take_stood();
+        if self.shards.len() == 1 || self.calm {
+            return;
+        }
+        for filter in stood {
+            let topics: Vec<&'static str> =
+                self.plan.topics.iter().copied().filter(|topic| matches(&filter, topic)).collect();
+            let others: Vec<usize> = (0..self.peers.len())
+                .filter(|n| self.peers[*n].stage == Stage::On && self.peers[*n].link != Some(conn))
+                .collect();
+            if topics.is_empty() || others.is_empty() || self.rng.chance(500) {
+                continue;
+            }
+            let (number, topic) = (*self.rng.pick(&others), *self.rng.pick(&topics));
+            self.key += 1;
+            let (rng, plan) = (&mut self.rng, &self.plan);
+            let peer = &mut self.peers[number];
+            let bytes = peer.publish_to(rng, plan, self.now, self.key, Some(topic));
+            let theirs = peer.link;
+            self.hear(number, 0);
+            self.send(number, &bytes);
+            if let Some(theirs) = theirs {
+                self.carry_in(theirs, usize::MAX);
+            }
+        }
     }
 
     /// At rest nobody waits for another shard.

@@ -419,6 +419,7 @@ impl World {
                 link.to_client.extend(&bytes);
             }
         });
+        self.greet(conn);
         true
     }
 

@@ -80,6 +80,11 @@ impl Peers {
         if is_wild(filter) { self.others } else { self.others & 1 << self.place.owner(filter) }
     }
 
+    /// Whether all have confirmed a change of routes.
+    fn is_known(&self, seq: u64) -> bool {
+        seq <= self.confirmed || defect!("suback_before_confirmed")
+    }
+
     /// Asks for the next page of a session's walk.
     fn ask(&mut self, key: Key, session: &mut Session, id: WalkId, mut walk: Walk, room: u32) {
         let (filter, Some(shard)) = &id else { return };
@@ -127,7 +132,7 @@ impl Broker {
         let early = !wish.exists && !wish.shared;
         let gate = match session.gate(wish.filter) {
             Some(gate) => gate,
-            None if seq <= peers.confirmed && owners == 0 => {
+            None if peers.is_known(seq) && owners == 0 => {
                 if early {
                     let text = self.index.insert(wish.filter, key.index, wish.options.0).0;
                     rename(session, text);
@@ -363,7 +368,7 @@ impl Broker {
     fn try_gate(&mut self, now: Instant, key: Key) {
         let Some(peers) = &mut self.peers else { return };
         let Some(gate) = peers.gates.get(key) else { return };
-        if gate.seq <= peers.confirmed && gate.unanswered == 0 {
+        if peers.is_known(gate.seq) && gate.unanswered == 0 {
             self.finish_gate(now, key, true);
         }
     }
