@@ -38,8 +38,9 @@ impl Shard {
             while left > 0
                 && let Some(msg) = batch.pop_front()
             {
-                left -= 1;
-                self.unsettled += SMALLEST_PUBLISH + msg.payload();
+                let messages = msg.messages().max(1);
+                left = left.saturating_sub(messages);
+                self.unsettled += SMALLEST_PUBLISH * messages + msg.payload();
                 self.broker.peer_message(self.now, from, msg);
                 if self.unsettled >= self.burst {
                     self.effects();

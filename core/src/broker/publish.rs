@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::acks::ack;
 use super::fanout::{Job, Source};
 use super::message::{Body, Head, Message, MessageId};
-use super::peers::{Held, HeldPublish, Need, Parts};
+use super::peers::{Held, HeldPublish, Need};
 use super::receive::{Step, step};
 use super::session::{HELD, Session};
 use super::slots::Key;
@@ -351,12 +351,13 @@ impl Broker {
         if !targets.is_empty() || keep || !wanted.is_nobody() {
             published.receivers += wanted.len();
             let new = self.next_message_id();
-            let head = draft.head(draft.id.unwrap_or(new));
+            let id = draft.id.unwrap_or(new);
             if targets.is_empty() && !keep && wanted.is_plain() {
-                published.need = self.pass(Parts { head, body: body() }, &wanted);
+                published.need = self.pass(draft, id, body, &wanted);
                 self.keep_targets(targets);
                 return published;
             }
+            let head = draft.head(id);
             let message = Message::new(body(), head, new.sequence, &self.ledger);
             if keep {
                 self.retain(&message);

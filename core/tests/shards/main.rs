@@ -4,5 +4,6 @@
 mod late;
 mod many;
 mod random;
+mod runs;
 mod stories;
 mod world;

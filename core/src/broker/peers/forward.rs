@@ -4,15 +4,19 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::super::fanout::{Source, Target};
-use super::super::message::{Body, Message, MessageId};
+use super::super::message::{Body, Head, Message, MessageId};
 use super::super::publish::{Draft, Published};
 use super::super::queue::Copy;
 use super::super::{Broker, DropReason};
-use super::link::{Need, Open, Waiter};
+use super::link::{Link, Need, Open, Waiter};
 use super::msg::{Counters, Forward, Msg, Parts, Way};
 use super::retry::Owned;
+use super::run::{Run, Small};
 use super::{DELIVER, OWNER, Peers, bits};
 use crate::time::Instant;
+
+/// Runs kept for the next small messages.
+const SPARE: usize = 16;
 
 /// Who beside the sessions here is to have a message.
 #[derive(Debug, Default)]
@@ -53,29 +57,72 @@ impl Peers {
         self.send_parts(shards, parts, way)
     }
 
+    /// The same, for their own subscribers.
+    pub(super) fn send_for_all(&mut self, shards: u64, message: &Message) -> Need {
+        match Small::of_message(message) {
+            Some(small) => self.send_small(shards, &small),
+            None => self.send(shards, message, |_| Way::Deliver),
+        }
+    }
+
     fn send_parts(&mut self, shards: u64, parts: Parts, way: impl Fn(usize) -> Way) -> Need {
-        self.clock += 1;
-        let number = self.clock;
-        let mut lane = DELIVER;
+        let need = self.next_number(shards, way(0).lane());
         let last = shards.checked_ilog2().map(|last| last as usize);
         let cost = parts.body.footprint();
         let mut parts = Some(parts);
         for shard in bits(shards) {
-            if defect!("forward_forgotten") && number.is_multiple_of(8) && shards.count_ones() > 1 {
-                continue;
-            }
-            let link = &mut self.links[shard];
-            let way = way(shard);
-            lane = way.lane();
-            link.sent[lane] = number;
-            link.under_way[lane].push_back(number);
+            let Some(link) = self.sent(shard, &need, cost) else { continue };
             // The last one gets it, the others a copy.
             let parts = if Some(shard) == last { parts.take() } else { parts.clone() };
             let Some(parts) = parts else { continue };
-            link.sent_bytes[lane] += cost;
+            let (number, way) = (need.number, way(shard));
             link.out.push(Msg::Forward(Forward { number, cost, way, parts }));
         }
-        Need { lane, number, shards }
+        need
+    }
+
+    /// Sends a small message for the subscribers of a set of shards, under one number.
+    fn send_small(&mut self, shards: u64, small: &Small<'_>) -> Need {
+        let need = self.next_number(shards, DELIVER);
+        for shard in bits(shards) {
+            let Some(link) = self.sent(shard, &need, small.footprint()) else { continue };
+            if let Some(Msg::Run(run)) = link.out.last_mut()
+                && !run.is_full()
+            {
+                run.push(need.number, small);
+                continue;
+            }
+            let mut run = self.runs.pop().unwrap_or_default();
+            run.push(need.number, small);
+            self.links[shard].out.push(Msg::Run(run));
+        }
+        need
+    }
+
+    fn next_number(&mut self, shards: u64, lane: usize) -> Need {
+        self.clock += 1;
+        Need { lane, number: self.clock, shards }
+    }
+
+    /// Enters a message for one shard into the books.
+    fn sent(&mut self, shard: usize, need: &Need, cost: u64) -> Option<&mut Link> {
+        let &Need { lane, number, shards } = need;
+        if defect!("forward_forgotten") && number.is_multiple_of(8) && shards.count_ones() > 1 {
+            return None;
+        }
+        let link = &mut self.links[shard];
+        link.sent[lane] = number;
+        link.under_way[lane].push_back(number);
+        link.sent_bytes[lane] += cost;
+        Some(link)
+    }
+
+    /// Keeps a run for the next small messages.
+    fn spare(&mut self, mut run: Run) {
+        if self.runs.len() < SPARE {
+            run.clear();
+            self.runs.push(run);
+        }
     }
 
     /// Counts what another shard sent as taken, as far as it is done with.
@@ -87,11 +134,7 @@ impl Peers {
             }
             let link = &mut self.links[usize::from(from)];
             let Some(open) = link.open[lane].pop_front() else { return };
-            link.tell.taken[lane] = open.number;
-            if defect!("credit_lost") && link.tell.taken[lane].is_multiple_of(16) {
-                continue;
-            }
-            link.tell.bytes[lane] = link.tell.bytes[lane].saturating_add(open.bytes);
+            link.take(lane, open.number, open.bytes);
         }
     }
 
@@ -177,7 +220,7 @@ impl Broker {
         let Some(peers) = &mut self.peers else { return Need::default() };
         let mut need = Need::default();
         if wanted.shards != 0 {
-            need = peers.send(wanted.shards, message, |_| Way::Deliver);
+            need = peers.send_for_all(wanted.shards, message);
         }
         for (shard, full) in wanted.shares {
             let way = Way::Share { full, tried: 0 };
@@ -189,8 +232,18 @@ impl Broker {
     }
 
     /// Sends a message that nobody here wants to all shards that do, where `wanted` is plain.
-    pub(in crate::broker) fn pass(&mut self, parts: Parts, wanted: &Wanted) -> Need {
+    pub(in crate::broker) fn pass(
+        &mut self,
+        draft: &Draft<'_>,
+        id: MessageId,
+        body: impl FnOnce() -> Body,
+        wanted: &Wanted,
+    ) -> Need {
         let Some(peers) = &mut self.peers else { return Need::default() };
+        if let Some(small) = Small::of_draft(draft, id) {
+            return peers.send_small(wanted.shards, &small);
+        }
+        let parts = Parts { head: draft.head(id), body: body() };
         peers.send_parts(wanted.shards, parts, |_| Way::Deliver)
     }
 
@@ -265,12 +318,63 @@ impl Broker {
         self.keep_targets(targets);
     }
 
-    /// Delivers to the sessions here.
+    /// Takes small messages of another shard.
+    pub(super) fn take_run(&mut self, now: Instant, from: u16, run: Run) {
+        // Once for all: a run has few bytes.
+        let full = self.is_full();
+        for (number, small) in run.iter() {
+            let job = if full {
+                self.refuse_here(&Way::Deliver, small.parts());
+                false
+            } else {
+                self.deliver_small(now, from, number, &small)
+            };
+            let Some(peers) = &mut self.peers else { return };
+            let link = &mut peers.links[usize::from(from)];
+            let bytes = small.footprint();
+            if job || !link.open[DELIVER].is_empty() {
+                let open = Open { number, bytes, here: !job, need: Need::default() };
+                link.open[DELIVER].push_back(open);
+            } else {
+                link.take(DELIVER, number, bytes);
+            }
+        }
+        if let Some(peers) = &mut self.peers {
+            peers.spare(run);
+        }
+    }
+
+    /// Delivers to the sessions here; true if not all have it yet.
+    fn deliver_small(&mut self, now: Instant, from: u16, number: u64, small: &Small<'_>) -> bool {
+        let mut targets = core::mem::take(&mut self.targets);
+        let early = self.targets_here(&small.draft(), &mut targets);
+        let job = (!targets.is_empty() || early) && {
+            let message = self.adopt(small.parts());
+            self.deliver_to(now, (from, number), message, &mut targets)
+        };
+        self.keep_targets(targets);
+        job
+    }
+
+    /// The same for a message of its own.
     fn deliver_here(&mut self, now: Instant, from: u16, number: u64, parts: Parts) {
         let mut targets = core::mem::take(&mut self.targets);
+        let early = self.targets_here(&Draft::of(&parts), &mut targets);
+        let job = (!targets.is_empty() || early) && {
+            let message = self.adopt(parts);
+            self.deliver_to(now, (from, number), message, &mut targets)
+        };
+        self.keep_targets(targets);
+        if !job {
+            self.forward_done(from, DELIVER, number);
+        }
+    }
+
+    /// Who here is to have a message of another shard; those that can be served at once have it
+    /// then. True if subscriptions behind their gates could want it.
+    fn targets_here(&mut self, draft: &Draft<'_>, targets: &mut Vec<Target>) -> bool {
         targets.clear();
-        let draft = Draft::of(&parts);
-        self.find_targets(&draft, &mut targets);
+        self.find_targets(draft, targets);
         let early = self.has_early(draft.retain);
         if targets.is_empty()
             && !early
@@ -279,19 +383,21 @@ impl Broker {
             peers.withdraw_idle(draft.topic);
         }
         if let Some(payload) = draft.plain {
-            self.stage(&draft, payload, &mut targets);
+            self.stage(draft, payload, targets);
         }
-        let mut job = false;
-        if !targets.is_empty() || early {
-            let message = self.adopt(parts);
-            self.hold_early(now, from, &message);
-            let source = Source::Peer { from, lane: DELIVER, number };
-            job = !targets.is_empty() && self.hand_out(now, source, message, &mut targets);
-        }
-        self.keep_targets(targets);
-        if !job {
-            self.forward_done(from, DELIVER, number);
-        }
+        early
+    }
+
+    fn deliver_to(
+        &mut self,
+        now: Instant,
+        (from, number): (u16, u64),
+        message: Arc<Message>,
+        targets: &mut Vec<Target>,
+    ) -> bool {
+        self.hold_early(now, from, &message);
+        let source = Source::Peer { from, lane: DELIVER, number };
+        !targets.is_empty() && self.hand_out(now, source, message, targets)
     }
 
     /// Publishes and retains a message of another shard whose topic is owned here.
@@ -373,8 +479,11 @@ impl Broker {
 
 impl<'d> Draft<'d> {
     /// A message that another shard published.
-    fn of(parts: &'d Parts) -> Self {
-        let Parts { head, body } = parts;
+    pub(super) fn of(parts: &'d Parts) -> Self {
+        Self::of_body(&parts.head, &parts.body)
+    }
+
+    pub(super) fn of_body(head: &'d Head, body: &'d Body) -> Self {
         let plain = body.wire_properties().is_empty() && head.expires == Instant::NEVER;
         Self {
             topic: body.topic(),

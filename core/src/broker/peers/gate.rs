@@ -153,6 +153,7 @@ impl Broker {
                 });
                 if early {
                     peers.early.insert(wish.filter, gate.index, 0);
+                    peers.charge_tables();
                 }
                 peers.by_seq.insert((seq, gate));
                 session.pending().add_gate(wish.filter, gate);
@@ -380,6 +381,7 @@ impl Broker {
         peers.by_seq.remove(&(gate.seq, key));
         if gate.early {
             peers.early.remove(&gate.filter, key.index);
+            peers.charge_tables();
         }
         if let Some(session) = self.sessions.get_mut(gate.session) {
             session.unshut(&gate.filter, &gate.held);

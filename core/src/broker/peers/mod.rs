@@ -11,6 +11,7 @@ mod pending;
 mod place;
 mod retry;
 mod routes;
+mod run;
 mod share;
 
 use alloc::boxed::Box;
@@ -23,7 +24,7 @@ pub(super) use acks::Acks;
 pub(super) use acks::PENDING;
 pub(super) use gate::{Waits, Wish};
 pub(super) use link::{Clocks, Need};
-pub(super) use msg::Parts;
+
 pub use msg::PeerMsg;
 use msg::{DELIVER, OWNER};
 pub(super) use pending::Pending;
@@ -43,6 +44,7 @@ use link::{Link, Mark, Waiter};
 use msg::{Change, Msg};
 use retry::Owned;
 use routes::{Counts, Routes};
+use run::Run;
 
 /// Changes of routes that may be unconfirmed before no more SUBSCRIBE is read.
 const WINDOW: u64 = if cfg!(fuzzing) { 2 } else { 1024 };
@@ -87,6 +89,8 @@ pub(super) struct Peers {
     routes: Routes,
     /// By shard; that to itself is not used.
     links: Vec<Link>,
+    /// Empty ones, with memory for the next small messages.
+    runs: Vec<Run>,
     /// Number of the last message forwarded; it grows from one to the next over all links.
     clock: u64,
     /// Number of the last change of routes told to all, and of the last that all have confirmed.
@@ -123,6 +127,8 @@ pub(super) struct Peers {
     credit: u64,
     /// Of the embedding program.
     program: Clocks,
+    /// Bytes charged for tables.
+    tables: u64,
 }
 
 impl Peers {
@@ -133,11 +139,12 @@ impl Peers {
 
     fn new(place: Place, config: &Config, seed: u64) -> Self {
         let links = (0..place.shards).map(|_| Link::default()).collect();
-        Self {
+        let mut peers = Self {
             place,
             others: place.others(),
             routes: Routes::new(seed),
             links,
+            runs: Vec::new(),
             clock: 0,
             announces: 0,
             confirmed: 0,
@@ -161,7 +168,10 @@ impl Peers {
             next_deferred: 0,
             credit: (config.shard_budget / u64::from(place.shards) / 2).max(1),
             program: Clocks::default(),
-        }
+            tables: 0,
+        };
+        peers.charge_tables();
+        peers
     }
 
     /// Tells all others of a change; gives its number.
@@ -195,6 +205,7 @@ impl Peers {
         } else {
             self.exact.insert(self.place.fingerprint(filter), announced);
         }
+        self.charge_tables();
         seq
     }
 
@@ -235,6 +246,7 @@ impl Peers {
         } else {
             self.exact.remove(&self.place.fingerprint(&filter));
         }
+        self.charge_tables();
         self.tell(&filter, false);
     }
 
@@ -348,9 +360,21 @@ impl Peers {
             && self.deferred.is_empty()
     }
 
+    /// Bytes charged for tables.
+    #[inline]
     pub(super) fn footprint(&self) -> u64 {
+        debug_assert_eq!(self.tables, self.count_tables());
+        self.tables
+    }
+
+    fn count_tables(&self) -> u64 {
         let tables = self.exact.footprint() + self.wild.footprint() + self.shares.footprint();
         (self.routes.footprint() + self.early.footprint() + tables) as u64
+    }
+
+    /// To be called after each change of a table: whether memory is short is asked more often.
+    fn charge_tables(&mut self) {
+        self.tables = self.count_tables();
     }
 }
 
@@ -447,11 +471,13 @@ impl Broker {
                     Change::Wild { filter, on } => peers.routes.set_wild(from, &filter, on),
                     Change::Group { full, counts } => peers.routes.set_group(from, &full, counts),
                 }
+                peers.charge_tables();
                 peers.links[usize::from(from)].tell.confirmed = seq;
             }
             Msg::Query(query) => self.answer_query(now, from, query),
             Msg::Page(page) => self.take_page(now, from, page),
             Msg::Forward(forward) => self.take_forward(now, from, forward),
+            Msg::Run(run) => self.take_run(now, from, run),
             Msg::Counters(counters) => self.take_counters(now, from, counters),
         }
         self.close_doomed(now);

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use super::super::calls::{Reader, data, number, optional};
 use super::super::message::{Body, Head, MessageId};
 use super::routes::Counts;
+use super::run::{Run, Small};
 use crate::codec::{Properties, PropertyPacket};
 use crate::time::Instant;
 use crate::topic::{TopicFilter, TopicName, split_share};
@@ -29,6 +30,8 @@ pub(super) enum Msg {
     Page(Page),
     /// A message.
     Forward(Forward),
+    /// Small messages for the receiver's own subscribers.
+    Run(Run),
     /// How far the sender is.
     Counters(Counters),
 }
@@ -118,11 +121,22 @@ pub(super) struct Counters {
 }
 
 impl PeerMsg {
-    /// Bytes of the application message it carries; 0 for all else.
+    /// How many application messages it carries; 0 for all else.
+    #[must_use]
+    pub fn messages(&self) -> usize {
+        match &self.0 {
+            Msg::Forward(_) => 1,
+            Msg::Run(run) => run.len(),
+            _ => 0,
+        }
+    }
+
+    /// Bytes of the application messages it carries; 0 for all else.
     #[must_use]
     pub fn payload(&self) -> usize {
         match &self.0 {
             Msg::Forward(forward) => forward.parts.body.len(),
+            Msg::Run(run) => run.payload(),
             _ => 0,
         }
     }
@@ -167,6 +181,14 @@ impl PeerMsg {
                     }
                 }
                 write_parts(out, &forward.parts);
+            }
+            Msg::Run(run) => {
+                out.push(5);
+                number(out, run.len() as u64);
+                for (at, small) in run.iter() {
+                    number(out, at);
+                    write_parts(out, &small.parts());
+                }
             }
             Msg::Counters(c) => {
                 out.push(4);
@@ -253,6 +275,16 @@ fn read(reader: &mut Reader<'_>) -> Option<Msg> {
                 *value = reader.number()?;
             }
             Msg::Counters(Counters { confirmed: n[0], taken: [n[1], n[2]], bytes: [n[3], n[4]] })
+        }
+        5 => {
+            let mut run = Run::default();
+            for _ in 0..reader.number()? {
+                let number = reader.number()?;
+                let parts = read_parts(reader)?;
+                let small = Small::of_parts(&parts).filter(|_| !run.is_full())?;
+                run.push(number, &small);
+            }
+            Msg::Run(run)
         }
         _ => return None,
     })
@@ -343,7 +375,16 @@ mod tests {
         };
         let (id, upto, after, done) = (1, 4, None, true);
         let messages = [parts(b""), parts(b"x")].to_vec();
+        let mut run = Run::default();
+        let mut small = parts(b"small");
+        small.body = Body::new("a/b", Properties::default(), b"small");
+        small.head.expires = Instant::NEVER;
+        for number in 3..6 {
+            run.push(number, &Small::of_parts(&small).expect("a small message"));
+            small.head.publisher = None;
+        }
         [
+            Msg::Run(run),
             Msg::Route { seq: 1, change: Change::Exact { fingerprint: 5, on: true } },
             Msg::Route { seq: 2, change: Change::Wild { filter: Arc::from("+"), on: false } },
             Msg::Route { seq: 3, change: Change::Group { full: full.clone(), counts } },
@@ -375,7 +416,7 @@ mod tests {
 
     quickcheck::quickcheck! {
         fn no_bytes_do_harm(kind: u8, bytes: Vec<u8>) -> bool {
-            let bytes = [&[FORM, kind % 6][..], &bytes].concat();
+            let bytes = [&[FORM, kind % 7][..], &bytes].concat();
             let _ = PeerMsg::decode(&bytes);
             true
         }

@@ -1,10 +1,14 @@
 //! Which other shards want a message: filters to sets of shards.
 
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::map::Map;
 use crate::topic::{Index, split_share};
+
+/// Bytes of a topic that is remembered, at most.
+const LAST: usize = 256;
 
 /// What one shard knows of the subscriptions of the others. A set of shards is a bit for each.
 pub(super) struct Routes {
@@ -18,6 +22,9 @@ pub(super) struct Routes {
     by_filter: Index,
     groups: Vec<Group>,
     free: Vec<u32>,
+    /// The last topic that was looked for, and the shards that want it. Often the next message has
+    /// the same one; empty, as no topic is, after every change.
+    last: (String, u64),
 }
 
 /// A shared group as other shards have it.
@@ -47,11 +54,13 @@ impl Routes {
             by_filter: Index::new(seed),
             groups: Vec::new(),
             free: Vec::new(),
+            last: (String::new(), 0),
         }
     }
 
     /// A shard has, or has no more, subscribers of a filter without wildcards.
     pub(super) fn set_exact(&mut self, shard: u16, fingerprint: u64, on: bool) {
+        self.last.0.clear();
         let before = self.exact.get(&fingerprint).copied().unwrap_or(0);
         let after = if on { before | 1 << shard } else { before & !(1 << shard) };
         if after != 0 {
@@ -65,6 +74,7 @@ impl Routes {
 
     /// The same for a filter with wildcards.
     pub(super) fn set_wild(&mut self, shard: u16, filter: &str, on: bool) {
+        self.last.0.clear();
         if on {
             self.wild.insert(filter, u32::from(shard), 0);
         } else {
@@ -106,7 +116,19 @@ impl Routes {
 
     /// The shards with subscribers of filters that match a topic, groups aside; `fingerprint` is
     /// asked only if it is needed.
-    pub(super) fn matches(&self, topic: &str, fingerprint: impl FnOnce() -> u64) -> u64 {
+    #[inline]
+    pub(super) fn matches(&mut self, topic: &str, fingerprint: impl FnOnce() -> u64) -> u64 {
+        if self.last.0 != topic {
+            self.last.1 = self.find(topic, fingerprint);
+            self.last.0.clear();
+            if topic.len() <= LAST {
+                self.last.0.push_str(topic);
+            }
+        }
+        self.last.1
+    }
+
+    fn find(&self, topic: &str, fingerprint: impl FnOnce() -> u64) -> u64 {
         let mut shards = 0;
         if self.exacts > 0 {
             shards = self.exact.get(&fingerprint()).copied().unwrap_or(0);
@@ -186,6 +208,7 @@ mod tests {
         routes.set_wild(2, "#", true);
         routes.set_wild(3, "b/#", true);
         assert_eq!(routes.matches("a/b", || 77), 0b110);
+        assert_eq!(routes.matches("a/b", || unreachable!("it was the last one")), 0b110);
         assert_eq!(routes.matches("a", || 5), 0b100);
         routes.set_exact(1, 77, false);
         routes.set_wild(1, "a/+", false);

@@ -35,6 +35,7 @@ impl Broker {
             None => {
                 let text: Arc<str> = Arc::from(full);
                 peers.shares.insert(text.clone(), Group { listed: true, ..Group::default() });
+                peers.charge_tables();
                 text
             }
         };
@@ -52,6 +53,7 @@ impl Broker {
         }
         if counts.members == 0 {
             peers.shares.remove(full);
+            peers.charge_tables();
         } else if let Some(known) = peers.shares.get_mut(full) {
             known.seq = seq;
         }
