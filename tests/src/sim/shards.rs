@@ -10,7 +10,7 @@ use fulmar_core::broker::{
 use fulmar_core::topic::matches;
 
 use super::oracle::Call;
-use super::peer::Stage;
+use super::peer::{Peer, Stage};
 use super::rng::Rng;
 use super::world::World;
 
@@ -150,20 +150,22 @@ impl World {
         true
     }
 
-    /// SUBACK was sent on a connection: somebody else may publish at that very moment what was
-    /// subscribed to, wherever it is, and that must arrive.
+    /// SUBACK was sent on a connection: somebody on another shard publishes at that very moment
+    /// what was subscribed to, mostly, and that must arrive.
     pub(super) fn greet(&mut self, conn: ConnId) {
         let stood = self.oracle.take_stood();
+        let here = self.shards.conns.get(&conn).copied();
         if self.shards.len() == 1 || self.calm {
             return;
         }
         for filter in stood {
             let topics: Vec<&'static str> =
                 self.plan.topics.iter().copied().filter(|topic| matches(&filter, topic)).collect();
+            let far = |peer: &Peer| Some(self.shards.home(&peer.id)) != here;
             let others: Vec<usize> = (0..self.peers.len())
-                .filter(|n| self.peers[*n].stage == Stage::On && self.peers[*n].link != Some(conn))
+                .filter(|n| self.peers[*n].stage == Stage::On && far(&self.peers[*n]))
                 .collect();
-            if topics.is_empty() || others.is_empty() || self.rng.chance(500) {
+            if topics.is_empty() || others.is_empty() || self.rng.chance(200) {
                 continue;
             }
             let (number, topic) = (*self.rng.pick(&others), *self.rng.pick(&topics));
