@@ -62,6 +62,8 @@ pub(super) struct Shard {
     /// When to give up waiting for peers to close; some may be gone already.
     pub(super) closing: BinaryHeap<Reverse<(Instant, ConnId)>>,
     pub(super) scratch: Box<[u8]>,
+    /// Memory for a large packet, of the size that one had before; empty.
+    pub(super) room: Vec<u8>,
     /// Empty between two connections.
     pub(super) outbox: Outbox,
     /// Bytes handed over before what they led to is written.
@@ -147,6 +149,7 @@ impl Shard {
             ended: Vec::new(),
             closing: BinaryHeap::new(),
             scratch: vec![0; SCRATCH].into_boxed_slice(),
+            room: Vec::new(),
             outbox: Outbox::new(),
             unsettled: 0,
             reads: 0,

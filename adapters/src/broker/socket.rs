@@ -29,8 +29,8 @@ pub(super) struct Socket {
     pub(super) in_write: bool,
     /// Something may wait to be read.
     pub(super) readable: bool,
-    /// The last packet was a large one, most of which was read into memory of its own.
-    pub(super) large: bool,
+    /// Size of the last packet, if that was a large one, read into memory of its own; else 0.
+    pub(super) large: u32,
     /// Stands in the list of those to read from.
     pub(super) in_read: bool,
     /// The core wants nothing for now.
@@ -61,6 +61,9 @@ pub(super) enum Got {
     Broken,
 }
 
+/// Memory kept at most for the next large packet.
+pub(super) const ROOM: usize = 256 * 1024;
+
 /// What became of a write.
 pub(super) enum Wrote {
     /// All is written.
@@ -82,7 +85,7 @@ impl Socket {
             transmit: false,
             in_write: false,
             readable: false,
-            large: false,
+            large: 0,
             in_read: false,
             paused: false,
             hangup: false,
@@ -97,6 +100,11 @@ impl Socket {
     /// Whether what can be read shall be read.
     pub(super) const fn wants_read(&self) -> bool {
         self.readable && !self.eof && !self.broken && (self.closing || !self.paused)
+    }
+
+    /// Whether a packet as large as the last one may come, for which there is memory.
+    pub(super) const fn wants_room(&self) -> bool {
+        self.large > 0 && self.large as usize <= ROOM && !self.closing
     }
 
     /// One read; `reads` counts the system calls.
@@ -133,17 +141,19 @@ impl Socket {
     pub(super) fn write(&self, outbox: &mut Outbox, writes: &mut u64) -> Wrote {
         let mut stream = &self.stream;
         while !outbox.is_empty() {
-            let mut parts = [IoSlice::new(&[]); SLICES];
-            let (mut count, mut given) = (0, 0);
-            for (part, slice) in parts.iter_mut().zip(outbox.slices()) {
-                *part = IoSlice::new(slice);
-                count += 1;
-                given += slice.len();
-            }
             *writes += 1;
-            let written = match &parts[..count] {
-                [one] => stream.write(one),
-                parts => stream.write_vectored(parts),
+            let (written, given) = match outbox.only() {
+                Some(one) => (stream.write(one), one.len()),
+                None => {
+                    let mut parts = [IoSlice::new(&[]); SLICES];
+                    let (mut count, mut given) = (0, 0);
+                    for (part, slice) in parts.iter_mut().zip(outbox.slices()) {
+                        *part = IoSlice::new(slice);
+                        count += 1;
+                        given += slice.len();
+                    }
+                    (stream.write_vectored(&parts[..count]), given)
+                }
             };
             match written {
                 Ok(0) => return Wrote::Broken,

@@ -12,9 +12,20 @@ use super::socket::{FIRST_BUDGET, Got, MAX_BUDGET, Socket, Wrote};
 
 /// What is asked of one connection in a turn, so that the others get their share.
 const BYTES_PER_TURN: usize = 256 * 1024;
-/// Read at first where a large packet came before: enough for the core to have memory for the rest
-/// of 64 KiB and more, and little of such a packet is copied.
-const LARGE_START: usize = 8 * 1024;
+/// Read at first where the last packet was larger than [`ROOM`]: enough for the core to have memory
+/// for more, and little is copied.
+const START: usize = 8 * 1024;
+/// The core gives no memory for a rest of less.
+const REST: usize = 4 * 1024;
+
+/// What a read fills.
+enum Into {
+    /// Memory of a large packet that is under way.
+    Packet,
+    /// Memory for one as large as the last.
+    Room,
+    Scratch,
+}
 
 impl Shard {
     /// Has the connection read in the next reading, if it wants to and may have something.
@@ -60,16 +71,23 @@ impl Shard {
                 return;
             };
             let room = self.broker.recv_buf(id).filter(|_| !socket.closing);
-            let own = room.is_some();
-            let (asked, got) = match room {
+            let (into, asked, got) = match room {
                 Some(buffer) => {
-                    socket.large = true;
+                    socket.large = buffer.capacity() as u32;
                     let spare = buffer.capacity() - buffer.len();
-                    (spare, socket.fill(buffer, &mut self.reads))
+                    (Into::Packet, spare, socket.fill(buffer, &mut self.reads))
+                }
+                None if socket.wants_room() => {
+                    let capacity = socket.large as usize;
+                    if self.room.capacity() != capacity {
+                        self.room = Vec::with_capacity(capacity);
+                    }
+                    (Into::Room, capacity, socket.fill(&mut self.room, &mut self.reads))
                 }
                 None => {
-                    let part = if socket.large { LARGE_START } else { scratch.len() };
-                    (part, socket.read(&mut scratch[..part], &mut self.reads))
+                    let part = if socket.large > 0 { START } else { scratch.len() };
+                    socket.large = 0;
+                    (Into::Scratch, part, socket.read(&mut scratch[..part], &mut self.reads))
                 }
             };
             left = left.saturating_sub(asked);
@@ -78,12 +96,11 @@ impl Shard {
                     // Less than asked for means that nothing is left, and that an edge will tell
                     // of more. Only the end of the stream that was told already must be read.
                     socket.readable = n == asked || socket.hangup;
-                    // Not where nothing came yet of the next packet.
-                    socket.large &= own;
-                    if own {
-                        self.filled(id, n);
-                    } else if !socket.closing {
-                        self.receive(id, &scratch[..n]);
+                    match into {
+                        Into::Packet => self.filled(id, n),
+                        Into::Room => self.take_room(id, n),
+                        Into::Scratch if socket.closing => {}
+                        Into::Scratch => self.receive(id, &scratch[..n]),
                     }
                 }
                 Got::Nothing => socket.readable = false,
@@ -99,9 +116,31 @@ impl Shard {
         }
     }
 
+    /// Gives memory of this shard with what was read into it to the broker, if that is a packet as
+    /// large as the one before.
+    fn take_room(&mut self, id: ConnId, len: usize) {
+        match self.broker.give(self.now, id, mem::take(&mut self.room)) {
+            Ok(()) => self.settle_read(len),
+            Err(mut memory) => {
+                if len >= REST
+                    && let Some(socket) = self.sockets.get_mut(id)
+                {
+                    socket.large = 0;
+                }
+                self.receive(id, &memory);
+                memory.clear();
+                self.room = memory;
+            }
+        }
+    }
+
     /// Tells the broker what was read into its memory, and writes what that led to.
     fn filled(&mut self, conn: ConnId, len: usize) {
         self.broker.filled(self.now, conn, len);
+        self.settle_read(len);
+    }
+
+    fn settle_read(&mut self, len: usize) {
         self.effects();
         self.unsettled += len;
         if self.unsettled >= self.burst {

@@ -43,6 +43,12 @@ impl Outbox {
         Slices { bytes: &self.bytes, at: 0, shared, payload: &[], skip: self.written }
     }
 
+    /// What waits, if that is one slice: the usual case, for which a driver needs no list.
+    #[must_use]
+    pub fn only(&self) -> Option<&[u8]> {
+        self.shared.is_empty().then(|| &self.bytes[self.written..])
+    }
+
     /// `written` more bytes reached the socket. Keeps the memory when all have.
     pub fn advance(&mut self, written: usize) {
         self.written += written.min(self.len());
@@ -141,6 +147,9 @@ mod tests {
             let mut seen = 0;
             for cut in cuts {
                 let rest: Vec<u8> = outbox.slices().flatten().copied().collect();
+                if outbox.only().is_some_and(|one| one != rest) {
+                    return false;
+                }
                 if rest != expected[seen..] || rest.len() != outbox.len() {
                     return false;
                 }

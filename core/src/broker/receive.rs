@@ -77,19 +77,56 @@ impl Broker {
             recorder.call(now, &Call::Handle(Input::Received { conn, bytes }));
         }
         let Some(mut conn) = self.conns.take(key) else { return };
-        let full = self.peers.as_ref().is_some_and(|peers| peers.is_full());
-        if conn.closing || conn.waiting != Waiting::Nothing || full {
+        if self.is_held_up(&conn) {
             let bytes = conn.machine.take_last(len);
             self.conns.put(key, conn);
             self.receive(now, key, &bytes);
         } else {
-            self.stats.bytes_received_total += len as u64;
             conn.machine.filled(now);
-            self.go_on(now, key, &mut conn, Step::Next, &[]);
-            self.put_back(key, conn);
-            self.release_subs(now, key);
+            self.took(now, key, conn, len);
         }
         self.close_doomed(now);
+    }
+
+    /// [`Input::Received`] with the memory the bytes lie in, for a driver that expects one more
+    /// packet as large as the last one and has read into memory of just that capacity: it becomes
+    /// the message, without being copied. Any other memory is given back as the error, and nothing
+    /// has happened.
+    ///
+    /// # Errors
+    /// The memory, if its bytes are to be handed over as always.
+    pub fn give(&mut self, now: Instant, id: ConnId, memory: Vec<u8>) -> Result<(), Vec<u8>> {
+        let (key, len) = (id.key(), memory.len());
+        let Some(mut conn) = self.conns.take(key) else { return Err(memory) };
+        let adopted = match self.is_held_up(&conn) {
+            true => Err(memory),
+            false => conn.machine.adopt(now, memory),
+        };
+        if adopted.is_err() {
+            self.conns.put(key, conn);
+            return adopted;
+        }
+        if let Some(recorder) = &mut self.recorder {
+            let bytes = conn.machine.last(len);
+            recorder.call(now, &Call::Handle(Input::Received { conn: id, bytes }));
+        }
+        self.took(now, key, conn, len);
+        self.close_doomed(now);
+        Ok(())
+    }
+
+    /// Whether no packet of a connection may be handled now.
+    fn is_held_up(&self, conn: &Conn) -> bool {
+        let full = self.peers.as_ref().is_some_and(|peers| peers.is_full());
+        conn.closing || conn.waiting != Waiting::Nothing || full
+    }
+
+    /// Goes on where bytes came into a connection's own memory.
+    fn took(&mut self, now: Instant, key: Key, mut conn: Box<Conn>, len: usize) {
+        self.stats.bytes_received_total += len as u64;
+        self.go_on(now, key, &mut conn, Step::Next, &[]);
+        self.put_back(key, conn);
+        self.release_subs(now, key);
     }
 
     /// Brings what a connection is charged with up to date.

@@ -136,6 +136,22 @@ impl Tail {
         }
     }
 
+    /// Takes memory that is as large as the frame whose beginning, or all, lies in it; gives any
+    /// other back. It ends as if the bytes had come otherwise.
+    pub(super) fn adopt(&mut self, memory: Vec<u8>) -> Result<(), Vec<u8>> {
+        let part = self.part();
+        let total = match header(&memory) {
+            Ok(Some(header)) => header.total() as usize,
+            _ => return Err(memory),
+        };
+        let trusted = memory.len() >= LARGE && total <= memory.len() * TRUST_FACTOR;
+        if !part.is_empty() || !trusted || total != memory.capacity() {
+            return Err(memory);
+        }
+        *part = memory;
+        Ok(())
+    }
+
     /// Keeps the input without judging it.
     pub(super) fn keep(&mut self, input: &mut &[u8]) {
         self.part().extend_from_slice(input);

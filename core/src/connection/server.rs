@@ -195,6 +195,23 @@ impl Connection {
         self.tail.grow();
     }
 
+    /// Like bytes handed over with [`Connection::next`], with the memory they lie in. That is taken
+    /// where its capacity is exactly the size of the one large packet that begins there, and so is
+    /// not copied; then call `next` with no input. Any other comes back as the error, and nothing
+    /// has changed.
+    ///
+    /// # Errors
+    /// The memory, if it is not taken.
+    pub fn adopt(&mut self, now: Instant, memory: Vec<u8>) -> Result<(), Vec<u8>> {
+        let limit = self.state.limit() as usize;
+        if self.state.phase != Phase::Connected || memory.capacity() > limit {
+            return Err(memory);
+        }
+        self.tail.adopt(memory)?;
+        self.state.heard = now;
+        Ok(())
+    }
+
     /// The last `len` bytes of the packet under way.
     pub(crate) fn last(&self, len: usize) -> &[u8] {
         let partial = self.tail.partial();

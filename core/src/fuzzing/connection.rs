@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use crate::codec::{
     self, Ack, Auth, Connack, Packet, Properties, Property, PropertyId, Qos, ReasonCode,
-    ReasonCodes, Suback, Unsuback, Version,
+    ReasonCodes, Suback, Unsuback, Version, header,
 };
 use crate::connection::server::{Connection, Failure, Phase, Received};
 use crate::connection::{SendError, Settings};
@@ -97,6 +97,15 @@ impl Run {
     /// The same, by way of memory for large packets wherever there is some.
     fn filling(mut self, stream: &[u8], piece: usize) -> Self {
         for mut bytes in stream.chunks(piece) {
+            if let Ok(Some(header)) = header(bytes) {
+                let mut memory = Vec::with_capacity(self.limit.min(header.total() as usize));
+                let (now, later) = bytes.split_at(bytes.len().min(memory.capacity()));
+                memory.extend_from_slice(now);
+                if self.connection.adopt(NOW, memory).is_ok() {
+                    self.take(&[]);
+                    bytes = later;
+                }
+            }
             while let Some(room) = self.connection.recv_buf() {
                 let (now, later) = bytes.split_at(bytes.len().min(room.capacity() - room.len()));
                 room.extend_from_slice(now);

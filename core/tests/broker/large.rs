@@ -94,6 +94,73 @@ fn it_is_as_if_the_bytes_were_handed_over() {
     }
 }
 
+/// Reads into memory of this capacity, and gives it to the broker; how much came if it was taken.
+fn give(rig: &mut Rig, conn: ConnId, capacity: usize, bytes: &[u8]) -> Option<usize> {
+    let mut memory = Vec::with_capacity(capacity);
+    memory.extend_from_slice(&bytes[..bytes.len().min(capacity)]);
+    let len = memory.len();
+    if let Err(memory) = rig.broker.give(rig.now, conn, memory) {
+        assert_eq!(memory, bytes[..len], "it comes back as it was");
+        return None;
+    }
+    rig.effects();
+    Some(len)
+}
+
+#[test]
+fn memory_of_the_size_of_the_packet_in_it_is_taken_and_no_other() {
+    let payloads = [vec![1; 70_000], vec![2; 70_000], vec![3; 69_999], vec![4; 9], vec![5; 70_000]];
+    let mut messages = Vec::new();
+    for (number, payload) in (1..).zip(&payloads) {
+        messages.push(publish("t", payload, Q1, number));
+    }
+    let stream = bytes(V311, &messages);
+    let size = bytes(V311, &messages[..1]).len();
+    for most in [usize::MAX, 50_000] {
+        let (mut rig, s, p) = scene();
+        let (mut rest, mut pieces, mut given) = (&stream[..], Vec::new(), 0);
+        while !rest.is_empty() {
+            let next = &rest[..rest.len().min(most)];
+            let len = if let Some(len) = fill(&mut rig, p, next) {
+                len
+            } else if let Some(len) = give(&mut rig, p, size, next) {
+                given += 1;
+                len
+            } else {
+                let len = next.len().min(size);
+                rig.receive(p, &next[..len]);
+                len
+            };
+            pieces.push(len);
+            rest = &rest[len..];
+        }
+        assert_eq!(given, 2, "with {most}");
+        let seen = seen(rig, s, p);
+        assert_eq!(seen.0, payloads);
+        assert!(seen == handed_over(&stream, &pieces), "with {most}");
+    }
+}
+
+#[test]
+fn memory_is_not_taken_for_a_few_bytes_of_a_large_packet_nor_from_a_stranger() {
+    let (mut rig, _, p) = scene();
+    let payload = vec![0; 100_000];
+    let stream = bytes(V311, &[publish("t", &payload, Q0, 0)]);
+    let before = rig.used();
+    for few in [0, 1, 3, 4_095] {
+        assert_eq!(give(&mut rig, p, stream.len(), &stream[..few]), None, "{few} bytes");
+    }
+    assert_eq!(rig.used(), before);
+    let stranger = rig.open();
+    assert_eq!(give(&mut rig, stranger, stream.len(), &stream), None);
+    rig.receive(p, &stream[..1]);
+    assert_eq!(give(&mut rig, p, stream.len(), &stream), None, "one is under way");
+    rig.receive(p, &stream[1..]);
+    assert_eq!(give(&mut rig, p, stream.len(), &stream), Some(stream.len()));
+    rig.hang_up(p);
+    assert_eq!(give(&mut rig, p, stream.len(), &stream), None);
+}
+
 #[test]
 fn who_claims_a_large_packet_gets_memory_in_proportion_to_what_it_sends() {
     let (mut rig, _, p) = scene();
