@@ -183,7 +183,7 @@ impl Broker {
         self.held -= session.inbound.awaiting() as u64 * session::HELD;
         let subscriptions = core::mem::take(&mut session.subscriptions);
         let leaving = self.leaving(subscriptions.iter().map(|s| s.filter.clone()));
-        self.forget_gates(now, &core::mem::take(&mut session.gates));
+        self.forget_gates(now, session.pending.take());
         for subscription in subscriptions {
             self.forget_subscription(key, &subscription, false);
         }

@@ -174,7 +174,7 @@ impl Broker {
         let Some(peers) = &self.peers else { return false };
         // What a client subscribed to before, it gets of its own messages, too.
         let waits = |session: &Session| {
-            !session.gates.is_empty()
+            session.pending.as_ref().is_some_and(|pending| pending.has_gates())
                 || peers.has_will_of(&session.client_id)
                 || peers.must_wait(&session.clocks, topic, retain)
         };

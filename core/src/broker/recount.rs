@@ -102,9 +102,12 @@ impl Broker {
         let jobs = self.jobs.iter().filter(walks).count();
         assert_eq!(jobs, usize::from(session.walking), "walks of {name}");
         let idle = session.queue.is_empty() && session.outbound.in_flight() == 0;
-        let walks = session.walks.iter().any(|walk| !walk.asked);
-        if session.is_attached() && walks && !session.walking {
+        if session.is_attached() && !session.walks.is_empty() && !session.walking {
             assert!(!idle || session.woken, "a walk of {name} waits for ever");
+        }
+        if let Some(peers) = &self.peers {
+            let held = session.pending.as_ref().map_or((0, 0), |pending| pending.held());
+            assert_eq!(held, peers.held_for(key), "copies behind the gates of {name}");
         }
         self.check_subscriptions(key, session);
     }

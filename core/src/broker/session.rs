@@ -1,12 +1,12 @@
 //! Session state: what outlives a connection. `[MQTT-4.1.0-1]`
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::message::Body;
-use super::peers::{Acks, Clocks};
+use super::peers::{Acks, Clocks, Pending};
 use super::queue::{Copy, Queue};
 use super::slots::Key;
 use crate::codec::{Qos, SubscriptionOptions, Version};
@@ -58,10 +58,10 @@ pub(super) struct Session {
     pub(super) queue: Queue,
     /// Sorted by filter.
     pub(super) subscriptions: Vec<Subscription>,
-    /// Retained messages still to be queued, by subscription.
-    pub(super) walks: VecDeque<Walk>,
-    /// Subscriptions that not all shards know of.
-    pub(super) gates: Vec<Key>,
+    /// Retained messages still to be queued.
+    pub(super) walks: BTreeMap<WalkId, Walk>,
+    /// Subscriptions that not all shards know of, and walks that wait for other shards.
+    pub(super) pending: Option<Box<Pending>>,
     /// Acknowledgements that wait for other shards.
     pub(super) acks: Option<Box<Acks>>,
     /// What it published that other shards may not have taken.
@@ -96,18 +96,17 @@ impl Subscription {
     }
 }
 
+/// Names a walk: the subscription by its filter, and the other shard that has the messages, `None`
+/// for this one.
+pub(super) type WalkId = (Arc<str>, Option<u16>);
+
 /// Retained messages on their way to a new subscription.
 #[derive(Debug)]
 pub(super) struct Walk {
-    pub(super) filter: Arc<str>,
     pub(super) options: Options,
     pub(super) cursor: Cursor,
-    /// The other shard that has them; `None` for this one.
-    pub(super) owner: Option<u16>,
-    /// The question that was asked last, or 0.
+    /// The question that is not answered, or 0.
     pub(super) query: u64,
-    /// It waits for an answer, or for its subscription to stand.
-    pub(super) asked: bool,
 }
 
 /// A will as CONNECT set it.
@@ -175,8 +174,8 @@ impl Session {
             inbound: Inbound::new(Storage::Heap(Vec::new()), u16::MAX, u16::MAX),
             queue: Queue::default(),
             subscriptions: Vec::new(),
-            walks: VecDeque::new(),
-            gates: Vec::new(),
+            walks: BTreeMap::new(),
+            pending: None,
             acks: None,
             clocks: Clocks::default(),
             walking: false,

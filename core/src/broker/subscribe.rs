@@ -145,12 +145,9 @@ impl Broker {
         if retained && shared.is_none() && !self.retained.is_empty() {
             let cursor = Cursor::new(filter.clone(), self.retained.sequence());
             if let Some(session) = self.sessions.get_mut(key) {
-                if exists {
-                    session.walks.retain(|walk| walk.owner.is_some() || walk.filter != filter);
-                }
-                let (filter, options) = (filter.clone(), packed);
-                let (owner, query, asked) = (None, 0, false);
-                session.walks.push_back(Walk { filter, options, cursor, owner, query, asked });
+                // Instead of one from before, if there is.
+                let walk = Walk { options: packed, cursor, query: 0 };
+                session.walks.insert((filter.clone(), None), walk);
             }
         }
         let shared = shared.is_some();
@@ -242,7 +239,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let Ok(at) = session.find(filter) else { return false };
         let removed = session.subscriptions.remove(at);
-        session.walks.retain(|walk| *walk.filter != *filter);
+        session.forget_walks(&removed.filter);
         if defect!("unsubscribe_ignored") && removed.filter.contains('+') {
             return true;
         }
@@ -300,13 +297,12 @@ impl Broker {
             if !session.is_attached() || room == 0 || bytes > 0 && bytes >= most_bytes {
                 return;
             }
-            let next = session.walks.iter().position(|walk| !walk.asked);
-            let Some(at) = next else { return };
-            let walk = &mut session.walks[at];
-            if walk.owner.is_some() {
+            let Some(mut next) = session.walks.first_entry() else { return };
+            if next.key().1.is_some() {
                 self.ask(key, room);
                 continue;
             }
+            let walk = next.get_mut();
             if steps == 0 {
                 session.walking = true;
                 self.jobs.push_back(Job::Walk(key));
@@ -325,10 +321,7 @@ impl Broker {
                 found.is_empty() || found.len() < room && bytes < most_bytes
             });
             if done {
-                session.walks.remove(at);
-                if session.walks.is_empty() {
-                    session.walks.shrink_to_fit();
-                }
+                next.remove();
             }
             for message in found.drain(..) {
                 // [U5-037]: RETAIN is set, whatever Retain As Published says.

@@ -219,11 +219,7 @@ impl Broker {
     fn sleep(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.woken = false;
-        if !session.walks.is_empty()
-            && !session.walking
-            && session.queue.len() < WALK_BELOW
-            && session.walks.iter().any(|walk| !walk.asked)
-        {
+        if !session.walks.is_empty() && !session.walking && session.queue.len() < WALK_BELOW {
             session.walking = true;
             self.jobs.push_back(Job::Walk(key));
         }

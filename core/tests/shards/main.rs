@@ -5,6 +5,7 @@ mod ends;
 mod full;
 mod late;
 mod limits;
+mod many;
 mod random;
 mod retained;
 mod runs;

@@ -250,6 +250,18 @@ impl Peer {
         now: Instant,
         key: u64,
     ) -> Vec<u8> {
+        self.publish_to(rng, plan, now, key, None)
+    }
+
+    /// To this topic, or to any.
+    pub(super) fn publish_to(
+        &mut self,
+        rng: &mut Rng,
+        plan: &Plan,
+        now: Instant,
+        key: u64,
+        to: Option<&'static str>,
+    ) -> Vec<u8> {
         let uses = &plan.uses;
         let mut qos = qos(rng, plan);
         if !self.has_room() && self.ours.is_none() {
@@ -263,7 +275,7 @@ impl Peer {
         let message = Message {
             qos,
             retain,
-            topic: topic(rng, plan),
+            topic: to.unwrap_or_else(|| topic(rng, plan)),
             // Without a number copies look alike, which is too much where groups choose, too.
             payload: match retain && !uses.shared && rng.chance(250) {
                 true => Vec::new(),

@@ -7,8 +7,10 @@ use fulmar_core::Instant;
 use fulmar_core::broker::{
     Boot, Broker, Config, ConnId, ConnInfo, OpenError, PeerMsg, Place, Stats,
 };
+use fulmar_core::topic::matches;
 
 use super::oracle::Call;
+use super::peer::{Peer, Stage};
 use super::rng::Rng;
 use super::world::World;
 
@@ -146,6 +148,38 @@ impl World {
         self.effects();
         self.end();
         true
+    }
+
+    /// SUBACK was sent on a connection: somebody on another shard publishes at that very moment
+    /// what was subscribed to, mostly, and that must arrive.
+    pub(super) fn greet(&mut self, conn: ConnId) {
+        let stood = self.oracle.take_stood();
+        let here = self.shards.conns.get(&conn).copied();
+        if self.shards.len() == 1 || self.calm {
+            return;
+        }
+        for filter in stood {
+            let topics: Vec<&'static str> =
+                self.plan.topics.iter().copied().filter(|topic| matches(&filter, topic)).collect();
+            let far = |peer: &Peer| Some(self.shards.home(&peer.id)) != here;
+            let others: Vec<usize> = (0..self.peers.len())
+                .filter(|n| self.peers[*n].stage == Stage::On && far(&self.peers[*n]))
+                .collect();
+            if topics.is_empty() || others.is_empty() || self.rng.chance(200) {
+                continue;
+            }
+            let (number, topic) = (*self.rng.pick(&others), *self.rng.pick(&topics));
+            self.key += 1;
+            let (rng, plan) = (&mut self.rng, &self.plan);
+            let peer = &mut self.peers[number];
+            let bytes = peer.publish_to(rng, plan, self.now, self.key, Some(topic));
+            let theirs = peer.link;
+            self.hear(number, 0);
+            self.send(number, &bytes);
+            if let Some(theirs) = theirs {
+                self.carry_in(theirs, usize::MAX);
+            }
+        }
     }
 
     /// At rest nobody waits for another shard.

@@ -423,6 +423,7 @@ impl World {
                 link.to_client.extend(&bytes);
             }
         });
+        self.greet(conn);
         true
     }
 

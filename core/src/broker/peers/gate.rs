@@ -4,18 +4,19 @@
 //! with RETAIN after that owner's answer; everything else from the moment it opens. It opens when
 //! all shards have confirmed and all owners have answered. Then SUBACK is sent, and what was held.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::super::Broker;
 use super::super::message::Message;
 use super::super::queue::{Copy, Ids, NO_GROUP};
-use super::super::session::{Options, Walk};
+use super::super::session::{Options, Session, Walk, WalkId};
 use super::super::slots::Key;
 use super::super::subscribe::{BESIDE, FIRST_STEPS, WALK_STEPS};
 use super::super::transmit::WALK_BELOW;
 use super::msg::{Msg, Page, Parts, Query};
-use super::{Peers, bits, is_wild};
+use super::{Peers, Pending, bits, is_wild};
 use crate::time::Instant;
 use crate::topic::Cursor;
 
@@ -64,8 +65,11 @@ pub(in crate::broker) struct Wish<'w> {
 impl Gate {
     /// Keeps a copy until it opens, instead of one of the same topic from before: what is retained
     /// when the subscription comes to stand is the last one, and the others were before it.
-    fn hold(&mut self, copy: Copy) {
-        self.held.retain(|held| held.message.topic() != copy.message.topic());
+    fn hold(&mut self, copy: Copy, pending: &mut Pending) {
+        let topic = copy.message.topic();
+        let older = self.held.extract_if(.., |held| held.message.topic() == topic);
+        older.for_each(|held| pending.let_go([&held]));
+        pending.hold([&copy]);
         self.held.push(copy);
     }
 }
@@ -76,20 +80,36 @@ impl Peers {
         if is_wild(filter) { self.others } else { self.others & 1 << self.place.owner(filter) }
     }
 
-    fn ask(&mut self, session: Key, walk: &mut Walk, room: u32) {
-        let Some(shard) = walk.owner else { return };
+    /// Whether all have confirmed a change of routes.
+    fn is_known(&self, seq: u64) -> bool {
+        seq <= self.confirmed || defect!("suback_before_confirmed")
+    }
+
+    /// Asks for the next page of a session's walk.
+    fn ask(&mut self, key: Key, session: &mut Session, id: WalkId, mut walk: Walk, room: u32) {
+        let (filter, Some(shard)) = &id else { return };
         self.next_query += 1;
         walk.query = self.next_query;
-        walk.asked = true;
-        self.queries.insert(walk.query, session);
+        self.queries.insert(walk.query, (key, filter.clone()));
         let query = Query {
             id: walk.query,
-            filter: walk.filter.clone(),
+            filter: filter.clone(),
             upto: walk.cursor.upto(),
             after: walk.cursor.after(),
             room,
         };
-        self.links[usize::from(shard)].out.push(Msg::Query(query));
+        self.links[usize::from(*shard)].out.push(Msg::Query(query));
+        session.pending().asked(id, walk);
+    }
+}
+
+#[cfg(feature = "fuzzing")]
+impl Peers {
+    /// A count of the copies behind all gates of a session, and of their bytes.
+    pub(in crate::broker) fn held_for(&self, session: Key) -> (usize, u64) {
+        let gates = self.gates.keys().filter_map(|gate| self.gates.get(gate));
+        let held = gates.filter(|gate| gate.session == session).flat_map(|gate| &gate.held);
+        held.fold((0, 0), |(count, bytes), copy| (count + 1, bytes + copy.message.footprint()))
     }
 }
 
@@ -109,14 +129,10 @@ impl Broker {
             true => peers.owners(wish.filter),
             false => 0,
         };
-        let known =
-            session.gates.iter().copied().find(|gate| {
-                peers.gates.get(*gate).is_some_and(|gate| gate.filter == *wish.filter)
-            });
         let early = !wish.exists && !wish.shared;
-        let gate = match known {
+        let gate = match session.gate(wish.filter) {
             Some(gate) => gate,
-            None if seq <= peers.confirmed && owners == 0 => {
+            None if peers.is_known(seq) && owners == 0 => {
                 if early {
                     let text = self.index.insert(wish.filter, key.index, wish.options.0).0;
                     rename(session, text);
@@ -140,7 +156,7 @@ impl Broker {
                     peers.charge_tables();
                 }
                 peers.by_seq.insert((seq, gate));
-                session.gates.push(gate);
+                session.pending().add_gate(wish.filter, gate);
                 gate
             }
         };
@@ -166,31 +182,15 @@ impl Broker {
         if wish.retained {
             // Of a replaced subscription only the last wish counts. An answer that has not begun
             // is one to it, too; otherwise one packet could ask any number of times.
-            session.walks.retain_mut(|walk| {
-                let Some(owner) = walk.owner.filter(|_| walk.filter == *wish.filter) else {
-                    return true;
-                };
-                let fresh = walk.query != 0 && walk.cursor.upto().is_none();
-                walk.options = wish.options;
-                asked |= u64::from(fresh) << owner;
-                fresh
-            });
+            asked = session.renew(wish.filter, wish.options);
         }
         for shard in bits(owners & !asked) {
-            let mut walk = Walk {
-                filter: wish.filter.clone(),
-                options: wish.options,
-                cursor: Cursor::new(wish.filter.clone(), u64::MAX),
-                owner: Some(shard as u16),
-                query: 0,
-                asked: true,
-            };
-            peers.ask(key, &mut walk, WALK_BELOW as u32);
-            session.walks.push_back(walk);
+            let cursor = Cursor::new(wish.filter.clone(), u64::MAX);
+            let walk = Walk { options: wish.options, cursor, query: 0 };
+            let id = (wish.filter.clone(), Some(shard as u16));
+            peers.ask(key, session, id, walk, WALK_BELOW as u32);
         }
-        for walk in session.walks.iter_mut().filter(|walk| walk.filter == *wish.filter) {
-            walk.asked = true;
-        }
+        session.shut(wish.filter);
         true
     }
 
@@ -215,32 +215,22 @@ impl Broker {
     pub(super) fn take_page(&mut self, now: Instant, from: u16, page: Page) {
         let Some(peers) = &mut self.peers else { return };
         let full = peers.is_full();
-        let Some(key) = peers.queries.remove(&page.id) else { return };
+        let Some((key, filter)) = peers.queries.remove(&page.id) else { return };
         if full {
             self.retry_paused();
         }
-        let Some(peers) = &mut self.peers else { return };
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let Some(at) = session.walks.iter().position(|walk| walk.query == page.id) else { return };
-        let walk = &session.walks[at];
-        let (filter, options) = (walk.filter.clone(), walk.options);
-        let mut last = walk.cursor.after();
-        let gate = session
-            .gates
-            .iter()
-            .copied()
-            .find(|gate| peers.gates.get(*gate).is_some_and(|gate| gate.filter == filter));
+        let id = (filter.clone(), Some(from));
+        let mut room = session.queue_limit(self.config.max_msg_queue).min(WALK_BELOW as u32);
+        let Some(pending) = &mut session.pending else { return };
+        // What other owners answered waits behind the same gate, or another.
+        let (held, waiting) = pending.held();
+        let Some(walk) = pending.asker(&id, page.id) else { return };
+        let (options, mut last) = (walk.options, walk.cursor.after());
         let own = options.no_local().then(|| session.client_id.clone());
         let largest = u64::from(self.config.max_packet_size) + BESIDE;
         let most_bytes = self.config.max_msg_queue_bytes.saturating_sub(largest);
-        // What other owners answered waits behind the same gate, or another.
-        let held = session.gates.iter().filter_map(|gate| peers.gates.get(*gate));
-        let held = held.flat_map(|gate| &gate.held);
-        let (queued, waiting) = held.fold((session.queue.len(), 0), |(count, bytes), copy| {
-            (count + 1, bytes + copy.message.footprint())
-        });
-        let mut room = session.queue_limit(self.config.max_msg_queue).min(WALK_BELOW as u32);
-        room = room.saturating_sub(queued as u32);
+        room = room.saturating_sub((session.queue.len() + held) as u32);
         let mut bytes = session.queue.bytes() + waiting;
         let (mut after, mut done) = (page.after, page.done);
         let mut copies = Vec::new();
@@ -258,13 +248,10 @@ impl Broker {
             (room, bytes) = (room - 1, bytes + parts.body.footprint());
             copies.push(parts);
         }
-        let walk = &mut session.walks[at];
-        walk.cursor = Cursor::at(filter, page.upto, after);
+        walk.cursor = Cursor::at(filter.clone(), page.upto, after);
         walk.query = 0;
-        walk.asked = gate.is_some();
-        if done {
-            session.walks.remove(at);
-        }
+        let gate = pending.gate(&filter);
+        session.answered(id, done);
         let copies: Vec<Copy> = copies
             .into_iter()
             .map(|parts| {
@@ -292,6 +279,9 @@ impl Broker {
             entry.unanswered &= !(1 << from);
             entry.answered |= 1 << from;
             if entry.early {
+                if let Some(session) = self.sessions.get_mut(key) {
+                    session.pending().hold(&copies);
+                }
                 entry.held.extend(copies);
                 self.try_gate(now, gate);
                 return;
@@ -332,8 +322,9 @@ impl Broker {
         for index in found {
             let Some(key) = peers.gates.key_at(index) else { continue };
             let Some(gate) = peers.gates.get_mut(key) else { continue };
-            let publisher = self.sessions.get(gate.session).map(|session| &session.client_id);
-            let own = gate.options.no_local() && publisher == message.head.publisher.as_ref();
+            let Some(session) = self.sessions.get_mut(gate.session) else { continue };
+            let publisher = message.head.publisher.as_ref();
+            let own = gate.options.no_local() && publisher == Some(&session.client_id);
             let answered = gate.answered & 1 << from != 0 || defect!("taken_before_answer");
             if !answered || own {
                 continue;
@@ -341,14 +332,16 @@ impl Broker {
             // It is the topic's retained message when the subscription comes to stand. An empty
             // one only says that there is none.
             let kept = !message.payload().is_empty();
-            gate.hold(Copy {
+            let copy = Copy {
                 message: message.clone(),
                 ids: Ids::One(gate.options.identifier()),
                 group: NO_GROUP,
                 qos: gate.options.qos().min(message.head.qos),
                 retain: kept || gate.options.retain_as_published(),
-            });
+            };
+            gate.hold(copy, session.pending());
             if gate.held.len() > 2 * WALK_BELOW {
+                session.pending().let_go(&gate.held);
                 full.push((gate.session, core::mem::take(&mut gate.held)));
             }
         }
@@ -376,7 +369,7 @@ impl Broker {
     fn try_gate(&mut self, now: Instant, key: Key) {
         let Some(peers) = &mut self.peers else { return };
         let Some(gate) = peers.gates.get(key) else { return };
-        if gate.seq <= peers.confirmed && gate.unanswered == 0 {
+        if peers.is_known(gate.seq) && gate.unanswered == 0 {
             self.finish_gate(now, key, true);
         }
     }
@@ -391,17 +384,11 @@ impl Broker {
             peers.charge_tables();
         }
         if let Some(session) = self.sessions.get_mut(gate.session) {
-            session.gates.retain(|other| *other != key);
-            if session.gates.is_empty() {
-                session.gates = Vec::new();
-            }
+            session.unshut(&gate.filter, &gate.held);
             if stands && gate.early {
                 let (index, options) = (gate.session.index, gate.options.0);
                 let text = self.index.insert(&gate.filter, index, options).0;
                 rename(session, text);
-            }
-            for walk in session.walks.iter_mut().filter(|walk| walk.filter == gate.filter) {
-                walk.asked = walk.query != 0;
             }
         }
         for (waits, count) in gate.waiters {
@@ -420,32 +407,25 @@ impl Broker {
 
     /// A subscription behind a gate is no more.
     pub(in crate::broker) fn forget_gate(&mut self, now: Instant, key: Key, filter: &str) {
-        let Some(peers) = &self.peers else { return };
-        let Some(session) = self.sessions.get(key) else { return };
-        let gate = session
-            .gates
-            .iter()
-            .copied()
-            .find(|gate| peers.gates.get(*gate).is_some_and(|gate| *gate.filter == *filter));
-        if let Some(gate) = gate {
+        let session = self.sessions.get(key);
+        if let Some(gate) = session.and_then(|session| session.gate(filter)) {
             self.finish_gate(now, gate, false);
         }
     }
 
     /// The session is no more, with its gates.
-    pub(in crate::broker) fn forget_gates(&mut self, now: Instant, gates: &[Key]) {
-        for gate in gates {
-            self.finish_gate(now, *gate, false);
+    pub(in crate::broker) fn forget_gates(&mut self, now: Instant, gates: Option<Box<Pending>>) {
+        for gate in gates.into_iter().flat_map(|pending| pending.into_gates()) {
+            self.finish_gate(now, gate, false);
         }
     }
 
-    /// Asks for the next page of a walk.
+    /// Asks for the next page of the first walk.
     pub(in crate::broker) fn ask(&mut self, key: Key, room: usize) {
         let Some(peers) = &mut self.peers else { return };
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let next = session.walks.iter_mut().find(|walk| !walk.asked && walk.owner.is_some());
-        if let Some(walk) = next {
-            peers.ask(key, walk, room as u32);
+        if let Some((id, walk)) = session.walks.pop_first() {
+            peers.ask(key, session, id, walk, room as u32);
         }
     }
 
@@ -454,13 +434,13 @@ impl Broker {
         let Some((peers, session)) = self.peers.as_ref().zip(self.sessions.get(key)) else {
             return false;
         };
-        let mut gates = session.gates.iter().filter_map(|gate| peers.gates.get(*gate));
-        gates.any(|gate| gate.early && *gate.filter == *filter)
+        let gate = session.gate(filter).and_then(|gate| peers.gates.get(gate));
+        gate.is_some_and(|gate| gate.early)
     }
 }
 
 /// Has the subscription share the text of the index.
-fn rename(session: &mut super::super::session::Session, text: Arc<str>) {
+fn rename(session: &mut Session, text: Arc<str>) {
     if let Ok(at) = session.find(&text) {
         session.subscriptions[at].filter = text;
     }

@@ -7,6 +7,7 @@ mod forward;
 mod gate;
 mod link;
 mod msg;
+mod pending;
 mod place;
 mod retry;
 mod routes;
@@ -26,6 +27,7 @@ pub(super) use link::{Clocks, Need};
 
 pub use msg::PeerMsg;
 use msg::{DELIVER, OWNER};
+pub(super) use pending::Pending;
 pub use place::{MAX_SHARDS, Place};
 pub(super) use retry::{Held, HeldPublish, Parked};
 pub(super) use share::Leaving;
@@ -105,8 +107,8 @@ pub(super) struct Peers {
     /// New subscriptions that do not stand yet; the key of an entry is the gate.
     early: Index,
     by_seq: BTreeSet<(u64, Key)>,
-    /// Sessions that wait for retained messages, by query.
-    queries: BTreeMap<u64, Key>,
+    /// Sessions that wait for retained messages, with the filter, by query.
+    queries: BTreeMap<u64, (Key, Arc<str>)>,
     next_query: u64,
     /// Messages of other shards for which there is no credit yet.
     owned: VecDeque<Owned>,

@@ -111,6 +111,8 @@ pub(super) struct Books {
     wills: Vec<(String, Testament, u64)>,
     /// Publications before this were settled at the last rest.
     settled: usize,
+    /// Filters whose SUBACK was sent since this was asked last.
+    stood: Vec<String>,
     /// Who asked for all that is retained, and what came.
     asked: Option<(String, BTreeMap<String, u64>)>,
 }
@@ -221,6 +223,7 @@ impl Oracle {
                 for wish in got.wishes.iter_mut().filter(new) {
                     wish.stands = Some(tick);
                     ends.push((wish.filter.clone(), wish.from));
+                    self.books.stood.push(wish.filter.clone());
                 }
             } else if kind == 11 {
                 let all = &mut self.books.ends;
@@ -387,6 +390,11 @@ impl Oracle {
         books.answer(client, topic, key, publish.retain);
         let (qos, retain) = (publish.qos, publish.retain);
         Ok(Due { note, qos, retain, ids, cause: Cause::Live, must: false })
+    }
+
+    /// Filters whose SUBACK was sent since the last time.
+    pub(in super::super) fn take_stood(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.books.stood)
     }
 
     /// Somebody asks for all that is retained, at rest.

@@ -1,0 +1,75 @@
+//! Thousands of filters in one packet.
+
+use fulmar_core::codec::{
+    Filters, Packet, Properties, Qos, Subscribe, SubscriptionOptions, TopicFilters, Unsubscribe,
+};
+
+use crate::world::{Client, World, id, retained};
+
+const SHARDS: u16 = 8;
+const FILTERS: usize = 2_000;
+/// Few enough that the next packet is read before they stand.
+const GIVEN_UP: usize = 100;
+const Q0: Qos = Qos::AtMostOnce;
+const Q1: Qos = Qos::AtLeastOnce;
+
+/// Subscribes to all of them with one packet.
+fn subscribe(world: &mut World, client: Client, filters: &[String]) {
+    let options = SubscriptionOptions { qos: Q1, ..SubscriptionOptions::default() };
+    let list: Vec<_> = filters.iter().map(|filter| (&**filter, options)).collect();
+    let (packet_id, properties) = (id(1), Properties::EMPTY);
+    let filters = Filters::list(&list);
+    world.send(client, &[Packet::Subscribe(Subscribe { packet_id, properties, filters })]);
+}
+
+/// Each owner is asked for each filter, and all the answers find their way.
+#[test]
+fn many_filters_in_one_packet_give_each_retained_message_once() {
+    let mut world = World::new(SHARDS);
+    let publisher = world.connect(3, "p");
+    let mut topics: Vec<String> =
+        (0..FILTERS).flat_map(|n| ["a", "b"].map(|end| format!("room/{n:04}/{end}"))).collect();
+    for topic in &topics {
+        world.send(publisher, &[retained(topic, topic, Q0, 0)]);
+    }
+    world.settle();
+    topics.sort();
+    let filters: Vec<String> = (0..FILTERS).map(|n| format!("room/{n:04}/+")).collect();
+    let client = world.connect(0, "s");
+    world.answers(client);
+    // It is new first, and replaced then.
+    for round in ["new", "replaced"] {
+        subscribe(&mut world, client, &filters);
+        world.settle();
+        assert_eq!(world.answers(client), ["SUBACK"], "{round}");
+        let mut payloads = world.payloads(client);
+        payloads.sort();
+        assert_eq!(payloads, topics, "{round}");
+    }
+}
+
+/// What is asked for and given up in one breath: nothing of it is left, or comes.
+#[test]
+fn filters_that_are_given_up_before_they_stand_leave_nothing_behind() {
+    let mut world = World::new(SHARDS);
+    let publisher = world.connect(3, "p");
+    let topics: Vec<String> = (0..GIVEN_UP).map(|n| format!("room/{n:03}/a")).collect();
+    for topic in &topics {
+        world.send(publisher, &[retained(topic, topic, Q0, 0)]);
+    }
+    world.settle();
+    let client = world.connect(0, "s");
+    world.answers(client);
+    let filters: Vec<String> = (0..GIVEN_UP).map(|n| format!("room/{n:03}/+")).collect();
+    subscribe(&mut world, client, &filters);
+    let list: Vec<&str> = filters[GIVEN_UP / 2..].iter().map(|filter| &**filter).collect();
+    let (packet_id, properties) = (id(2), Properties::EMPTY);
+    let gone = TopicFilters::list(&list);
+    world
+        .send(client, &[Packet::Unsubscribe(Unsubscribe { packet_id, properties, filters: gone })]);
+    world.settle();
+    assert_eq!(world.answers(client), ["SUBACK", "UNSUBACK"]);
+    let mut payloads = world.payloads(client);
+    payloads.sort();
+    assert_eq!(payloads, topics[..GIVEN_UP / 2]);
+}
