@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_channel::Sender;
 use fulmar_core::ConnId;
-use fulmar_core::broker::{Command, ConnInfo, Input, Reply, SubscriberId};
+use fulmar_core::broker::{Command, ConnInfo, HandedOver, Input, Reply, SubscriberId};
 use fulmar_core::codec::ReasonCode;
 
 use super::handle::Statistics;
@@ -77,12 +77,14 @@ impl Shard {
 
     /// Gives a connection to the shard it belongs to.
     pub(super) fn hand_over(&mut self, id: ConnId, to: u16) {
-        let Some(bytes) = self.broker.hand_over(self.now, id) else { return };
+        let Some(HandedOver { opened, bytes }) = self.broker.hand_over(self.now, id) else {
+            return;
+        };
         let Some(socket) = self.sockets.remove(id) else { return };
         self.poller.release(&socket.stream);
         let local = socket.stream.local_addr().ok();
         let (stream, remote) = (socket.stream, socket.remote);
-        let accepted = Accepted { stream, remote, local, since: Some(self.now), bytes };
+        let accepted = Accepted { stream, remote, local, since: Some(opened), bytes };
         // Refused only when the other shard has ended, and with it the broker.
         if self.mesh.inboxes[usize::from(to)].push(Item::Accepted(accepted)).is_err() {
             self.mesh.closed();

@@ -157,26 +157,19 @@ impl Server {
             shards.push(Shard::new(parts, shard, poller, Arc::clone(mesh), accepting.clone())?);
         }
         drop(accepting);
-        let mut others = Others { threads: Vec::new(), mesh: Arc::clone(mesh) };
+        let mut others = Others { threads: Vec::new(), accepts: None, mesh: Arc::clone(mesh) };
         let first = shards.remove(0);
         for (number, shard) in (1..).zip(shards) {
             let mesh = Arc::clone(mesh);
             let name = format!("fulmar-shard-{number}");
             others.threads.push(Builder::new().name(name).spawn(move || Ends(&mesh).after(shard))?);
         }
-        let accepted = {
-            let mesh = Arc::clone(mesh);
-            Builder::new()
-                .name("fulmar-accept".into())
-                .spawn(move || accept::run(listeners, &mesh, bounds, &stop))?
-        };
+        let placing = Arc::clone(mesh);
+        let accept = move || accept::run(listeners, &placing, bounds, &stop);
+        others.accepts = Some(Builder::new().name("fulmar-accept".into()).spawn(accept)?);
         let result = Ends(mesh).after(first);
-        let others = others.join();
         // The listening sockets are closed when this returns.
-        let accepted = accepted.join();
-        drop(life);
-        accepted.map_err(|_| io::Error::other("the accepting thread panicked"))?;
-        result.and(others)
+        result.and(others.join())
     }
 
     /// Serves on a thread of its own, as [`run`](Self::run) does; the thread ends when a handle
@@ -223,30 +216,34 @@ fn abort(mesh: &Mesh) {
     }
 }
 
-/// The threads of all shards but the first.
+/// The threads of all shards but the first, and the one that accepts.
 struct Others {
     threads: Vec<JoinHandle<io::Result<()>>>,
+    accepts: Option<JoinHandle<()>>,
     mesh: Arc<Mesh>,
 }
 
 impl Others {
     /// Waits for them all; gives what failed first.
-    fn join(mut self) -> io::Result<()> {
+    fn join(&mut self) -> io::Result<()> {
         let mut result = Ok(());
         for thread in self.threads.drain(..) {
             let ended = thread.join();
             let ended = ended.unwrap_or_else(|_| Err(io::Error::other("a shard panicked")));
             result = result.and(ended);
         }
-        result
+        let accepted = self.accepts.take().map_or(Ok(()), JoinHandle::join);
+        result.and(accepted.map_err(|_| io::Error::other("the accepting thread panicked")))
     }
 }
 
 impl Drop for Others {
-    /// Not all of them could be started, or all have ended.
+    /// All have ended, or not all of them could be started, or the first shard panicked: then they
+    /// are waited for, since what tells them to end is thrown away when the server goes.
     fn drop(&mut self) {
-        if !self.threads.is_empty() {
+        if !self.threads.is_empty() || self.accepts.is_some() {
             abort(&self.mesh);
+            let _ = self.join();
         }
     }
 }

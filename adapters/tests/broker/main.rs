@@ -1,50 +1,22 @@
 //! The broker over real sockets, and through its handle.
 
+mod running;
 mod shards;
 mod wire;
 
 use std::io::Write;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use fulmar_adapters::broker::{
-    BindError, BrokerHandle, Config, Event, HandleError, Notice, Options, Publication, Qos,
-    ReasonCode, Server, Verdict,
+    BindError, Config, Event, HandleError, Notice, Options, Publication, Qos, ReasonCode, Server,
+    Verdict,
 };
+use running::Running;
 use smol::block_on;
 use wire::{Wire, connect, packet, publish};
-
-struct Running {
-    address: SocketAddr,
-    handle: BrokerHandle,
-    thread: JoinHandle<std::io::Result<()>>,
-}
-
-impl Running {
-    fn start(options: Options) -> Self {
-        let listeners = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
-        let server = Server::bind(Options { listeners, ..options }).expect("a port is free");
-        let (address, handle) = (server.addresses()[0], server.handle());
-        Self { address, handle, thread: server.spawn().expect("a thread can be had") }
-    }
-
-    fn stop(self) {
-        block_on(self.handle.stop());
-        self.join();
-    }
-
-    /// Ends without waiting for the clients of the test.
-    fn abort(self) {
-        block_on(self.handle.abort());
-        self.join();
-    }
-
-    fn join(self) {
-        self.thread.join().expect("the broker does not panic").expect("nothing failed");
-    }
-}
 
 fn message(topic: &str, payload: &str) -> Publication {
     let (topic, payload) = (topic.into(), payload.to_owned().into());

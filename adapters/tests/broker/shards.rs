@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use fulmar_adapters::broker::{Config, HandleError, Options, Qos, ReasonCode};
 use smol::block_on;
 
+use super::message;
+use super::running::Running;
 use super::wire::{Wire, publish};
-use super::{Running, message};
 
 const CLIENTS: usize = 24;
 

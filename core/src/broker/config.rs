@@ -14,7 +14,9 @@ pub enum QueueFull {
     DropOldest,
     /// The new message is dropped.
     DropNew,
-    /// A connected client is disconnected; for an offline one the new message is dropped.
+    /// A connected client is disconnected; for an offline one the new message is dropped. With
+    /// several shards PUBACK and PUBREC that wait for another one go first, for 3 s at most, and
+    /// nothing more is read.
     Disconnect,
 }
 

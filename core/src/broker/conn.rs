@@ -29,6 +29,8 @@ pub(super) enum Waiting {
     Peers,
     /// The driver, which takes it to another shard.
     HandOver,
+    /// Acknowledgements that wait for other shards: then it is closed.
+    Last,
 }
 
 #[derive(Debug)]

@@ -40,6 +40,23 @@ impl Broker {
         self.put_back(key, conn);
     }
 
+    /// A connection is to be closed, and is owed acknowledgements that wait for other shards: they
+    /// go first, for as long as a peer gets to take its last bytes. Otherwise a client whose own
+    /// messages fill its queue would send them again on each connection, and never get on. False
+    /// if nothing waits.
+    pub(super) fn close_later(&mut self, now: Instant, key: Key) -> bool {
+        let Some(mut conn) = self.conns.take(key) else { return true };
+        let session = conn.session.filter(|_| !conn.gone);
+        let owed = session.is_some_and(|session| self.owes_publish_acks(session));
+        if owed && conn.waiting != Waiting::Last {
+            conn.waiting = Waiting::Last;
+            self.set_reading(now, key, &mut conn);
+            self.rearm_conn(key, &mut conn, now.after_secs(LINGER));
+        }
+        self.conns.put(key, conn);
+        owed
+    }
+
     /// Says the last word, lets go of the session and has the transport closed.
     pub(super) fn shut(
         &mut self,
@@ -93,7 +110,11 @@ impl Broker {
             conn.closing = true;
             self.rearm_conn(key, &mut conn, Instant::NEVER);
             self.settle_address(&mut conn);
-            self.ended(now, key, &mut conn, DisconnectReason::Transport);
+            let why = match conn.waiting {
+                Waiting::Last => DisconnectReason::QueueFull,
+                _ => DisconnectReason::Transport,
+            };
+            self.ended(now, key, &mut conn, why);
         }
         self.held -= super::conn::FOOTPRINT + conn.charged;
         self.spare(core::mem::take(&mut conn.out));
@@ -349,6 +370,10 @@ impl Broker {
     fn conn_timeout(&mut self, now: Instant, key: Key) {
         let Some(mut conn) = self.conns.take(key) else { return };
         conn.armed = Instant::NEVER;
+        if conn.waiting == Waiting::Last {
+            self.conns.put(key, conn);
+            return self.disconnect(now, key, DisconnectReason::QueueFull);
+        }
         let before = conn.out.len();
         match conn.machine.handle_timeout(now, &mut conn.out) {
             Some(failure) => {

@@ -93,7 +93,8 @@ use session::Session;
 use slots::{Key, Slots};
 use timers::Timers;
 
-/// Names a connection; never reused while the broker lives.
+/// Names a connection; no open connection of any shard has the same. A name is used again when 2^32
+/// connections have had its index, with several shards 2^26.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId {
     index: u32,
@@ -114,6 +115,16 @@ impl ConnId {
     const fn of(key: Key) -> Self {
         Self { index: key.index, generation: key.generation }
     }
+}
+
+/// A connection on its way to another shard: see [`Broker::hand_over`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandedOver {
+    /// When its transport was opened: [`Broker::open`] takes it there in place of the present time,
+    /// so that the time for CONNECT does not begin again.
+    pub opened: Instant,
+    /// All that was handed over of it, beginning with its CONNECT.
+    pub bytes: Vec<u8>,
 }
 
 /// Names a local subscriber; never reused while the broker lives.
@@ -327,14 +338,15 @@ impl Broker {
 
     pub(super) fn close_doomed(&mut self, now: Instant) {
         while let Some((key, why)) = self.doomed.pop() {
-            self.disconnect(now, key, why);
+            if why != DisconnectReason::QueueFull || !self.close_later(now, key) {
+                self.disconnect(now, key, why);
+            }
         }
     }
 
-    /// Takes back a connection that another shard is to have, with all that was handed over of it,
-    /// beginning with its CONNECT; `None` if that was not asked for. From then on it is not open
-    /// here.
-    pub fn hand_over(&mut self, now: Instant, conn: ConnId) -> Option<Vec<u8>> {
+    /// Takes back a connection that another shard is to have; `None` if that was not asked for.
+    /// From then on it is not open here.
+    pub fn hand_over(&mut self, now: Instant, conn: ConnId) -> Option<HandedOver> {
         self.record_call(now, &Call::HandOver(conn));
         let key = conn.key();
         let mut conn = self.conns.take(key)?;
@@ -345,9 +357,10 @@ impl Broker {
         self.rearm_conn(key, &mut conn, Instant::NEVER);
         self.settle_address(&mut conn);
         self.held -= conn::FOOTPRINT + conn.charged;
+        let opened = conn.machine.heard();
         let bytes = core::mem::take(&mut conn.unread);
         self.conns.forget(key, conn);
-        Some(bytes)
+        Some(HandedOver { opened, bytes })
     }
 
     /// The next thing to do or to tell, until `None`. May change with every other call.

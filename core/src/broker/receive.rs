@@ -39,7 +39,7 @@ impl Broker {
     pub(super) fn receive(&mut self, now: Instant, key: Key, bytes: &[u8]) {
         let Some(mut conn) = self.conns.take(key) else { return };
         self.stats.bytes_received_total += bytes.len() as u64;
-        if conn.closing {
+        if conn.closing || conn.waiting == Waiting::Last {
             // Too late.
         } else if conn.waiting != Waiting::Nothing {
             // The driver had read before it was told not to.
@@ -139,6 +139,9 @@ impl Broker {
     /// Goes on with what waited.
     pub(super) fn resume(&mut self, now: Instant, key: Key) {
         let Some(mut conn) = self.conns.take(key) else { return };
+        if conn.waiting == Waiting::Last {
+            return self.conns.put(key, conn);
+        }
         conn.waiting = Waiting::Nothing;
         let unread = core::mem::take(&mut conn.unread);
         if !conn.closing {

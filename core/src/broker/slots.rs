@@ -24,18 +24,21 @@ pub(super) struct Slots<T> {
     len: usize,
     /// Generation of an index that was never in use.
     first: u32,
+    /// Bits of a generation that count up; the others are those of `first`.
+    mask: u32,
 }
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), len: 0, first: 0 }
+        Self { slots: Vec::new(), free: Vec::new(), len: 0, first: 0, mask: u32::MAX }
     }
 }
 
 impl<T> Slots<T> {
-    /// An empty table whose keys are not those of another one.
-    pub(super) fn starting(first: u32) -> Self {
-        Self { first, ..Self::default() }
+    /// An empty table whose generations have `bits` bits, below those of `part`: no two parts ever
+    /// have the same key.
+    pub(super) fn part(part: u32, bits: u32) -> Self {
+        Self { first: part << bits, mask: (1 << bits) - 1, ..Self::default() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -68,7 +71,7 @@ impl<T> Slots<T> {
             return None;
         }
         let value = slot.value.take()?;
-        slot.generation = slot.generation.wrapping_add(1);
+        slot.generation = self.first | slot.generation.wrapping_add(1) & self.mask;
         self.free.push(key.index);
         self.len -= 1;
         Some(value)
@@ -134,5 +137,29 @@ mod tests {
         assert_eq!(slots.remove(a), None);
         assert_eq!(slots.get_mut(b), Some(&mut 'b'));
         assert_eq!((slots.len(), slots.keys().count()), (1, 1));
+    }
+
+    #[test]
+    fn parts_never_have_the_same_key_however_often_one_is_used() {
+        let mut parts: Vec<Slots<()>> = (0..4).map(|part| Slots::part(part, 3)).collect();
+        for (part, slots) in (0..).zip(&mut parts) {
+            for round in 0..20 {
+                let key = slots.insert(());
+                assert_eq!(key, Key { index: 0, generation: part * 8 + round % 8 });
+                assert!(slots.remove(key).is_some() && slots.get(key).is_none());
+            }
+        }
+        // All there are for the last of the most that there may be.
+        let mut last = Slots::part(63, 26);
+        let key = last.insert(());
+        assert_eq!(key.generation, 63 << 26);
+        last.slots[0].generation = u32::MAX;
+        assert!(last.remove(Key { index: 0, generation: u32::MAX }).is_some());
+        assert_eq!(last.next_key(), key);
+        let mut alone = Slots::default();
+        alone.insert(());
+        alone.slots[0].generation = u32::MAX;
+        assert!(alone.remove(Key { index: 0, generation: u32::MAX }).is_some());
+        assert_eq!(alone.next_key(), Key { index: 0, generation: 0 });
     }
 }

@@ -148,6 +148,11 @@ impl Connection {
         self.state.phase
     }
 
+    /// When the last packet came or, before CONNECT is accepted, when it was opened.
+    pub(crate) const fn heard(&self) -> Instant {
+        self.state.heard
+    }
+
     /// What was agreed on with CONNECT.
     #[must_use]
     pub const fn negotiated(&self) -> Negotiated {

@@ -3,6 +3,7 @@
 mod many;
 mod op;
 mod packet;
+mod transport;
 mod world;
 
 use alloc::vec::Vec;

@@ -1,12 +1,9 @@
 //! What comes late from one shard, while another is quick.
 
-use fulmar_core::broker::{Config, Event};
-use fulmar_core::codec::{Connect, Packet, Properties, Property, Publish, Qos};
+use fulmar_core::broker::{Command, Config, Event, Publication};
+use fulmar_core::codec::{Connect, Packet, Properties, Property, Publish};
 
-use crate::world::{World, filter, hello, id, retained, subscribe};
-
-const Q0: Qos = Qos::AtMostOnce;
-const Q2: Qos = Qos::ExactlyOnce;
+use crate::world::{Q0, Q2, World, filter, hello, id, retained, subscribe, will};
 
 /// The owner of a topic answers at once, another one late; a newer value comes between. The client,
 /// who had the subscription already, must not be told the older one last.
@@ -55,6 +52,32 @@ fn who_subscribes_gets_what_is_retained_when_the_subscription_comes_to_stand() {
     world.settle();
     assert_eq!(world.answers(client), ["SUBACK"]);
     assert_eq!(world.payloads(client), ["third"]);
+}
+
+/// Two wills of one client wait behind a message of a program. The second one is not retained and
+/// could go straight to the watcher, but only when the first is there, which goes by its owner.
+#[test]
+fn two_wills_of_a_client_that_waited_come_in_their_order() {
+    let mut world = World::new(3);
+    let (other, topic) = (world.topic(2, "other"), world.topic(2, "status"));
+    let watcher = world.connect(1, "watcher");
+    world.send(watcher, &[subscribe(&filter("#", Q2))]);
+    let name = world.name(0, "device");
+    let stays = [Property::SessionExpiryInterval(100)];
+    let connect =
+        Connect { clean_start: false, properties: Properties::list(&stays), ..hello(&name) };
+    let first = world.connect_as(Connect { will: will(&topic, b"first", true), ..connect });
+    world.settle();
+    for (payload, retain) in [("kept", true), ("gone", false)] {
+        let (topic, payload) = (other.clone(), payload.into());
+        let publication = Publication { topic, payload, retain, ..Publication::default() };
+        world.command(0, Command::Publish(Box::new(publication)));
+    }
+    world.hang_up(first);
+    let second = world.connect_as(Connect { will: will(&topic, b"second", false), ..connect });
+    world.hang_up(second);
+    world.settle();
+    assert_eq!(world.payloads(watcher), ["kept", "gone", "first", "second"]);
 }
 
 /// Each owner gives as much as a queue holds; all of them together must not give more.

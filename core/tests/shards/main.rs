@@ -1,9 +1,15 @@
 //! Several shards as one broker: what each rule between them is for.
 #![cfg(feature = "alloc")]
 
+mod ends;
+mod full;
 mod late;
+mod limits;
 mod many;
 mod random;
+mod retained;
 mod runs;
+mod shared;
 mod stories;
+mod wills;
 mod world;

@@ -1,29 +1,15 @@
-//! One story for each rule.
+//! One story for each rule that has no room of its own.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use fulmar_core::ConnId;
-use fulmar_core::broker::{Command, Config, DropReason, Event, Publication, Reply};
-use fulmar_core::codec::{
-    Connect, Disconnect, Filters, Packet, Properties, Property, Qos, ReasonCode, Subscribe,
-    SubscriptionOptions,
-};
+use fulmar_core::broker::{Command, Config, ConnInfo, Event, Publication, Reply};
+use fulmar_core::codec::{Packet, ReasonCode, Version};
 
 use crate::world::{
-    Client, World, filter, hello, id, publish, retained, subscribe, unsubscribe, will,
+    Client, Q0, Q1, Q2, World, filter, hello, publish, retained, subscribe, subscriber, unsubscribe,
 };
-
-const Q0: Qos = Qos::AtMostOnce;
-const Q1: Qos = Qos::AtLeastOnce;
-const Q2: Qos = Qos::ExactlyOnce;
-
-/// A client with one subscription that all shards know of.
-fn subscriber(world: &mut World, shard: usize, what: &str, text: &str, qos: Qos) -> Client {
-    let client = world.connect(shard, what);
-    world.send(client, &[subscribe(&filter(text, qos))]);
-    world.settle();
-    world.answers(client);
-    client
-}
 
 #[test]
 fn a_message_published_after_suback_arrives_from_every_shard() {
@@ -143,81 +129,6 @@ fn a_client_that_never_stops_sending_gets_its_pingresp() {
 }
 
 #[test]
-fn a_retained_message_is_found_wherever_it_was_published() {
-    let mut world = World::new(3);
-    let publisher = world.connect(0, "p");
-    for owner in 0..3 {
-        let topic = world.topic(owner, "r/");
-        world.send(publisher, &[retained(&topic, &owner.to_string(), Q1, 1 + owner as u16)]);
-        world.settle();
-    }
-    for shard in 0..3 {
-        let client = world.connect(shard, "all");
-        world.answers(client);
-        world.send(client, &[subscribe(&filter("r/#", Q1))]);
-        world.settle();
-        let got = world.messages(client);
-        assert!(got.iter().all(|got| got.retain));
-        let mut payloads: Vec<_> = got.into_iter().map(|got| got.payload).collect();
-        payloads.sort();
-        assert_eq!(payloads, ["0", "1", "2"], "shard {shard}");
-    }
-    // An empty one clears it, wherever it is sent.
-    let topic = world.topic(1, "r/");
-    let other = world.connect(2, "clears");
-    world.send(other, &[retained(&topic, "", Q0, 0)]);
-    world.settle();
-    let late = subscriber(&mut world, 0, "late", &topic, Q0);
-    assert_eq!(world.payloads(late), [""; 0]);
-}
-
-#[test]
-fn a_store_of_any_size_comes_page_by_page_as_the_session_drains() {
-    let mut world = World::with(2, Config { max_msg_queue: 10, ..Config::default() });
-    let publisher = world.connect(0, "p");
-    let topics: Vec<String> = (0..200).map(|n| format!("many/{n:03}")).collect();
-    for topic in &topics {
-        world.send(publisher, &[retained(topic, topic, Q1, 1)]);
-        world.settle();
-    }
-    let client = world.connect(1, "s");
-    world.silent.push(client);
-    world.send(client, &[subscribe(&filter("many/+", Q1))]);
-    world.settle();
-    let first = world.payloads(client).len();
-    assert!((10..100).contains(&first), "{first} messages for a client that acknowledges none");
-    // It comes again, and reads.
-    world.silent.clear();
-    let name = world.name(1, "t");
-    let reader = world.connect_as(hello(&name));
-    world.send(reader, &[subscribe(&filter("many/+", Q1))]);
-    world.settle();
-    let mut payloads = world.payloads(reader);
-    payloads.sort();
-    assert_eq!(payloads, topics);
-    assert!(!world.events.iter().any(|event| matches!(event, Event::Dropped { .. })));
-}
-
-#[test]
-fn what_is_published_while_an_owner_answers_is_neither_lost_nor_stale() {
-    let mut world = World::new(3);
-    let topic = world.topic(2, "t");
-    let publisher = world.connect(0, "p");
-    let client = world.connect(1, "s");
-    world.send(publisher, &[retained(&topic, "old", Q0, 0)]);
-    world.settle();
-    world.send(client, &[subscribe(&filter(&topic, Q0))]);
-    // The owner has the question; its answer is on the way, and behind it a new value.
-    while world.step(1, 2) {}
-    world.send(publisher, &[retained(&topic, "new", Q0, 0)]);
-    while world.step(0, 2) {}
-    world.settle();
-    assert_eq!(world.payloads(client), ["old", "new"]);
-    let late = subscriber(&mut world, 1, "late", &topic, Q0);
-    assert_eq!(world.payloads(late), ["new"]);
-}
-
-#[test]
 fn a_publisher_changes_its_way_only_when_what_it_sent_before_has_arrived() {
     let mut world = World::new(3);
     let topic = world.topic(2, "t");
@@ -240,116 +151,6 @@ fn a_publisher_changes_its_way_only_when_what_it_sent_before_has_arrived() {
 }
 
 #[test]
-fn a_client_that_hangs_up_while_it_waits_is_heard_to_its_end() {
-    let mut world = World::new(3);
-    let topic = world.topic(2, "t");
-    let watcher = subscriber(&mut world, 1, "watcher", "#", Q0);
-    let name = world.name(0, "p");
-    let connect = Connect { will: will("w", b"dead", false), ..hello(&name) };
-    let publisher = world.connect_as(connect);
-    let bye = Disconnect { reason: ReasonCode::Success, properties: Properties::EMPTY };
-    let (one, two) = (publish(&topic, "1", Q0, 0), retained(&topic, "2", Q0, 0));
-    world.send(publisher, &[one, two, Packet::Disconnect(bye)]);
-    world.hang_up(publisher);
-    // Back at once: the new connection waits for the end of the old one.
-    let again = world.connect_as(Connect { clean_start: false, ..hello(&name) });
-    assert_eq!(world.answers(again), [""; 0]);
-    world.settle();
-    assert_eq!(world.payloads(watcher), ["1", "2"], "and no will, since it said goodbye");
-    assert_eq!(world.answers(again), ["CONNACK"]);
-    let ends = world.events.iter().filter(|e| matches!(e, Event::Disconnected(_)));
-    assert_eq!(ends.count(), 1);
-}
-
-#[test]
-fn a_client_that_hung_up_leaves_when_its_last_message_is_handed_out() {
-    let mut world = World::new(2);
-    let topic = world.topic(1, "t");
-    // More than are served in one call.
-    let crowd: Vec<_> = (0..4_100).map(|n| world.connect(0, &format!("s{n}-"))).collect();
-    for client in &crowd {
-        world.send(*client, &[subscribe(&filter("news", Q0))]);
-    }
-    let name = world.name(0, "p");
-    let publisher = world.connect_as(hello(&name));
-    world.settle();
-    world.send(publisher, &[retained(&topic, "1", Q0, 0), publish("news", "2", Q0, 0)]);
-    assert_eq!(world.paused, [publisher]);
-    world.hang_up(publisher);
-    world.settle();
-    assert!(crowd.into_iter().all(|client| world.payloads(client) == ["2"]));
-    let ends = world.events.iter().filter(|e| matches!(e, Event::Disconnected(_)));
-    assert_eq!(ends.count(), 1);
-    let again = world.connect_as(hello(&name));
-    assert_eq!(world.answers(again), ["CONNACK"]);
-}
-
-#[test]
-fn who_hangs_up_before_it_is_let_in_throws_nobody_out() {
-    let mut world = World::new(3);
-    let topic = world.topic(2, "t");
-    let _watcher = subscriber(&mut world, 1, "watcher", "#", Q0);
-    let name = world.name(0, "p");
-    let first = world.connect_as(hello(&name));
-    // It leaves while its second message waits, and two connections come after it.
-    world.send(first, &[publish(&topic, "1", Q0, 0), retained(&topic, "2", Q0, 0)]);
-    world.hang_up(first);
-    let second = world.connect_as(hello(&name));
-    world.hang_up(second);
-    let third = world.connect_as(hello(&name));
-    world.settle();
-    assert_eq!(world.answers(third), ["CONNACK"]);
-    assert_eq!(world.answers(second), [""; 0]);
-    let is = |event: &&Event| matches!(event, Event::Connected(c) if *c.client_id == *name);
-    assert_eq!(world.events.iter().filter(is).count(), 2, "the first and the third");
-    assert!(!world.closed.contains(&third));
-}
-
-#[test]
-fn a_message_that_waits_when_its_client_is_taken_over_may_come_again() {
-    let mut world = World::new(3);
-    let topic = world.topic(2, "t");
-    let watcher = subscriber(&mut world, 1, "watcher", "#", Q2);
-    let name = world.name(0, "p");
-    let expiry = [Property::SessionExpiryInterval(100)];
-    let connect =
-        Connect { clean_start: false, properties: Properties::list(&expiry), ..hello(&name) };
-    let first = world.connect_as(connect);
-    world.settle();
-    world.send(first, &[publish(&topic, "1", Q0, 0), retained(&topic, "2", Q2, 7)]);
-    let second = world.connect_as(connect);
-    world.settle();
-    assert_eq!(world.payloads(watcher), ["1"], "the other was not taken");
-    world.send(second, &[retained(&topic, "2", Q2, 7)]);
-    world.settle();
-    assert_eq!(world.payloads(watcher), ["2"], "so that its repeat is not one");
-}
-
-#[test]
-fn a_will_and_a_message_of_the_program_reach_all_shards() {
-    let mut world = World::new(3);
-    let topic = world.topic(2, "state");
-    let clients = [0, 1, 2].map(|shard| subscriber(&mut world, shard, "s", "#", Q1));
-    let name = world.name(0, "dies");
-    let dying = world.connect_as(Connect { will: will(&topic, b"dead", true), ..hello(&name) });
-    world.settle();
-    world.hang_up(dying);
-    let payload = "news".into();
-    let publication = Publication { topic: topic.clone(), payload, ..Publication::default() };
-    let token = world.command(1, Command::Publish(Box::new(publication)));
-    assert!(!world.replies.contains_key(&token), "it is not taken yet");
-    world.settle();
-    assert!(matches!(world.replies[&token], Reply::Published { receivers: 3 }));
-    for client in clients {
-        let mut payloads = world.payloads(client);
-        payloads.sort();
-        assert_eq!(payloads, ["dead", "news"]);
-    }
-    let late = subscriber(&mut world, 1, "late", &topic, Q0);
-    assert_eq!(world.payloads(late), ["dead"]);
-}
-
-#[test]
 fn a_subscription_of_the_program_is_answered_when_it_stands() {
     let mut world = World::new(2);
     let topic = world.topic(1, "r");
@@ -364,59 +165,6 @@ fn a_subscription_of_the_program_is_answered_when_it_stands() {
     world.send(publisher, &[publish(&topic, "live", Q0, 0), publish("other/x", "too", Q0, 0)]);
     world.settle();
     assert_eq!(world.take(0, id), ["kept", "live", "too"]);
-}
-
-#[test]
-fn a_shared_group_gives_each_message_to_one_member_wherever_it_is() {
-    let mut world = World::new(3);
-    let group = "$share/g/jobs/+";
-    let members = [0, 1, 1, 2].map(|shard| {
-        let what = format!("m{} ", world.out.len());
-        subscriber(&mut world, shard, &what, group, Q1)
-    });
-    let publishers = [0, 1, 2].map(|shard| world.connect(shard, "p"));
-    for n in 0..12 {
-        world.send(publishers[n % 3], &[publish("jobs/x", &n.to_string(), Q1, 1 + n as u16)]);
-        world.settle();
-    }
-    let counts = members.map(|client| world.payloads(client).len());
-    assert_eq!(counts.iter().sum::<usize>(), 12, "{counts:?}");
-    assert_eq!(counts, [3; 4], "equal shares");
-}
-
-#[test]
-fn a_shard_whose_members_have_left_passes_the_message_on() {
-    let mut world = World::new(3);
-    let group = "$share/g/jobs";
-    let publisher = world.connect(0, "p");
-    let leaving = subscriber(&mut world, 1, "leaving", group, Q1);
-    world.answers(publisher);
-    world.send(publisher, &[publish("jobs", "1", Q1, 1)]);
-    // It leaves, and another one comes, before the message is there.
-    world.send(leaving, &[unsubscribe(&[group])]);
-    let staying = world.connect(2, "staying");
-    world.send(staying, &[subscribe(&filter(group, Q1))]);
-    world.settle_between(2, 1);
-    world.settle();
-    assert_eq!(world.payloads(leaving), [""; 0]);
-    assert_eq!(world.payloads(staying), ["1"]);
-    assert_eq!(world.answers(publisher), ["PUBACK"]);
-}
-
-#[test]
-fn what_a_member_did_not_acknowledge_goes_to_a_member_elsewhere_but_not_qos_2() {
-    let mut world = World::new(2);
-    let group = "$share/g/jobs";
-    let publisher = world.connect(0, "p");
-    let member = subscriber(&mut world, 0, "member", group, Q2);
-    world.silent.push(member);
-    world.send(publisher, &[publish("jobs", "one", Q1, 1), publish("jobs", "two", Q2, 2)]);
-    assert_eq!(world.payloads(member), ["one", "two"]);
-    let other = subscriber(&mut world, 1, "other", group, Q2);
-    world.hang_up(member);
-    world.settle();
-    // [U5-072] [MQTT-4.8.2-5]
-    assert_eq!(world.payloads(other), ["one"]);
 }
 
 #[test]
@@ -438,142 +186,6 @@ fn a_route_is_withdrawn_when_it_costs_something() {
 }
 
 #[test]
-fn publishers_pause_without_credit_and_nothing_is_lost_or_locked() {
-    // A message of 60 KiB uses up what a link may hold of a lane.
-    let config = Config { shard_budget: 1 << 20, max_packet_size: 128 << 10, ..Config::default() };
-    let mut world = World::with(8, config);
-    let publishers: Vec<Client> = (0..8).map(|shard| world.connect(shard, "p")).collect();
-    let clients: Vec<Client> =
-        (0..8).map(|shard| subscriber(&mut world, shard, "s", "#", Q0)).collect();
-    let payload = "x".repeat(60 << 10);
-    for round in 0..3 {
-        for (n, publisher) in publishers.iter().enumerate() {
-            let topic = format!("t{n}");
-            let packets = [
-                publish(&topic, &payload, Q0, 0),
-                publish(&topic, &payload, Q1, 1 + round),
-                retained(&topic, "kept", Q1, 11 + round),
-            ];
-            world.send(*publisher, &packets);
-        }
-        assert_eq!(world.paused.len(), 8, "all of them wait for all others");
-    }
-    let first = world.links[0].iter().map(|link| link.len()).max();
-    assert!(first <= Some(8), "{first:?} messages on one link");
-    world.settle();
-    assert_eq!(world.paused, []);
-    for client in clients {
-        assert_eq!(world.payloads(client).len(), 8 * 9);
-    }
-}
-
-#[test]
-fn what_a_client_says_after_its_will_comes_after_it() {
-    let mut world = World::new(3);
-    let topic = world.topic(2, "status");
-    let watcher = subscriber(&mut world, 1, "watcher", &topic, Q1);
-    let name = world.name(0, "device");
-    let expiry = [Property::SessionExpiryInterval(100)];
-    let connect =
-        Connect { clean_start: false, properties: Properties::list(&expiry), ..hello(&name) };
-    let first = world.connect_as(Connect { will: will(&topic, b"offline", true), ..connect });
-    world.settle();
-    world.hang_up(first);
-    let second = world.connect_as(connect);
-    world.send(second, &[publish(&topic, "online", Q1, 1)]);
-    // The direct way is the fast one.
-    world.settle_between(0, 1);
-    world.settle();
-    assert_eq!(world.payloads(watcher), ["offline", "online"]);
-}
-
-#[test]
-fn a_will_that_waits_holds_up_what_its_client_says_next() {
-    let mut world = World::new(2);
-    let (other, there) = (world.topic(1, "other"), world.topic(1, "status"));
-    let watcher = subscriber(&mut world, 1, "watcher", "#", Q1);
-    let name = world.name(0, "device");
-    let dying = world.connect_as(Connect { will: will(&there, b"offline", true), ..hello(&name) });
-    world.settle();
-    // The program's second message must wait for the first, and the will stands behind it.
-    for (payload, retain) in [("kept", true), ("gone", false)] {
-        let (topic, payload) = (other.clone(), payload.into());
-        let publication = Publication { topic, payload, retain, ..Publication::default() };
-        world.command(0, Command::Publish(Box::new(publication)));
-    }
-    world.hang_up(dying);
-    let again = world.connect_as(hello(&name));
-    world.send(again, &[retained(&there, "online", Q1, 1)]);
-    world.settle();
-    assert_eq!(world.payloads(watcher), ["kept", "gone", "offline", "online"]);
-    let late = subscriber(&mut world, 0, "late", &there, Q1);
-    assert_eq!(world.payloads(late), ["online"]);
-}
-
-#[test]
-fn a_filter_that_stands_in_a_packet_many_times_is_asked_for_once() {
-    let mut world = World::new(2);
-    let topic = world.topic(1, "t");
-    let publisher = world.connect(0, "p");
-    world.send(publisher, &[retained(&topic, "1", Q1, 1)]);
-    world.settle();
-    let client = world.connect(0, "s");
-    world.answers(client);
-    for text in ["+", "$share/g/a"] {
-        let options = SubscriptionOptions { qos: Q1, ..SubscriptionOptions::default() };
-        let list = [(text, options); 1000];
-        let filters = Filters::list(&list);
-        let properties = Properties::EMPTY;
-        world.send(
-            client,
-            &[Packet::Subscribe(Subscribe { packet_id: id(1), properties, filters })],
-        );
-        let said = world.links[0][1].len();
-        assert!(said <= 3, "{said} messages for {text}");
-        world.settle();
-        assert_eq!(world.answers(client), ["SUBACK"]);
-    }
-    assert_eq!(world.payloads(client), ["1"]);
-}
-
-#[test]
-fn a_shard_without_memory_takes_no_message_of_another_and_says_who_lost_it() {
-    let budget = 1 << 20;
-    let config = Config { shard_budget: budget, ..Config::default() };
-    let mut world = World::with(2, config);
-    let expiry = [Property::SessionExpiryInterval(1000)];
-    for what in ["a", "b"] {
-        let name = world.name(1, what);
-        let properties = Properties::list(&expiry);
-        let client = world.connect_as(Connect { properties, ..hello(&name) });
-        world.send(client, &[subscribe(&filter("#", Q1))]);
-        world.settle();
-        world.hang_up(client);
-    }
-    let publisher = world.connect(0, "p");
-    let (owned, payload) = (world.topic(1, "owned"), "x".repeat(20 << 10));
-    for n in 1..100 {
-        let packets = match n % 3 {
-            0 => [retained(&owned, &payload, Q1, n)],
-            _ => [publish("t", &payload, Q1, n)],
-        };
-        world.send(publisher, &packets);
-        world.settle();
-        let used = world.shards[1].stats().used_bytes;
-        assert!(used < budget + (64 << 10), "{used} bytes after {n} messages");
-    }
-    assert_eq!(world.answers(publisher).iter().filter(|name| **name == "PUBACK").count(), 99);
-    let lost = |event: &Event| match event {
-        Event::Dropped { why: DropReason::OutOfBudget, count, .. } => *count,
-        _ => 0,
-    };
-    let lost: u32 = world.events.iter().map(lost).sum();
-    let dropped = world.shards[1].stats().messages_dropped[DropReason::OutOfBudget as usize];
-    assert_eq!(u64::from(lost), dropped);
-    assert!(lost > 40, "{lost}");
-}
-
-#[test]
 fn a_connection_that_came_to_the_wrong_shard_is_handed_over_whole() {
     let mut world = World::new(2);
     let name = world.name(1, "moves");
@@ -584,14 +196,36 @@ fn a_connection_that_came_to_the_wrong_shard_is_handed_over_whole() {
     assert_eq!(world.moving, [(wrong, 1)]);
     // What comes before the driver is so far.
     world.send(wrong, &[publish("t", "there", Q0, 0)]);
-    let bytes = world.shards[0].hand_over(world.now, wrong.conn).expect("it was asked for");
+    let moved = world.shards[0].hand_over(world.now, wrong.conn).expect("it was asked for");
     assert!(world.shards[0].hand_over(world.now, wrong.conn).is_none(), "once");
     let right = world.open(1);
-    world.send_bytes(right, &bytes);
+    world.send_bytes(right, &moved.bytes);
     world.settle();
     assert_eq!(world.answers(right), ["CONNACK"]);
     assert_eq!(world.payloads(watcher), ["hi", "there"]);
     assert_eq!(world.shards.iter().map(|shard| shard.stats().connections).sum::<u64>(), 2);
+}
+
+#[test]
+fn the_time_for_connect_goes_on_where_a_connection_is_handed_over() {
+    let mut world = World::new(2);
+    let name = world.name(1, "slow");
+    let arrival = world.now;
+    let wrong = world.open(0);
+    let due = world.shards[0].poll_timeout().expect("a CONNECT is waited for");
+    assert_eq!(due.since(arrival), Config::default().connect_timeout);
+    // Its last byte comes when most of the time is over.
+    let mut connect = Vec::new();
+    Packet::Connect(hello(&name)).append(Version::V5, &mut connect).expect("it can be sent");
+    let (most, last) = connect.split_at(connect.len() - 1);
+    world.send_bytes(wrong, most);
+    world.now = arrival + Duration::from_secs(4);
+    world.send_bytes(wrong, last);
+    let moved = world.shards[0].hand_over(world.now, wrong.conn).expect("it was asked for");
+    assert_eq!((moved.opened, &moved.bytes), (arrival, &connect));
+    assert_eq!(world.shards[0].poll_timeout(), None);
+    world.shards[1].open(moved.opened, ConnInfo::default()).expect("room");
+    assert_eq!(world.shards[1].poll_timeout(), Some(due));
 }
 
 #[test]
@@ -652,30 +286,6 @@ fn a_message_to_oneself_that_waited_is_sent() {
     assert_eq!(world.payloads(client), [""; 0]);
     world.settle();
     assert_eq!(world.payloads(client), ["2"]);
-}
-
-#[test]
-fn who_waits_for_the_end_of_its_last_connection_is_let_in_whoever_is_asked_first() {
-    let mut world = World::new(2);
-    let name = world.name(0, "c");
-    let first = world.connect_as(hello(&name));
-    let far = world.topic(1, "far");
-    let near = world.topic(0, "near");
-    let held = [
-        retained(&far, "1", Q0, 0),
-        publish(&near, "2", Q0, 0),
-        retained(&far, "3", Q0, 0),
-        publish(&near, "4", Q0, 0),
-    ];
-    let reader = subscriber(&mut world, 1, "reader", &near, Q0);
-    world.send(first, &held);
-    world.hang_up(first);
-    // It is asked whether it may go on before the one it waits for is at its end.
-    let second = world.connect_as(hello(&name));
-    assert_eq!(world.answers(second), [""; 0]);
-    world.settle();
-    assert_eq!(world.answers(second), ["CONNACK"]);
-    assert_eq!(world.payloads(reader), ["2", "4"]);
 }
 
 #[test]

@@ -14,6 +14,10 @@ use fulmar_core::{ConnId, Instant};
 
 const KEY: u64 = 0x1234_5678;
 
+pub(crate) const Q0: Qos = Qos::AtMostOnce;
+pub(crate) const Q1: Qos = Qos::AtLeastOnce;
+pub(crate) const Q2: Qos = Qos::ExactlyOnce;
+
 /// A connection of a client on the shard that has its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Client {
@@ -386,4 +390,19 @@ pub(crate) fn subscribe<'a>(list: &'a FilterList<'a>) -> Packet<'a> {
 pub(crate) fn unsubscribe<'a>(list: &'a [&'a str; 1]) -> Packet<'a> {
     let (packet_id, properties) = (id(2), Properties::EMPTY);
     Packet::Unsubscribe(Unsubscribe { packet_id, properties, filters: TopicFilters::list(list) })
+}
+
+/// A client with one subscription that all shards know of.
+pub(crate) fn subscriber(
+    world: &mut World,
+    shard: usize,
+    what: &str,
+    text: &str,
+    qos: Qos,
+) -> Client {
+    let client = world.connect(shard, what);
+    world.send(client, &[subscribe(&filter(text, qos))]);
+    world.settle();
+    world.answers(client);
+    client
 }

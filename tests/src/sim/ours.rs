@@ -30,6 +30,8 @@ pub(super) struct Ours {
     part: Vec<u8>,
     /// It ended its session, which the broker may not have heard: the next one starts clean.
     pub(super) anew: bool,
+    /// Its last CONNACK said that its session goes on.
+    pub(super) resumed: bool,
     /// It was told of a session that it does not have. `[MQTT-3.2.2-4]`
     pub(super) disbelieves: bool,
     /// What the application was told, and the simulation was not.
@@ -41,6 +43,8 @@ pub(super) struct Ours {
 /// An event, without what it borrows.
 enum Told {
     Took(Took),
+    /// Whether its session goes on.
+    Accepted(bool),
     Message(Ticket, Qos, u64),
     Done(Ticket),
     Failed(Failure),
@@ -68,6 +72,7 @@ impl Ours {
             unread: Vec::new(),
             part: Vec::new(),
             anew: false,
+            resumed: false,
             disbelieves: false,
             took: Vec::new(),
             wrong: None,
@@ -216,9 +221,10 @@ impl Ours {
 
     fn hear(&mut self, told: Told) -> Option<Took> {
         match told {
-            Told::Took(took) => {
-                self.anew &= !matches!(took, Took::Accepted);
-                return Some(took);
+            Told::Took(took) => return Some(took),
+            Told::Accepted(resumed) => {
+                (self.anew, self.resumed) = (false, resumed);
+                return Some(Took::Accepted);
             }
             Told::Done(ticket) => {
                 if !self.open.remove(&ticket) {
@@ -266,7 +272,7 @@ fn key(payload: &[u8]) -> u64 {
 
 fn told(event: Event<'_>) -> Option<Told> {
     Some(match event {
-        Event::Connected { .. } => Told::Took(Took::Accepted),
+        Event::Connected { session_present, .. } => Told::Accepted(session_present),
         Event::Refused { .. } => Told::Took(Took::Refused),
         Event::Message(message) => Told::Message(message.ticket, message.qos, key(message.payload)),
         Event::Published { ticket, .. }

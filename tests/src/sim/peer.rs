@@ -55,7 +55,7 @@ pub(super) struct Peer {
     pub(super) version: Version,
     /// Its session was lost: what it knows of it is void with the next CONNACK. A client that
     /// missed the CONNACK that said so cannot know; so it is told, here, by the simulation.
-    /// Here: when, as numbers of calls.
+    /// Here: when, as numbers of acceptances.
     pub(super) reborn: Vec<u64>,
     pub(super) flights: Vec<Flight>,
     /// Of these, by identifier: to be sent again when the broker's Receive Maximum has room.
@@ -446,12 +446,12 @@ impl Peer {
         }
     }
 
-    /// It was accepted by the call with this number: what it knew of a session before is void.
+    /// It was accepted, as the one with this number: what it knew of a session before is void.
     /// True if there was one that is lost.
     pub(super) fn join(&mut self, accepted: u64) -> bool {
         self.stage = Stage::On;
         let before = self.reborn.len();
-        self.reborn.retain(|call| *call > accepted);
+        self.reborn.retain(|other| *other > accepted);
         self.reborn.len() < before
     }
 
@@ -491,11 +491,15 @@ impl Peer {
         sent
     }
 
-    /// Something a client must not do, or need not.
+    /// Something a client must not do, or need not. Of several shards nothing of which it hangs on
+    /// the moment whether it is wrong: acknowledgements of what may be sent meanwhile, and messages
+    /// beyond the Receive Maximum, or that may be, as long as others are not answered.
     pub(super) fn misbehave(&mut self, rng: &mut Rng, plan: &Plan, key: u64) -> Vec<u8> {
         let five = self.version == Version::V5;
         let id = rng.range(1, 6) as u16;
+        let many = plan.shards > 1;
         let packet = match rng.below(16) {
+            2..=5 | 9 | 10 | 15 if many => return Vec::new(),
             0 => return vec![rng.below(256) as u8; rng.range(1, 9) as usize],
             1 => return self.connect_again(),
             2 => Packet::Puback(ack(id)),
@@ -520,6 +524,7 @@ impl Peer {
             13 => {
                 let payload = payload(rng, key, 0);
                 let (topic, qos) = ("$SYS/x", qos(rng, plan));
+                let qos = if many { Qos::AtMostOnce } else { qos };
                 let id = if qos > Qos::AtMostOnce { PacketId::new(900 + id) } else { None };
                 let payload = &payload[..];
                 let publish = Publish { topic, qos, packet_id: id, payload, ..Publish::default() };
@@ -531,6 +536,7 @@ impl Peer {
                 let disconnect = Disconnect { reason: ReasonCode::Success, properties };
                 return bytes(self.version, &Packet::Disconnect(disconnect));
             }
+            _ if many => return Vec::new(),
             _ => {
                 // More than the Receive Maximum allows.
                 let id = rng.range(1, 30) as u16 + 1000;
@@ -574,7 +580,7 @@ impl Peer {
     }
 
     /// Bytes came: handles the packets that are whole. `send` takes what is to be sent at once.
-    /// `accepted` is the number of the call that accepted this connection.
+    /// `accepted`: the number of its acceptance.
     pub(super) fn read(
         &mut self,
         rng: &mut Rng,

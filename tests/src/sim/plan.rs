@@ -122,9 +122,7 @@ impl Plan {
         if uses.shared {
             filters.extend(SHARED);
         }
-        // A rule that is broken ends a connection when its packet is read, which may be later than
-        // it came: the oracle knows that of one shard only.
-        let rude = if rng.chance(500) && shards == 1 { rng.index(clients) } else { 0 };
+        let rude = if rng.chance(500) { rng.index(clients) } else { 0 };
         // It gives nothing up for want of memory of the broker.
         let ours = if tight || rng.chance(300) { 0 } else { rng.index(clients - rude + 1) };
         Self {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use fulmar_core::broker::{Command, ConnId, Publication, QueueFull, Reply};
+use fulmar_core::broker::{Command, ConnId, Publication, Reply};
 use fulmar_core::{Qos, ReasonCode, Version};
 
 use super::peer::Stage;
@@ -50,10 +50,7 @@ impl World {
             self.move_something();
         }
         if step.is_multiple_of(16) {
-            // Of several shards only at rest.
-            if self.shards.len() == 1 {
-                self.audit();
-            }
+            self.audit(false);
             self.recount();
         }
     }
@@ -335,20 +332,9 @@ impl World {
 
     /// A client that was cut off for want of memory does not try for ever. Before 5.0 nothing else
     /// tells it of the want; in 5.0 it may be the end of a packet of which the broker has a part.
-    /// Nor does one that is cut off because its queue is full before other shards have taken its
-    /// messages: where all who are cut off come back at once and send all again, the queues stay
-    /// full.
     fn forgo(&mut self, number: usize) {
         let peer = &mut self.peers[number];
         peer.tries += 1;
-        let cut_off = self.plan.shards > 1 && self.plan.config.queue_full == QueueFull::Disconnect;
-        if cut_off && peer.tries > TRIES {
-            peer.tries = 0;
-            let oracle = &self.oracle;
-            peer.flights.retain(|f| f.released || oracle.holds(&peer.id, f.id));
-            // A machine gives nothing up but all.
-            peer.ashamed |= peer.ours.is_some();
-        }
         if self.plan.tight && (self.plan.versions != [Version::V5] || peer.tries > TRIES) {
             let oracle = &self.oracle;
             peer.flights.retain(|f| f.released || oracle.holds(&peer.id, f.id));
@@ -375,7 +361,7 @@ impl World {
         }
         let stats = self.shards.stats();
         self.oracle.check_rest(&stats);
-        self.audit();
+        self.audit(true);
         self.recount();
         for conn in self.conns() {
             let before = self.shards.stats().bytes_sent_total;

@@ -37,7 +37,7 @@ pub(super) struct Link {
     asks: bool,
     /// The broker closes it; the driver gives up by then.
     closing: Option<Instant>,
-    /// The call that accepted the client.
+    /// The number of its acceptance: one call may accept several that waited for each other.
     accepted: u64,
     /// The client's sending half is closed.
     half: bool,
@@ -60,6 +60,8 @@ pub(super) struct World {
     token: u64,
     /// Commands of several shards that are not answered, with the key of their message.
     pub(super) asked: BTreeMap<u64, u64>,
+    /// Clients accepted so far.
+    accepted: u64,
     /// Connections to be handed over.
     moving: Vec<(ConnId, usize)>,
     /// Calls to the broker.
@@ -94,6 +96,7 @@ impl World {
             key: 0,
             token: 0,
             asked: BTreeMap::new(),
+            accepted: 0,
             moving: Vec::new(),
             calls: 0,
             trace: trace.then(Vec::new),
@@ -188,12 +191,13 @@ impl World {
     }
 
     fn accepted(&mut self, connected: &Connected) {
-        let call = self.calls;
-        self.link(connected.conn, |link| link.accepted = call);
+        self.accepted += 1;
+        let number = self.accepted;
+        self.link(connected.conn, |link| link.accepted = number);
         if !connected.session_present
             && let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == *connected.client_id)
         {
-            peer.reborn.push(call);
+            peer.reborn.push(number);
         }
     }
 
@@ -215,7 +219,7 @@ impl World {
     fn hand_over(&mut self, conn: ConnId, to: usize) {
         let Some(link) = self.links.get(&conn) else { return };
         let info = ConnInfo { remote: link.remote, local: None };
-        let Some(bytes) = self.shards.of(conn).hand_over(self.now, conn) else { return };
+        let Some(moved) = self.shards.of(conn).hand_over(self.now, conn) else { return };
         let Ok(new) = self.shards.open(self.now, to, info) else {
             self.oracle.complain("connections", "no room on the other shard");
             return;
@@ -228,7 +232,7 @@ impl World {
             self.links.insert(new, link);
         }
         self.begin(Call::Received(new));
-        self.shards.of(new).handle(self.now, Input::Received { conn: new, bytes: &bytes });
+        self.shards.of(new).handle(self.now, Input::Received { conn: new, bytes: &moved.bytes });
         self.effects();
         self.end();
     }
@@ -465,11 +469,19 @@ impl World {
         if std::mem::take(&mut ours.disbelieves) && self.peers[number].reborn.is_empty() {
             wrong = Some("was told of a session that it never had".to_string());
         }
+        let mut void = false;
         for took in took {
-            if matches!(took, Took::Accepted) {
-                self.peers[number].join(accepted);
-            }
+            void |= matches!(took, Took::Accepted) && self.peers[number].join(accepted);
             self.took(number, took);
+        }
+        // The session that goes on is not the one it knows: CONNACK of that went down, as it spoke
+        // already. What it makes of this one is worth nothing.
+        if let Some(ours) = &mut self.peers[number].ours
+            && void
+            && ours.resumed
+        {
+            ours.anew = true;
+            self.drop_link(number, false);
         }
         if let Some(wrong) = wrong {
             let what = format!("{} {wrong}", self.peers[number].id);
@@ -548,8 +560,8 @@ impl World {
         reply
     }
 
-    /// Compares the lists of the broker with the oracle's.
-    pub(super) fn audit(&mut self) {
+    /// Compares the lists of the broker with the oracle's, at rest or at any time.
+    pub(super) fn audit(&mut self, rest: bool) {
         let mut clients: Vec<ClientInfo> = Vec::new();
         for shard in 0..self.shards.len() {
             let reply = self.command(shard, Command::Clients { after: 0, limit: 100 }, |_| {});
@@ -559,7 +571,7 @@ impl World {
         }
         let stats = self.shards.stats();
         self.oracle.check_stats(&stats);
-        self.oracle.check_clients(&clients, &stats);
+        self.oracle.check_clients(&clients, &stats, rest);
     }
 
     /// Has the broker compare its accounts with what it has.

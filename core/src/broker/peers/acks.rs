@@ -4,6 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::super::acks::ack;
+use super::super::conn::Waiting;
 use super::super::receive::{Step, step};
 use super::super::session::Attached;
 use super::super::slots::Key;
@@ -88,6 +89,12 @@ impl Broker {
         self.held += PENDING;
         peers.wait(&need, Waiter::Session(key));
         false
+    }
+
+    /// Whether PUBACK or PUBREC wait.
+    pub(in crate::broker) fn owes_publish_acks(&self, key: Key) -> bool {
+        let acks = self.sessions.get(key).and_then(|session| session.acks.as_ref());
+        acks.is_some_and(|acks| acks.publishes.iter().any(|queue| !queue.is_empty()))
     }
 
     /// Whether PUBREC for a QoS 2 message waits, which then answers its repeat, too.
@@ -233,6 +240,10 @@ impl Broker {
         }
         for _ in 0..self.pings_due(key) {
             let _ = self.send(&negotiated, &Packet::Pingresp, &mut conn.out);
+        }
+        if conn.waiting == Waiting::Last && !self.owes_publish_acks(key) {
+            let reason = Some(ReasonCode::QuotaExceeded);
+            self.shut(now, conn_key, &mut conn, DisconnectReason::QueueFull, reason);
         }
         self.finish(now, conn_key, &mut conn);
         self.put_back(conn_key, conn);

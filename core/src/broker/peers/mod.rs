@@ -409,7 +409,7 @@ impl Broker {
             broker.peers = Some(Box::new(peers));
             broker.next_serial = u64::from(place.shard) << SERIALS | 1;
             // A connection's name is not that of one on another shard.
-            broker.conns = Slots::starting(u32::from(place.shard) << 26);
+            broker.conns = Slots::part(place.shard.into(), NAMES);
         }
         broker
     }
@@ -500,3 +500,6 @@ impl Broker {
 
 /// Serial numbers of one shard have so many bits.
 const SERIALS: u32 = 48;
+/// Bits of a connection's name that tell it from others of the same shard and index: the shard has
+/// the rest.
+const NAMES: u32 = u32::BITS - MAX_SHARDS.ilog2();

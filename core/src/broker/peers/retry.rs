@@ -122,8 +122,18 @@ impl Broker {
         Some(parked)
     }
 
-    /// What a client's session forwards next comes after its will.
+    /// What a client's session forwards next comes after its will, and so do its later wills.
     pub(in crate::broker) fn note_will(&mut self, client_id: &str, need: &Need) {
+        if let Some(peers) = self.peers.as_mut().filter(|peers| peers.has_will_of(client_id)) {
+            for parked in &mut peers.parked {
+                match parked {
+                    Parked::Will { client_id: of, clocks, .. } if **of == *client_id => {
+                        clocks.note(need);
+                    }
+                    _ => {}
+                }
+            }
+        }
         let key = self.clients.get(client_id).and_then(|index| self.sessions.key_at(*index));
         if let Some(session) = key.and_then(|key| self.sessions.get_mut(key)) {
             session.clocks.note(need);

@@ -9,12 +9,12 @@ use arbitrary::{Arbitrary, Result, Unstructured};
 
 use super::op::{Setup, Spec};
 use super::packet;
+use super::transport::Transport;
 use crate::broker::{
-    Boot, Broker, Command, Config, ConnId, ConnInfo, Effect, Input, Outbox, PeerMsg, Place,
-    Publication, Verdict,
+    Boot, Broker, Command, Config, ConnId, ConnInfo, Effect, HandedOver, Input, Outbox, PeerMsg,
+    Place, Publication, Verdict,
 };
 use crate::codec::ReasonCode;
-use crate::fuzzing::wire::Wire;
 use crate::time::Instant;
 
 /// One thing that happens. Numbers are taken modulo what there is.
@@ -57,17 +57,10 @@ impl Arbitrary<'_> for Op {
     }
 }
 
+/// A connection and the shard that has it.
 struct Peer {
     shard: usize,
-    id: ConnId,
-    wire: Wire,
-    /// Bytes that the driver does not read yet.
-    inbox: Vec<u8>,
-    reading: bool,
-    /// The client reads.
-    stalled: bool,
-    said: bool,
-    closing: Option<Instant>,
+    transport: Transport,
 }
 
 pub(super) struct World {
@@ -112,7 +105,7 @@ impl World {
                     self.open(usize::from(*peer) % count);
                 }
                 self.with(*peer, |world, at| {
-                    let bytes = packet::bytes(*packet, &world.peers[at].wire);
+                    let bytes = packet::bytes(*packet, &world.peers[at].transport.wire);
                     world.deliver(at, &bytes);
                 });
             }
@@ -158,21 +151,13 @@ impl World {
     /// Where a connection stands; nowhere if its transport is gone, but not all that it brought is
     /// handled.
     fn at(&self, shard: usize, id: ConnId) -> Option<usize> {
-        self.peers.iter().position(|peer| (peer.shard, peer.id) == (shard, id))
+        self.peers.iter().position(|peer| (peer.shard, peer.transport.id) == (shard, id))
     }
 
     fn open(&mut self, shard: usize) {
         let Ok(id) = self.shards[shard].open(self.now, ConnInfo::default()) else { return };
-        self.peers.push(Peer {
-            shard,
-            id,
-            wire: Wire::new(self.config.max_inflight),
-            inbox: Vec::new(),
-            reading: true,
-            stalled: false,
-            said: false,
-            closing: None,
-        });
+        let transport = Transport::new(id, self.config.max_inflight);
+        self.peers.push(Peer { shard, transport });
     }
 
     fn order(&mut self, shard: usize, command: Command) {
@@ -183,48 +168,32 @@ impl World {
     }
 
     fn deliver(&mut self, at: usize, bytes: &[u8]) {
-        let peer = &mut self.peers[at];
-        if peer.closing.is_some() || bytes.is_empty() {
-            return;
-        }
-        peer.wire.send(bytes);
-        peer.inbox.extend_from_slice(bytes);
-        self.read(at);
+        let Peer { shard, transport } = &mut self.peers[at];
+        transport.deliver(&mut self.shards[*shard], self.now, bytes);
     }
 
     fn read(&mut self, at: usize) {
-        let peer = &mut self.peers[at];
-        if peer.reading && !peer.inbox.is_empty() {
-            let (conn, bytes) = (peer.id, core::mem::take(&mut peer.inbox));
-            self.shards[peer.shard].handle(self.now, Input::Received { conn, bytes: &bytes });
-        }
+        let Peer { shard, transport } = &mut self.peers[at];
+        transport.read(&mut self.shards[*shard], self.now);
     }
 
     fn cut(&mut self, at: usize) {
-        let peer = self.peers.remove(at);
-        self.shards[peer.shard].handle(self.now, Input::Closed { conn: peer.id });
+        let Peer { shard, transport } = self.peers.remove(at);
+        self.shards[shard].handle(self.now, Input::Closed { conn: transport.id });
         self.settle();
     }
 
     fn stall(&mut self, at: usize, on: bool) {
-        self.peers[at].stalled = on;
-        if self.peers[at].said && !on {
+        let transport = &mut self.peers[at].transport;
+        transport.stalled = on;
+        if transport.said && !on {
             self.pull_all(at);
         }
     }
 
     fn pull_all(&mut self, at: usize) {
-        let mut calls = 0;
-        while self.peers[at].said {
-            let peer = &mut self.peers[at];
-            let broker = &mut self.shards[peer.shard];
-            peer.said = broker.transmit(self.now, peer.id, &mut self.outbox, 300);
-            let bytes: Vec<u8> = self.outbox.slices().flatten().copied().collect();
-            self.outbox.clear();
-            peer.wire.receive(&bytes);
-            calls += 1;
-            assert!(calls < 100_000, "bytes without end");
-        }
+        let Peer { shard, transport } = &mut self.peers[at];
+        transport.pull_all(&mut self.shards[*shard], self.now, &mut self.outbox);
     }
 
     /// Delivers the first message of a link, in its form as bytes; false if there is none.
@@ -242,7 +211,7 @@ impl World {
         self.now = Instant::from_micros(self.now.as_micros() + millis * 1000);
         self.settle();
         let now = self.now;
-        let late = |peer: &Peer| peer.closing.is_some_and(|by| by <= now);
+        let late = |peer: &Peer| peer.transport.closing.is_some_and(|by| by <= now);
         while let Some(at) = self.peers.iter().position(late) {
             self.cut(at);
         }
@@ -281,20 +250,22 @@ impl World {
         match effect {
             Effect::Transmit(id) => {
                 let Some(at) = self.at(shard, id) else { return };
-                self.peers[at].said = true;
-                if !self.peers[at].stalled {
+                let transport = &mut self.peers[at].transport;
+                transport.said = true;
+                if !transport.stalled {
                     self.pull_all(at);
                 }
             }
             Effect::Reading { conn, on } => {
                 let Some(at) = self.at(shard, conn) else { return };
-                self.peers[at].reading = on;
+                self.peers[at].transport.reading = on;
                 self.read(at);
             }
             Effect::Close { conn, by } => {
                 let Some(at) = self.at(shard, conn) else { return };
-                assert_eq!(self.peers[at].closing, None, "closed twice");
-                self.peers[at].closing = Some(by);
+                let transport = &mut self.peers[at].transport;
+                assert_eq!(transport.closing, None, "closed twice");
+                transport.closing = Some(by);
             }
             Effect::Authenticate { conn, .. } => {
                 let verdict = Verdict::Accept { data: None };
@@ -310,18 +281,20 @@ impl World {
     }
 
     fn hand_over(&mut self, shard: usize, conn: ConnId, to: usize) {
-        let bytes = self.shards[shard].hand_over(self.now, conn);
+        let moved = self.shards[shard].hand_over(self.now, conn);
         let Some(at) = self.at(shard, conn) else {
-            assert_eq!(bytes, None, "what is gone cannot be handed over");
+            assert_eq!(moved, None, "what is gone cannot be handed over");
             return;
         };
-        let bytes = bytes.expect("it was asked for");
-        match self.shards[to].open(self.now, ConnInfo::default()) {
+        let HandedOver { opened, bytes } = moved.expect("it was asked for");
+        match self.shards[to].open(opened, ConnInfo::default()) {
             Ok(id) => {
                 let peer = &mut self.peers[at];
-                (peer.shard, peer.id, peer.reading) = (to, id, true);
-                let rest = core::mem::take(&mut peer.inbox);
-                peer.inbox = [bytes, rest].concat();
+                peer.shard = to;
+                let transport = &mut peer.transport;
+                (transport.id, transport.reading) = (id, true);
+                let rest = core::mem::take(&mut transport.inbox);
+                transport.inbox = [bytes, rest].concat();
                 self.read(at);
             }
             Err(_) => {

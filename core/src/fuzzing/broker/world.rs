@@ -10,26 +10,17 @@ use bytes::Bytes;
 
 use super::op::{Decision, Op, Setup, Spec, Wish};
 use super::packet;
+use super::transport::Transport;
 use crate::broker::{
     Boot, Broker, Command, Config, ConnId, ConnInfo, Effect, Event, Input, Outbox, Outcome,
     Publication, Replay, Reply, SubscriberId, Verdict,
 };
 use crate::codec::ReasonCode;
-use crate::fuzzing::wire::Wire;
 use crate::time::Instant;
 
-/// One connection, with the driver's view of it.
+/// One connection, and what was told of it.
 struct Peer {
-    id: ConnId,
-    wire: Wire,
-    /// Bytes that the driver does not read yet.
-    inbox: Vec<u8>,
-    reading: bool,
-    /// The client reads.
-    stalled: bool,
-    /// `Transmit` was said and `transmit` has not answered that nothing waits.
-    said: bool,
-    closing: Option<Instant>,
+    transport: Transport,
     accepted: bool,
     ended: bool,
 }
@@ -112,7 +103,7 @@ impl World {
     }
 
     fn at(&self, id: ConnId) -> usize {
-        let found = self.peers.iter().position(|peer| peer.id == id);
+        let found = self.peers.iter().position(|peer| peer.transport.id == id);
         found.unwrap_or_else(|| panic!("{id:?} is not open"))
     }
 
@@ -125,18 +116,10 @@ impl World {
         let info = ConnInfo { remote: Some(remote), local: None };
         let result = self.broker.open(self.now, info);
         let Ok(id) = result else { return };
-        assert!(self.peers.iter().all(|peer| peer.id != id && peer.id.index() != id.index()));
-        self.peers.push(Peer {
-            id,
-            wire: Wire::new(self.config.max_inflight),
-            inbox: Vec::new(),
-            reading: true,
-            stalled: false,
-            said: false,
-            closing: None,
-            accepted: false,
-            ended: false,
-        });
+        let other = |open: ConnId| open != id && open.index() != id.index();
+        assert!(self.peers.iter().all(|peer| other(peer.transport.id)));
+        let transport = Transport::new(id, self.config.max_inflight);
+        self.peers.push(Peer { transport, accepted: false, ended: false });
     }
 
     fn send(&mut self, peer: u8, spec: Spec, split: u8) {
@@ -144,74 +127,51 @@ impl World {
             self.open(false);
         }
         self.with(peer, |world, at| {
-            let bytes = packet::bytes(spec, &world.peers[at].wire);
+            let bytes = packet::bytes(spec, &world.peers[at].transport.wire);
             let (first, second) = bytes.split_at(bytes.len().min(usize::from(split >> 3)));
-            let id = world.peers[at].id;
+            let id = world.peers[at].transport.id;
             world.deliver(at, first);
             world.settle();
-            if let Some(at) = world.peers.iter().position(|peer| peer.id == id) {
+            if let Some(at) = world.peers.iter().position(|peer| peer.transport.id == id) {
                 world.deliver(at, second);
             }
         });
     }
 
-    /// Bytes arrive; the driver hands them over while it is to read.
     fn deliver(&mut self, at: usize, bytes: &[u8]) {
-        let peer = &mut self.peers[at];
-        if peer.closing.is_some() || bytes.is_empty() {
-            return;
-        }
-        peer.wire.send(bytes);
-        peer.inbox.extend_from_slice(bytes);
-        self.read(at);
-    }
-
-    fn read(&mut self, at: usize) {
-        let peer = &mut self.peers[at];
-        if peer.reading && !peer.inbox.is_empty() {
-            let (conn, bytes) = (peer.id, core::mem::take(&mut peer.inbox));
-            self.handle(Input::Received { conn, bytes: &bytes });
-        }
+        self.peers[at].transport.deliver(&mut self.broker, self.now, bytes);
     }
 
     /// The transport is gone.
     fn cut(&mut self, at: usize) {
-        let peer = self.peers.remove(at);
-        for (sum, count) in self.published.iter_mut().zip(peer.wire.published) {
+        let Peer { transport, ended, .. } = self.peers.remove(at);
+        let conn = transport.id;
+        for (sum, count) in self.published.iter_mut().zip(transport.wire.published) {
             *sum += count;
         }
-        self.leaving = Some((peer.id, peer.ended));
-        self.handle(Input::Closed { conn: peer.id });
+        self.leaving = Some((conn, ended));
+        self.handle(Input::Closed { conn });
         self.settle();
-        assert_eq!(self.leaving.take(), Some((peer.id, true)), "no word of the end");
+        assert_eq!(self.leaving.take(), Some((conn, true)), "no word of the end");
     }
 
     fn stall(&mut self, at: usize, on: bool) {
-        self.peers[at].stalled = on;
-        if self.peers[at].said && !on {
+        let transport = &mut self.peers[at].transport;
+        transport.stalled = on;
+        if transport.said && !on {
             self.pull_all(at);
         }
     }
 
     /// Pulls bytes once.
     fn pull(&mut self, at: usize, budget: usize) {
-        let peer = &mut self.peers[at];
-        let more = self.broker.transmit(self.now, peer.id, &mut self.outbox, budget);
-        let bytes: Vec<u8> = self.outbox.slices().flatten().copied().collect();
-        assert_eq!(bytes.len(), self.outbox.len());
-        self.outbox.clear();
-        peer.wire.receive(&bytes);
-        peer.said = more;
-        self.bytes += bytes.len() as u64;
+        let transport = &mut self.peers[at].transport;
+        self.bytes += transport.pull(&mut self.broker, self.now, &mut self.outbox, budget);
     }
 
     fn pull_all(&mut self, at: usize) {
-        let mut calls = 0;
-        while self.peers[at].said {
-            self.pull(at, 300);
-            calls += 1;
-            assert!(calls < 100_000, "bytes without end");
-        }
+        let transport = &mut self.peers[at].transport;
+        self.bytes += transport.pull_all(&mut self.broker, self.now, &mut self.outbox);
     }
 
     fn decide(&mut self, at: usize, how: Decision) {
@@ -223,7 +183,7 @@ impl World {
             Decision::Refuse => Verdict::Refuse(ReasonCode::NotAuthorized),
             Decision::Later => return,
         };
-        let conn = self.peers[at].id;
+        let conn = self.peers[at].transport.id;
         self.handle(Input::Authenticated { conn, verdict });
     }
 
@@ -237,7 +197,7 @@ impl World {
             assert!(calls < 10_000, "never at rest");
         }
         let now = self.now;
-        let late = |peer: &Peer| peer.closing.is_some_and(|by| by <= now);
+        let late = |peer: &Peer| peer.transport.closing.is_some_and(|by| by <= now);
         while let Some(at) = self.peers.iter().position(late) {
             self.cut(at);
         }
@@ -308,23 +268,26 @@ impl World {
             match effect {
                 Effect::Transmit(id) => {
                     let at = self.at(id);
-                    assert!(!self.peers[at].said, "told twice of bytes");
-                    self.peers[at].said = true;
-                    if !self.peers[at].stalled {
+                    let transport = &mut self.peers[at].transport;
+                    assert!(!transport.said, "told twice of bytes");
+                    transport.said = true;
+                    if !transport.stalled {
                         self.pull_all(at);
                     }
                 }
                 Effect::Reading { conn, on } => {
                     let at = self.at(conn);
-                    assert_ne!(self.peers[at].reading, on, "told twice of reading");
-                    self.peers[at].reading = on;
-                    self.read(at);
+                    let transport = &mut self.peers[at].transport;
+                    assert_ne!(transport.reading, on, "told twice of reading");
+                    transport.reading = on;
+                    transport.read(&mut self.broker, self.now);
                 }
                 Effect::Close { conn, by } => {
                     let at = self.at(conn);
-                    assert_eq!(self.peers[at].closing, None, "closed twice");
+                    let transport = &mut self.peers[at].transport;
+                    assert_eq!(transport.closing, None, "closed twice");
                     assert!(by > self.now);
-                    self.peers[at].closing = Some(by);
+                    transport.closing = Some(by);
                 }
                 Effect::Authenticate { conn, .. } => self.decide(self.at(conn), self.decision),
                 Effect::Handover { .. } => unreachable!("one shard"),
@@ -377,7 +340,8 @@ impl World {
         assert!(stats.retained_bytes <= config.max_retained_bytes);
         let mut published = self.published;
         for peer in &self.peers {
-            published.iter_mut().zip(peer.wire.published).for_each(|(sum, count)| *sum += count);
+            let counts = peer.transport.wire.published;
+            published.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
         }
         assert_eq!(stats.messages_sent, published);
         assert_eq!(stats.bytes_sent_total, self.bytes);

@@ -3,7 +3,7 @@
 use fulmar_core::Qos;
 use fulmar_core::broker::{ClientInfo, Stats};
 
-use super::Oracle;
+use super::{Oracle, Phase};
 
 /// What the figures of the broker are compared with.
 #[derive(Debug, Default)]
@@ -93,9 +93,17 @@ impl Oracle {
     }
 
     /// Between two calls: limits of the queues, and how much waits in each.
-    pub(in super::super) fn check_clients(&mut self, clients: &[ClientInfo], stats: &Stats) {
+    pub(in super::super) fn check_clients(
+        &mut self,
+        clients: &[ClientInfo],
+        stats: &Stats,
+        rest: bool,
+    ) {
+        if let Some(info) = clients.iter().find(|info| !self.is_within(info)) {
+            self.fail("limits", format!("{info:?}"));
+        }
         if self.many {
-            self.check_listed(clients, stats);
+            self.check_listed(clients, stats, rest);
             return;
         }
         let queued: u64 = clients.iter().map(|info| u64::from(info.queued)).sum();
@@ -116,9 +124,6 @@ impl Oracle {
             let most = (session.due.len() as u64 + shared).saturating_sub(lost);
             let queued = u64::from(info.queued);
             let right = (least..=most).contains(&queued);
-            let limits = queued <= u64::from(self.config.max_msg_queue)
-                && info.queued_bytes <= self.config.max_msg_queue_bytes
-                && info.in_flight <= u32::from(self.config.max_inflight);
             let exact = info.in_flight as usize == session.flying.len()
                 && info.await_rel as usize == session.held.len()
                 && info.subscriptions as usize == session.subscriptions.len()
@@ -127,9 +132,7 @@ impl Oracle {
                 && info.disconnected_at == session.left
                 && info.delivered == session.delivered
                 && info.dropped == session.dropped;
-            if !limits {
-                self.fail("limits", format!("{info:?}"));
-            } else if !exact {
+            if !exact {
                 self.fail("figures", format!("{info:?}, but {session:?}"));
             } else if !right {
                 self.fail("losses", format!("{client}: {queued} queued, not {least} to {most}"));
@@ -137,24 +140,37 @@ impl Oracle {
         }
     }
 
-    /// Sessions of several shards, at rest.
-    fn check_listed(&mut self, clients: &[ClientInfo], stats: &Stats) {
+    fn is_within(&self, info: &ClientInfo) -> bool {
+        info.queued <= self.config.max_msg_queue
+            && info.queued_bytes <= self.config.max_msg_queue_bytes
+            && info.in_flight <= u32::from(self.config.max_inflight)
+    }
+
+    /// Sessions of several shards. What is in flight and what is subscribed depends on what was
+    /// read, which is known at rest.
+    fn check_listed(&mut self, clients: &[ClientInfo], stats: &Stats, rest: bool) {
         let subscriptions: u64 = clients.iter().map(|info| u64::from(info.subscriptions)).sum();
-        let sum = subscriptions == stats.subscriptions && clients.len() == self.sessions.len();
+        let queued: u64 = clients.iter().map(|info| u64::from(info.queued)).sum();
+        let sum = subscriptions == stats.subscriptions
+            && queued == stats.queued
+            && clients.len() == self.sessions.len();
         self.ensure(sum, "figures", || format!("{clients:?}, {stats:?}"));
         for info in clients {
-            let right = self.sessions.get(&*info.client_id).is_some_and(|session| {
-                let under_way = session.flying.iter().filter(|f| !self.is_given_up(session, f));
-                info.in_flight as usize == under_way.count()
+            let client = &*info.client_id;
+            let right = self.sessions.get(client).is_some_and(|session| {
+                let known = info.in_flight as usize == session.flying.len()
                     && info.await_rel as usize == session.held.len()
-                    && info.connected == session.conn.is_some()
+                    && self.filters(client).contains(&info.subscriptions);
+                info.connected == session.conn.is_some()
                     && info.session_expiry == session.expiry
                     && info.disconnected_at == session.left
                     && info.delivered == session.delivered
                     && info.dropped == session.dropped
+                    && (known || !rest)
             });
-            let session = self.sessions.get(&*info.client_id);
-            let what = format!("{info:?}, but {session:?}");
+            let session = self.sessions.get(client);
+            let filters = self.filters(client);
+            let what = format!("{info:?}, but {session:?}, {filters:?} subscriptions");
             self.ensure(right, "figures", || what);
         }
     }
@@ -164,6 +180,7 @@ impl Oracle {
         self.check_stats(stats);
         if self.many {
             self.settle_rest();
+            self.sessions.values_mut().for_each(|session| session.give_up(|_| true));
             self.check_retained();
             self.check_arrived();
             self.check_owed();
@@ -185,6 +202,11 @@ impl Oracle {
     }
 
     fn check_owed(&mut self) {
+        let wires = self.wires.iter().filter(|(_, wire)| wire.phase != Phase::Over);
+        let mut rude = wires.filter_map(|(conn, wire)| Some((conn, wire.must_end?)));
+        if let Some(what) = rude.next().map(|(conn, rule)| format!("{conn:?} goes on: {rule}")) {
+            self.fail("violations", what);
+        }
         let owed = self.wires.iter().find(|(_, wire)| !wire.answers.is_empty());
         let owed = owed.map(|(conn, wire)| format!("{conn:?} is owed {:?}", wire.answers));
         if let Some(what) = owed {
@@ -192,7 +214,7 @@ impl Oracle {
         }
     }
 
-    /// Figures of several shards, at rest. Not those of what was read: input that waits for other
+    /// Figures of several shards. Not those of what was read: input that waits for other
     /// shards goes down with its connection, and what a shard read before it handed a connection
     /// over is counted there.
     fn check_sums(&mut self, stats: &Stats) {
@@ -227,8 +249,7 @@ impl Oracle {
             if session.conn.is_none() {
                 found = Some(("rest", format!("{client} is not connected")));
             }
-            let under_way = session.flying.iter().any(|f| !self.is_given_up(session, f));
-            if under_way || !session.held.is_empty() {
+            if !session.flying.is_empty() || !session.held.is_empty() {
                 let what = format!("{client}: {:?} {:?}", session.flying, session.held);
                 found = Some(("exchanges", what));
             }

@@ -139,8 +139,7 @@ impl Oracle {
             (flying.here, flying.published_here) = (false, false);
         }
         if self.many {
-            let before = before.filter(|_| will_due);
-            self.books.wills.extend(before.map(|will| (client.clone(), will)));
+            self.will_due(&client, before.filter(|_| will_due));
         }
         let early = will_due && !self.many;
         self.ensure(!early, "wills", || format!("{client}: its will was due before"));
@@ -254,7 +253,7 @@ impl Oracle {
         let right = right && session.conn.is_none();
         self.ensure(right, "session end", || format!("{client} ended, {why:?}: {session:?}"));
         if self.many {
-            self.books.wills.extend(session.will.map(|will| (client.to_string(), will)));
+            self.will_due(client, session.will);
             self.forget(client);
             return;
         }
@@ -289,11 +288,7 @@ impl Oracle {
 
     fn will_published(&mut self, client: &str, ends: bool) {
         let now = self.now;
-        if self.many
-            && let Some(at) = self.books.wills.iter().position(|(of, _)| of == client)
-        {
-            let (_, will) = self.books.wills.remove(at);
-            self.publish(Draft::of_will(client, will), None, None);
+        if self.many && self.late_will(client) {
             return;
         }
         let Some(session) = self.sessions.get_mut(client) else {

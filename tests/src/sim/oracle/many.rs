@@ -5,6 +5,7 @@
 //! come and, at rest, what must have come. Which of several copies was lost they do not ask.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 use fulmar_core::broker::{ConnId, DeliveryMode, DisconnectReason, Disconnected};
@@ -13,7 +14,7 @@ use fulmar_core::topic::{matches, split_share};
 use fulmar_core::{Instant, Qos, Version};
 
 use super::incoming::common;
-use super::publications::seconds;
+use super::publications::{Draft, seconds};
 use super::{Cause, Due, Note, Oracle, Subscription, Testament};
 
 /// One SUBSCRIBE to one filter.
@@ -105,8 +106,9 @@ pub(super) struct Books {
     by_key: BTreeMap<u64, Vec<usize>>,
     got: BTreeMap<String, Got>,
     ends: Vec<End>,
-    /// Wills that are due, and wait for other shards.
-    pub(super) wills: Vec<(String, Testament)>,
+    /// Wills that are due, and wait for other shards, with their places in the order of what
+    /// their clients sent.
+    wills: Vec<(String, Testament, u64)>,
     /// Publications before this were settled at the last rest.
     settled: usize,
     /// Filters whose SUBACK was sent since this was asked last.
@@ -161,6 +163,22 @@ impl Oracle {
             publication.places.push(tick);
             publication.conn = Some(conn);
         }
+    }
+
+    /// A will is due: it comes before what its client sends from now on.
+    pub(super) fn will_due(&mut self, client: &str, will: Option<Testament>) {
+        let place = self.tick();
+        self.books.wills.extend(will.map(|will| (client.to_string(), will, place)));
+    }
+
+    /// A will is published that was due before. False if there is none.
+    pub(super) fn late_will(&mut self, client: &str) -> bool {
+        let mut wills = self.books.wills.iter();
+        let Some(at) = wills.position(|(of, ..)| of == client) else { return false };
+        let (_, will, place) = self.books.wills.remove(at);
+        self.publish(Draft::of_will(client, will), None, None);
+        self.books.publications.last_mut().into_iter().for_each(|p| p.places = vec![place]);
+        true
     }
 
     /// SUBSCRIBE to one filter was received.
@@ -277,6 +295,18 @@ impl Oracle {
         }
     }
 
+    /// How many subscriptions a client has, at rest: those that stand, and perhaps those of which
+    /// SUBSCRIBE or UNSUBSCRIBE went down with its connection.
+    pub(super) fn filters(&self, client: &str) -> RangeInclusive<u32> {
+        let Some(got) = self.books.got.get(client) else { return 0..=0 };
+        let count = |fits: &dyn Fn(&&Wish) -> bool| {
+            let filters: BTreeSet<&str> =
+                got.wishes.iter().filter(fits).map(|wish| &*wish.filter).collect();
+            filters.len() as u32
+        };
+        count(&|wish| wish.stands.is_some() && !wish.over)..=count(&|wish| !wish.gone)
+    }
+
     /// A session is no more.
     pub(super) fn forget(&mut self, client: &str) {
         self.books.got.remove(client);
@@ -346,9 +376,8 @@ impl Oracle {
             let mixed = !groups.is_empty();
             let filters: BTreeSet<&str> = wishes.iter().map(|wish| &*wish.filter).collect();
             let alone = filters.len() == 1;
-            let places: BTreeSet<u64> =
-                fits.filter(|p| !p.will).flat_map(|p| p.places.iter().copied()).collect();
-            if !mixed && !places.is_empty() {
+            let places: BTreeSet<u64> = fits.flat_map(|p| p.places.iter().copied()).collect();
+            if !mixed {
                 order(&mut got.last, &note, &places, publish, alone)?;
             }
             if note.retain && !mixed {
@@ -412,7 +441,7 @@ impl Oracle {
             got.past.extend(got.wishes.extract_if(.., |wish| wish.gone));
         }
         self.books.settled = self.books.publications.len();
-        if let Some((client, will)) = self.books.wills.first() {
+        if let Some((client, will, _)) = self.books.wills.first() {
             found = Some(("wills", format!("{client}: {will:?}")));
         }
         if let Some((checker, what)) = found {
@@ -436,7 +465,7 @@ impl Oracle {
         for (topic, all) in &topics {
             let later = |f: &Publication, g: &Publication| {
                 let same = f.note.publisher == g.note.publisher && f.note.publisher.is_some();
-                let follows = same && !f.will && !g.will && f.note.qos == g.note.qos;
+                let follows = same && f.note.qos == g.note.qos;
                 g.by.is_some()
                     && (f.by.is_some_and(|by| by < g.from)
                         || follows && f.by.is_some() && f.precedes(g))

@@ -109,6 +109,9 @@ struct Flying {
     here: bool,
     /// Its PUBLISH was.
     published_here: bool,
+    /// Of several shards: losses of such messages were told of, too large for the client of then.
+    /// It is given up, unless it is sent again.
+    doubt: bool,
 }
 
 /// A QoS 2 identifier that a client sent and did not release.

@@ -135,12 +135,18 @@ impl Oracle {
         };
         let five = wire.version == Version::V5;
         let acknowledges = packet.packet_type() < 8;
+        // Of several shards: whether a message was taken, where that is known.
+        let taken = |owed: &Answer| {
+            let (error, due) = (reasons.first(), owed.reasons.first());
+            error.map(|code| *code < 0x80) == due.map(|code| *code < 0x80)
+        };
+        let unknown = !five || kind > 5 || self.may_refuse(conn, kind, id);
         let right = owed.as_ref().is_some_and(|owed: &Answer| {
             let same = five || packet.packet_type() == 9;
             owed.kind == packet.packet_type()
                 && owed.id == id
                 && (owed.reasons == reasons
-                    || self.many && kind != 9
+                    || self.many && kind != 9 && (unknown || taken(owed))
                     || acknowledges && !same
                     || owed.kind == 13)
         });
@@ -148,6 +154,15 @@ impl Oracle {
         if self.many {
             self.settle_answer(conn, kind, id, reasons);
         }
+    }
+
+    /// Of several shards: whether it is not known if a message may be refused. Identifiers of
+    /// QoS 2 may have gone down unread; and memory may be used up.
+    fn may_refuse(&self, conn: ConnId, kind: u8, id: u16) -> bool {
+        let client = self.wires.get(&conn).and_then(|wire| wire.client.as_ref());
+        let session = client.and_then(|client| self.sessions.get(client));
+        let held = session.and_then(|session| session.held.get(&id));
+        self.config.shard_budget <= 1 << 20 || kind == 5 && held.is_none_or(|held| !held.sure)
     }
 
     fn pubrel_out(&mut self, conn: ConnId, ack: &Ack<'_>) {
@@ -166,7 +181,7 @@ impl Oracle {
         let Some((_, session)) = self.session_of(conn) else { return };
         let again = session.flying.iter_mut().find(|f| f.id == id && f.released && !f.here);
         match again {
-            Some(flying) => flying.here = true,
+            Some(flying) => (flying.here, flying.doubt) = (true, false),
             None if many => {}
             None => self.fail("answers", format!("PUBREL {id} for nothing")),
         }
@@ -185,6 +200,9 @@ impl Oracle {
             let Some(session) = self.sessions.get_mut(&client) else { return };
             if many && publish.dup {
                 session.unread(id);
+            } else if many {
+                // All that is sent again has been.
+                session.give_up(|f| f.id == id || !f.released);
             }
             if let Some(at) = session.flying.iter().position(|f| f.id == id) {
                 self.repeat_out(conn, &client, at, &topic, publish);
@@ -213,7 +231,8 @@ impl Oracle {
         let Some(session) = self.sessions.get_mut(&client) else { return };
         *session.sent.entry((publish.qos, due.note.key)).or_default() += 1;
         let id = id.get();
-        let flying = Flying { id, due, released: false, here: true, published_here: true };
+        let (released, here, published_here, doubt) = (false, true, true, false);
+        let flying = Flying { id, due, released, here, published_here, doubt };
         session.flying.push(flying);
         self.check_window(conn, &client);
     }
@@ -258,7 +277,7 @@ impl Oracle {
             self.fail("identifiers", what);
             return;
         }
-        (flying.here, flying.published_here) = (true, true);
+        (flying.here, flying.published_here, flying.doubt) = (true, true, false);
         let wire = self.wires.get(&conn);
         let five = wire.is_some_and(|wire| wire.version == Version::V5);
         let view = View { five, now: self.now, lax: self.many };
@@ -294,29 +313,19 @@ impl Oracle {
             std::mem::swap(twin, &mut session.flying[at].due);
             return None;
         }
-        // Of several that the client got one may have been taken for the other, and be gone: then
-        // what came is the older one, and has less time left.
-        let due = &session.flying[at].due;
-        let copies = session.sent.get(&(due.qos, due.note.key)).copied().unwrap_or(0);
-        let left = due.note.expires.map(|at| seconds(at, view.now));
-        let older = common(publish.properties).0.zip(left).is_some_and(|(told, left)| told < left);
-        (difference != "expiry" || copies < 2 || !older).then_some(difference)
-    }
-
-    /// Given up, since the client of today accepts it no more, also where its PUBREC went down
-    /// unread: of several shards the books of losses do not say which it was.
-    pub(super) fn is_given_up(&self, session: &Session, f: &Flying) -> bool {
-        let Some(wire) = session.conn.and_then(|conn| self.wires.get(&conn)) else { return false };
-        let max = wire.asked.as_ref().map_or(u32::MAX, |asked| asked.max_packet);
-        let unseen = !f.published_here && !f.here;
-        self.many && unseen && f.due.size(wire.version, self.now, false) > max
+        // Or it came by way of a group.
+        let Some(due) = self.give(client, view.five, &fits) else { return Some(difference) };
+        let session = self.sessions.get_mut(client)?;
+        let had = std::mem::replace(&mut session.flying[at].due, due);
+        self.give_back(client, had);
+        None
     }
 
     fn check_window(&mut self, conn: ConnId, client: &str) {
         let Some(session) = self.sessions.get(client) else { return };
         let Some(wire) = self.wires.get(&conn) else { return };
         let here = session.flying.iter().filter(|f| f.published_here).count();
-        let all = session.flying.iter().filter(|f| !self.is_given_up(session, f)).count();
+        let all = session.flying.iter().filter(|f| !f.doubt).count();
         let theirs = wire.asked.as_ref().map_or(u16::MAX, |asked| asked.receive_maximum);
         let ours = usize::from(self.config.max_inflight);
         let legal = here <= usize::from(theirs) && here <= ours && all <= ours;
@@ -420,6 +429,18 @@ impl Due {
 }
 
 impl Session {
+    /// Takes off the books what was too large to be sent again, of those chosen.
+    pub(super) fn give_up(&mut self, chosen: impl Fn(&Flying) -> bool) {
+        for flying in self.flying.extract_if(.., |f| f.doubt && chosen(f)) {
+            // It may not have arrived the first time; or the client had it, and said so.
+            if !flying.released
+                && let Some(sent) = self.sent.get_mut(&(flying.due.qos, flying.due.note.key))
+            {
+                *sent -= 1;
+            }
+        }
+    }
+
     /// The broker sends again what was acknowledged: the acknowledgement went down unread, with
     /// its connection.
     fn unread(&mut self, id: u16) {
@@ -427,7 +448,7 @@ impl Session {
             flying.released &= flying.here;
         } else if let Some(at) = self.late.iter().rposition(|flying| flying.id == id) {
             let flying = self.late.remove(at);
-            self.flying.push(Flying { released: false, here: false, ..flying });
+            self.flying.push(Flying { released: false, here: false, doubt: false, ..flying });
         }
     }
 }

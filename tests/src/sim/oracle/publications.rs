@@ -9,7 +9,7 @@ use fulmar_core::topic::{matches, split_share};
 use fulmar_core::{Instant, PacketId, Qos, Version};
 
 use super::incoming::common;
-use super::{Cause, Due, Note, Oracle, Session, Shared, Subscription, Testament};
+use super::{Cause, Due, Flying, Note, Oracle, Session, Shared, Subscription, Testament};
 
 /// A message as it is published.
 pub(super) struct Draft {
@@ -190,7 +190,9 @@ impl Oracle {
         self.counts.dropped[why as usize] += u64::from(count);
         self.counts.dropped_by_qos[qos as usize] += u64::from(count);
         if self.many {
-            self.lost(client, count);
+            if why != DropReason::Refused {
+                self.lost(client, count);
+            }
             // A publisher is told of what was refused, and a client of its copies.
             if let Some(session) = self.sessions.get_mut(client)
                 && !matches!(why, DropReason::Refused | DropReason::OutOfBudget)
@@ -267,6 +269,13 @@ impl Oracle {
         let Some(wire) = session.conn.and_then(|conn| self.wires.get(&conn)) else { return 0 };
         let max = wire.asked.as_ref().map_or(u32::MAX, |asked| asked.max_packet);
         let (version, now) = (wire.version, self.now);
+        if self.many {
+            // Whether it is one of these, or one that was not sent yet, is seen later.
+            let large = |f: &&mut Flying| f.due.size(version, now, false) > max;
+            let flying = session.flying.iter_mut().filter(|f| f.due.qos == qos && !f.here);
+            flying.filter(large).for_each(|f| f.doubt = true);
+            return 0;
+        }
         for done in 0..count {
             let at = session.flying.iter().position(|f| {
                 let large = f.due.size(version, now, false) > max;
@@ -364,6 +373,20 @@ impl Oracle {
         let due = self.shared[at].for_client(client).find(|due| fits(due))?.clone();
         self.shared[at].given = Some((client.to_string(), due.clone(), five));
         Some(due)
+    }
+
+    /// A client had another copy than it seemed: this one is to be had again.
+    pub(super) fn give_back(&mut self, client: &str, due: Due) {
+        let same = |shared: &&mut Shared| {
+            shared.given.as_ref().is_some_and(|(holder, had, _)| {
+                holder == client && Rc::ptr_eq(&had.note, &due.note) && had.ids == due.ids
+            })
+        };
+        if due.cause != Cause::Shared {
+            self.sessions.get_mut(client).into_iter().for_each(|s| s.due.push(due.clone()));
+        } else if let Some(shared) = self.shared.iter_mut().find(same) {
+            shared.given = None;
+        }
     }
 
     /// A copy that is free, or is made free by giving its holder another one.

@@ -1,0 +1,156 @@
+//! The end of a broker under load: as it was asked for, and because a shard fails.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_channel::Sender;
+use fulmar_adapters::broker::{HandleError, Notice, Options, Verdict};
+use fulmar_core::codec::{Publish, Version};
+use fulmar_core::{Qos, ReasonCode};
+use smol::{Executor, Task};
+
+use super::client::{Client, Gone};
+use super::running::Running;
+use super::{in_time, options, play, version};
+
+const PAIRS: usize = 8;
+/// Messages that came before the end.
+const BEFORE: usize = 2_000;
+
+/// Publishes until the connection ends; tells why, if the broker said so.
+async fn publish(mut client: Client, number: usize) -> Option<ReasonCode> {
+    let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][number % 3];
+    let topic = &format!("load/{number}")[..];
+    let payload = &vec![7; 10 << (number % 8)][..];
+    let message = Publish { topic, qos, payload, ..Publish::default() };
+    loop {
+        let sent = async {
+            client.publish(&message).await?;
+            // One of each kind of progress, so that the broker answers the fast ones, too.
+            client.progress().await
+        };
+        if sent.await == Err(Gone) {
+            return client.said;
+        }
+    }
+}
+
+/// Reads until the connection ends.
+async fn read(mut client: Client, came: Sender<()>) -> Option<ReasonCode> {
+    while client.message().await.is_ok() {
+        // Nobody counts any more after some time.
+        let _ = came.try_send(());
+    }
+    client.said
+}
+
+/// Clients that send and read without end, with their protocol version, after some time.
+async fn load(
+    executor: &Executor<'static>,
+    to: SocketAddr,
+) -> Vec<(Version, Task<Option<ReasonCode>>)> {
+    let (came, count) = async_channel::bounded(BEFORE);
+    let mut tasks = Vec::new();
+    for number in 0..PAIRS {
+        let version = version(number);
+        let mut reader = Client::new(to, format!("reader {number}"), version, false);
+        reader.connect().await.expect("the broker runs");
+        let filters = [&format!("load/{number}")[..], "$share/all/load/+", "load/0"];
+        reader.subscribe(&filters, Qos::ExactlyOnce).await.expect("the broker runs");
+        tasks.push((version, executor.spawn(read(reader, came.clone()))));
+    }
+    for number in 0..PAIRS {
+        let version = version(number);
+        let mut publisher = Client::new(to, format!("publisher {number}"), version, false);
+        publisher.connect().await.expect("the broker runs");
+        tasks.push((version, executor.spawn(publish(publisher, number))));
+    }
+    for _ in 0..BEFORE {
+        in_time("the load", count.recv()).await.expect("readers hold the other end");
+    }
+    tasks
+}
+
+fn stops_under_load(shards: u16) {
+    let cut = Arc::new(AtomicUsize::new(0));
+    let noted = Arc::clone(&cut);
+    let broker = Running::start(Options {
+        observe: Box::new(move |notice| {
+            if let Notice::Cut { connections } = notice {
+                noted.fetch_add(*connections, Ordering::Relaxed);
+            }
+        }),
+        ..options(shards)
+    });
+    play(async |executor| {
+        let tasks = load(executor, broker.address).await;
+        let mut messages =
+            broker.handle.subscribe(&[("load/#", Qos::AtMostOnce)], 100).await.expect("it runs");
+        assert!(in_time("a message", messages.next()).await.is_some());
+        in_time("the stop", broker.handle.stop()).await;
+        for (version, task) in tasks {
+            let said = in_time("a client", task).await;
+            // Older versions have no word for it.
+            let due = (version == Version::V5).then_some(ReasonCode::ServerShuttingDown);
+            assert_eq!(said, due);
+        }
+        while in_time("a subscription", messages.next()).await.is_some() {}
+        assert_eq!(broker.handle.stats().await.err(), Some(HandleError::Stopped));
+        assert!(smol::Async::<std::net::TcpStream>::connect(broker.address).await.is_err());
+    });
+    broker.join();
+    assert_eq!(cut.load(Ordering::Relaxed), 0, "connections that did not end in order");
+}
+
+#[test]
+fn a_stop_under_load_ends_every_connection_in_order_with_one_shard() {
+    stops_under_load(1);
+}
+
+#[test]
+fn a_stop_under_load_ends_every_connection_in_order_with_two_shards() {
+    stops_under_load(2);
+}
+
+#[test]
+fn a_stop_under_load_ends_every_connection_in_order_with_four_shards() {
+    stops_under_load(4);
+}
+
+/// The shard of this client fails; which one that is nobody can choose.
+fn fails_under_load(shards: u16, name: &'static str) {
+    let broker = Running::start(Options {
+        authenticate: Box::new(move |_, request| {
+            assert!(&request.client_id[..] != name, "as the test wants");
+            Verdict::Accept { data: None }
+        }),
+        ..options(shards)
+    });
+    play(async |executor| {
+        let tasks = load(executor, broker.address).await;
+        let mut messages =
+            broker.handle.subscribe(&[("load/#", Qos::AtMostOnce)], 100).await.expect("it runs");
+        let mut bad = Client::new(broker.address, name, Version::V5, false);
+        assert_eq!(in_time("the bad client", bad.connect()).await, Err(Gone));
+        for (_, task) in tasks {
+            in_time("a client", task).await;
+        }
+        while in_time("a subscription", messages.next()).await.is_some() {}
+        in_time("the stop", broker.handle.stop()).await;
+        assert_eq!(broker.handle.stats().await.err(), Some(HandleError::Stopped));
+        assert!(smol::Async::<std::net::TcpStream>::connect(broker.address).await.is_err());
+    });
+    // The first shard's panic is passed on, that of another one told.
+    let failed = broker.thread.join().map_or(true, |result| result.is_err());
+    assert!(failed, "nobody is told");
+}
+
+#[test]
+fn a_shard_that_fails_under_load_ends_the_broker() {
+    for shards in [1, 2, 4] {
+        for name in ["bad", "worse"] {
+            fails_under_load(shards, name);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What is bounded: credit, memory, and the questions of one packet.
+
+use fulmar_core::broker::{Config, DropReason, Event};
+use fulmar_core::codec::{
+    Connect, Filters, Packet, Properties, Property, Subscribe, SubscriptionOptions,
+};
+
+use crate::world::{
+    Client, Q0, Q1, World, filter, hello, id, publish, retained, subscribe, subscriber,
+};
+
+#[test]
+fn publishers_pause_without_credit_and_nothing_is_lost_or_locked() {
+    // A message of 60 KiB uses up what a link may hold of a lane.
+    let config = Config { shard_budget: 1 << 20, max_packet_size: 128 << 10, ..Config::default() };
+    let mut world = World::with(8, config);
+    let publishers: Vec<Client> = (0..8).map(|shard| world.connect(shard, "p")).collect();
+    let clients: Vec<Client> =
+        (0..8).map(|shard| subscriber(&mut world, shard, "s", "#", Q0)).collect();
+    let payload = "x".repeat(60 << 10);
+    for round in 0..3 {
+        for (n, publisher) in publishers.iter().enumerate() {
+            let topic = format!("t{n}");
+            let packets = [
+                publish(&topic, &payload, Q0, 0),
+                publish(&topic, &payload, Q1, 1 + round),
+                retained(&topic, "kept", Q1, 11 + round),
+            ];
+            world.send(*publisher, &packets);
+        }
+        assert_eq!(world.paused.len(), 8, "all of them wait for all others");
+    }
+    let first = world.links[0].iter().map(|link| link.len()).max();
+    assert!(first <= Some(8), "{first:?} messages on one link");
+    world.settle();
+    assert_eq!(world.paused, []);
+    for client in clients {
+        assert_eq!(world.payloads(client).len(), 8 * 9);
+    }
+}
+
+#[test]
+fn a_filter_that_stands_in_a_packet_many_times_is_asked_for_once() {
+    let mut world = World::new(2);
+    let topic = world.topic(1, "t");
+    let publisher = world.connect(0, "p");
+    world.send(publisher, &[retained(&topic, "1", Q1, 1)]);
+    world.settle();
+    let client = world.connect(0, "s");
+    world.answers(client);
+    for text in ["+", "$share/g/a"] {
+        let options = SubscriptionOptions { qos: Q1, ..SubscriptionOptions::default() };
+        let list = [(text, options); 1000];
+        let filters = Filters::list(&list);
+        let properties = Properties::EMPTY;
+        world.send(
+            client,
+            &[Packet::Subscribe(Subscribe { packet_id: id(1), properties, filters })],
+        );
+        let said = world.links[0][1].len();
+        assert!(said <= 3, "{said} messages for {text}");
+        world.settle();
+        assert_eq!(world.answers(client), ["SUBACK"]);
+    }
+    assert_eq!(world.payloads(client), ["1"]);
+}
+
+#[test]
+fn a_shard_without_memory_takes_no_message_of_another_and_says_who_lost_it() {
+    let budget = 1 << 20;
+    let config = Config { shard_budget: budget, ..Config::default() };
+    let mut world = World::with(2, config);
+    let expiry = [Property::SessionExpiryInterval(1000)];
+    for what in ["a", "b"] {
+        let name = world.name(1, what);
+        let properties = Properties::list(&expiry);
+        let client = world.connect_as(Connect { properties, ..hello(&name) });
+        world.send(client, &[subscribe(&filter("#", Q1))]);
+        world.settle();
+        world.hang_up(client);
+    }
+    let publisher = world.connect(0, "p");
+    let (owned, payload) = (world.topic(1, "owned"), "x".repeat(20 << 10));
+    for n in 1..100 {
+        let packets = match n % 3 {
+            0 => [retained(&owned, &payload, Q1, n)],
+            _ => [publish("t", &payload, Q1, n)],
+        };
+        world.send(publisher, &packets);
+        world.settle();
+        let used = world.shards[1].stats().used_bytes;
+        assert!(used < budget + (64 << 10), "{used} bytes after {n} messages");
+    }
+    assert_eq!(world.answers(publisher).iter().filter(|name| **name == "PUBACK").count(), 99);
+    let lost = |event: &Event| match event {
+        Event::Dropped { why: DropReason::OutOfBudget, count, .. } => *count,
+        _ => 0,
+    };
+    let lost: u32 = world.events.iter().map(lost).sum();
+    let dropped = world.shards[1].stats().messages_dropped[DropReason::OutOfBudget as usize];
+    assert_eq!(u64::from(lost), dropped);
+    assert!(lost > 40, "{lost}");
+}

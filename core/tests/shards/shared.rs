@@ -1,0 +1,56 @@
+//! Shared groups with members on several shards.
+
+use crate::world::{Q1, Q2, World, filter, publish, subscribe, subscriber, unsubscribe};
+
+#[test]
+fn a_shared_group_gives_each_message_to_one_member_wherever_it_is() {
+    let mut world = World::new(3);
+    let group = "$share/g/jobs/+";
+    let members = [0, 1, 1, 2].map(|shard| {
+        let what = format!("m{} ", world.out.len());
+        subscriber(&mut world, shard, &what, group, Q1)
+    });
+    let publishers = [0, 1, 2].map(|shard| world.connect(shard, "p"));
+    for n in 0..12 {
+        world.send(publishers[n % 3], &[publish("jobs/x", &n.to_string(), Q1, 1 + n as u16)]);
+        world.settle();
+    }
+    let counts = members.map(|client| world.payloads(client).len());
+    assert_eq!(counts.iter().sum::<usize>(), 12, "{counts:?}");
+    assert_eq!(counts, [3; 4], "equal shares");
+}
+
+#[test]
+fn a_shard_whose_members_have_left_passes_the_message_on() {
+    let mut world = World::new(3);
+    let group = "$share/g/jobs";
+    let publisher = world.connect(0, "p");
+    let leaving = subscriber(&mut world, 1, "leaving", group, Q1);
+    world.answers(publisher);
+    world.send(publisher, &[publish("jobs", "1", Q1, 1)]);
+    // It leaves, and another one comes, before the message is there.
+    world.send(leaving, &[unsubscribe(&[group])]);
+    let staying = world.connect(2, "staying");
+    world.send(staying, &[subscribe(&filter(group, Q1))]);
+    world.settle_between(2, 1);
+    world.settle();
+    assert_eq!(world.payloads(leaving), [""; 0]);
+    assert_eq!(world.payloads(staying), ["1"]);
+    assert_eq!(world.answers(publisher), ["PUBACK"]);
+}
+
+#[test]
+fn what_a_member_did_not_acknowledge_goes_to_a_member_elsewhere_but_not_qos_2() {
+    let mut world = World::new(2);
+    let group = "$share/g/jobs";
+    let publisher = world.connect(0, "p");
+    let member = subscriber(&mut world, 0, "member", group, Q2);
+    world.silent.push(member);
+    world.send(publisher, &[publish("jobs", "one", Q1, 1), publish("jobs", "two", Q2, 2)]);
+    assert_eq!(world.payloads(member), ["one", "two"]);
+    let other = subscriber(&mut world, 1, "other", group, Q2);
+    world.hang_up(member);
+    world.settle();
+    // [U5-072] [MQTT-4.8.2-5]
+    assert_eq!(world.payloads(other), ["one"]);
+}
