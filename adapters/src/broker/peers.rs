@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fulmar_core::broker::PeerMsg;
 
-use super::shard::{SMALLEST_PUBLISH, Shard};
+use super::shard::Shard;
 
 /// Messages of other shards taken in a turn.
 const TURN: usize = 1024;
@@ -40,9 +40,9 @@ impl Shard {
             {
                 let messages = msg.messages().max(1);
                 left = left.saturating_sub(messages);
-                self.unsettled += SMALLEST_PUBLISH * messages + msg.payload();
+                let burst = self.is_burst(messages, msg.payload());
                 self.broker.peer_message(self.now, from, msg);
-                if self.unsettled >= self.burst {
+                if burst {
                     self.effects();
                     self.write_turn();
                 }

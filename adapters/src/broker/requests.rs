@@ -10,7 +10,7 @@ use fulmar_core::codec::ReasonCode;
 use super::handle::Statistics;
 use super::inbox::{Accepted, Item};
 use super::notice::Notice;
-use super::shard::{SMALLEST_PUBLISH, Shard};
+use super::shard::Shard;
 use super::socket::Socket;
 use super::subscription::{Feed, Subscription};
 
@@ -97,7 +97,7 @@ impl Shard {
             Command::Publish(publication) => publication.payload.len(),
             _ => 0,
         };
-        self.unsettled += SMALLEST_PUBLISH + payload;
+        let burst = self.is_burst(1, payload);
         self.last_token += 1;
         let token = self.last_token;
         if let Some(waiting) = waiting {
@@ -105,7 +105,7 @@ impl Shard {
         }
         self.broker.handle(self.now, Input::Command { token, command });
         self.effects();
-        if self.unsettled >= self.burst {
+        if burst {
             self.write_turn();
         }
     }

@@ -142,6 +142,7 @@ impl Server {
     pub fn run(self) -> io::Result<()> {
         let Self { mut options, listeners, addresses, pollers, stopped: _, life } = self;
         let mesh = &life.mesh;
+        keep_freed_memory();
         for &address in &addresses {
             (options.observe)(&Notice::Listening(address));
         }
@@ -186,6 +187,14 @@ impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
     }
+}
+
+/// The GNU C library gives memory at the end of its heap back to the system when 128 KiB of it are
+/// free, and the system clears it anew, page by page, for the next large packets. After a mapped
+/// block was freed, it waits for twice the size of that. Other allocators do not mind.
+fn keep_freed_memory() {
+    const BLOCK: usize = 1024 * 1024;
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(BLOCK)));
 }
 
 /// Ends all shards when one of them ends: no other one can do its work.

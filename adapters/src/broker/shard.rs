@@ -27,10 +27,13 @@ use super::socket::Sockets;
 use super::subscription::Feed;
 use super::{Authenticate, Observe, Record};
 
+/// Bytes from which on a message is a large one.
+const LARGE: usize = 4 * 1024;
+
 /// What one read can give; shared by all connections.
 const SCRATCH: usize = 64 * 1024;
 /// Bytes of the smallest PUBLISH reckoned with: one with a short topic and payload.
-pub(super) const SMALLEST_PUBLISH: usize = 8;
+const SMALLEST_PUBLISH: usize = 8;
 
 /// Microseconds since the broker was made: all its shards have one time.
 #[derive(Clone, Copy)]
@@ -68,8 +71,11 @@ pub(super) struct Shard {
     pub(super) outbox: Outbox,
     /// Bytes handed over before what they led to is written.
     pub(super) burst: usize,
+    /// And bytes of known messages.
+    burst_bytes: usize,
     /// Bytes handed over since the last writing.
     pub(super) unsettled: usize,
+    pub(super) unsettled_bytes: usize,
     pub(super) reads: u64,
     pub(super) writes: u64,
     pub(super) mesh: Arc<Mesh>,
@@ -131,11 +137,13 @@ impl Shard {
             epoch: unix.as_secs() as u32,
         };
         let burst = burst(parts.config.max_msg_queue);
+        let burst_bytes = burst_bytes(parts.config.max_msg_queue_bytes);
         let place = mesh.place(shard);
         let mut broker = Broker::shard(parts.config, boot, place);
         let recording = parts.record.map(|to| Writer::start(&to, unix_millis, place, &mut broker));
         Ok(Self {
             burst,
+            burst_bytes,
             broker,
             recording: recording.transpose()?,
             now,
@@ -152,6 +160,7 @@ impl Shard {
             room: Vec::new(),
             outbox: Outbox::new(),
             unsettled: 0,
+            unsettled_bytes: 0,
             reads: 0,
             writes: 0,
             inbox: Arc::clone(&mesh.inboxes[usize::from(shard)]),
@@ -277,6 +286,18 @@ impl Shard {
         self.items = items;
     }
 
+    /// Counts messages that were handed over; true if what they led to is to be written now.
+    pub(super) fn is_burst(&mut self, messages: usize, bytes: usize) -> bool {
+        self.unsettled += SMALLEST_PUBLISH * messages;
+        if bytes >= LARGE * messages {
+            // Few, whatever their bytes.
+            self.unsettled_bytes += bytes;
+        } else {
+            self.unsettled += bytes;
+        }
+        self.unsettled >= self.burst || self.unsettled_bytes >= self.burst_bytes
+    }
+
     /// Does what the broker asks for, until it asks for nothing.
     pub(super) fn effects(&mut self) {
         while let Some(effect) = self.broker.poll_effect() {
@@ -326,6 +347,12 @@ fn burst(max_msg_queue: u32) -> usize {
     (max_msg_queue as usize).saturating_mul(SMALLEST_PUBLISH).clamp(4 * 1024, SCRATCH)
 }
 
+/// The same where the messages are counted, so that only their bytes matter: half of what a session
+/// queue takes, but what one read can give in any case; and not more than stays in a core's cache.
+fn burst_bytes(max_msg_queue_bytes: u64) -> usize {
+    usize::try_from(max_msg_queue_bytes / 2).unwrap_or(usize::MAX).clamp(SCRATCH, 4 * SCRATCH)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -335,5 +362,8 @@ mod tests {
         assert_eq!(burst(1_000), 8_000);
         assert_eq!(burst(1), 4_096);
         assert_eq!(burst(u32::MAX), SCRATCH);
+        assert_eq!(burst_bytes(0), SCRATCH);
+        assert_eq!(burst_bytes(200_000), 100_000);
+        assert_eq!(burst_bytes(u64::MAX), 4 * SCRATCH);
     }
 }

@@ -12,7 +12,7 @@ use rustix::net::{RecvFlags, recv};
 /// Pulled for a connection at first.
 pub(super) const FIRST_BUDGET: u32 = 8 * 1024;
 /// Pulled at once at most.
-pub(super) const MAX_BUDGET: u32 = 64 * 1024;
+pub(super) const MAX_BUDGET: u32 = 256 * 1024;
 /// Slices given to one write. A pull of [`MAX_BUDGET`] has no more unless payloads are tiny.
 const SLICES: usize = 64;
 

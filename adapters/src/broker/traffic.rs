@@ -100,7 +100,12 @@ impl Shard {
                         Into::Packet => self.filled(id, n),
                         Into::Room => self.take_room(id, n),
                         Into::Scratch if socket.closing => {}
-                        Into::Scratch => self.receive(id, &scratch[..n]),
+                        Into::Scratch => {
+                            self.receive(id, &scratch[..n]);
+                            if n == asked {
+                                self.note_large(id);
+                            }
+                        }
                     }
                 }
                 Got::Nothing => socket.readable = false,
@@ -113,6 +118,16 @@ impl Shard {
                     self.ended.push(id);
                 }
             }
+        }
+    }
+
+    /// More came than one read takes: that may be the beginning of a large packet.
+    fn note_large(&mut self, id: ConnId) {
+        let expected = self.broker.expected(id);
+        if expected >= REST
+            && let Some(socket) = self.sockets.get_mut(id)
+        {
+            socket.large = u32::try_from(expected).unwrap_or(0);
         }
     }
 
@@ -142,8 +157,7 @@ impl Shard {
 
     fn settle_read(&mut self, len: usize) {
         self.effects();
-        self.unsettled += len;
-        if self.unsettled >= self.burst {
+        if self.is_burst(1, len) {
             self.write_turn();
         }
     }
@@ -162,7 +176,7 @@ impl Shard {
 
     /// Gives what is waiting to every connection and local subscriber that stands in a list.
     pub(super) fn write_turn(&mut self) {
-        self.unsettled = 0;
+        (self.unsettled, self.unsettled_bytes) = (0, 0);
         self.feed();
         let spare = mem::take(&mut self.spare);
         let mut list = mem::replace(&mut self.to_write, spare);

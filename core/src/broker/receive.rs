@@ -66,6 +66,13 @@ impl Broker {
         conn.machine.recv_buf()
     }
 
+    /// Size in bytes of the packet that is under way on a connection, as its header tells; 0 if
+    /// there is none or that is not known. Harmless at any time.
+    #[must_use]
+    pub fn expected(&self, conn: ConnId) -> usize {
+        self.conns.get(conn.key()).map_or(0, |conn| conn.machine.expected())
+    }
+
     /// `len` bytes that came on the connection were appended to what [`Broker::recv_buf`] gave. It
     /// is as if they were [`Input::Received`].
     pub fn filled(&mut self, now: Instant, conn: ConnId, len: usize) {

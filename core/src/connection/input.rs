@@ -112,6 +112,14 @@ impl Tail {
         matches!(header(bytes), Ok(Some(header)) if header.total() as usize <= bytes.len())
     }
 
+    /// Size of the frame under way, 0 if that is not known.
+    pub(super) fn total(&self) -> usize {
+        match header(self.partial()) {
+            Ok(Some(header)) => header.total() as usize,
+            _ => 0,
+        }
+    }
+
     /// Memory for more of a large frame: to be appended to, up to its capacity.
     pub(super) fn room(&mut self) -> Option<&mut Vec<u8>> {
         let Self::Part(bytes) = self else { return None };

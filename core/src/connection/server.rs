@@ -192,6 +192,13 @@ impl Connection {
         if self.state.phase == Phase::Connected { self.tail.room() } else { None }
     }
 
+    /// Size in bytes of the packet that is under way, as its header tells; 0 if there is none or
+    /// that is not known yet.
+    #[must_use]
+    pub fn expected(&self) -> usize {
+        if self.state.phase == Phase::Connected { self.tail.total() } else { 0 }
+    }
+
     /// Bytes were appended to what [`Connection::recv_buf`] gave.
     pub fn filled(&mut self, now: Instant) {
         if self.state.phase == Phase::Connected {
