@@ -2,6 +2,7 @@
 //! the registration of statements that a test shows.
 
 pub mod cites;
+pub mod crossing;
 #[cfg(target_os = "linux")]
 pub mod load;
 pub mod micro;

@@ -40,12 +40,8 @@ impl Shard {
             {
                 let messages = msg.messages().max(1);
                 left = left.saturating_sub(messages);
-                let burst = self.is_burst(messages, msg.payload());
+                self.count_messages(messages, msg.payload());
                 self.broker.peer_message(self.now, from, msg);
-                if burst {
-                    self.effects();
-                    self.write_turn();
-                }
             }
             if !batch.is_empty() {
                 self.from_peers.push_front((from, batch));

@@ -97,7 +97,7 @@ impl Shard {
             Command::Publish(publication) => publication.payload.len(),
             _ => 0,
         };
-        let burst = self.is_burst(1, payload);
+        self.count_messages(1, payload);
         self.last_token += 1;
         let token = self.last_token;
         if let Some(waiting) = waiting {
@@ -105,9 +105,6 @@ impl Shard {
         }
         self.broker.handle(self.now, Input::Command { token, command });
         self.effects();
-        if burst {
-            self.write_turn();
-        }
     }
 
     /// Passes the broker's answer on.

@@ -32,8 +32,8 @@ const LARGE: usize = 4 * 1024;
 
 /// What one read can give; shared by all connections.
 const SCRATCH: usize = 64 * 1024;
-/// Bytes of the smallest PUBLISH reckoned with: one with a short topic and payload.
-const SMALLEST_PUBLISH: usize = 8;
+/// Bytes of the smallest PUBLISH: a topic of one letter, and no payload.
+const SMALLEST_PUBLISH: usize = 5;
 
 /// Microseconds since the broker was made: all its shards have one time.
 #[derive(Clone, Copy)]
@@ -286,16 +286,31 @@ impl Shard {
         self.items = items;
     }
 
-    /// Counts messages that were handed over; true if what they led to is to be written now.
-    pub(super) fn is_burst(&mut self, messages: usize, bytes: usize) -> bool {
-        self.unsettled += SMALLEST_PUBLISH * messages;
+    /// Counts messages that are about to be handed over.
+    pub(super) fn count_messages(&mut self, messages: usize, bytes: usize) {
+        let bytes_for_count = SMALLEST_PUBLISH * messages;
         if bytes >= LARGE * messages {
             // Few, whatever their bytes.
-            self.unsettled_bytes += bytes;
+            self.make_way(bytes_for_count, bytes);
         } else {
-            self.unsettled += bytes;
+            self.make_way(bytes_for_count + bytes, 0);
         }
-        self.unsettled >= self.burst || self.unsettled_bytes >= self.burst_bytes
+    }
+
+    /// Counts bytes that are about to be handed over, whatever messages there are in them.
+    pub(super) fn count_bytes(&mut self, bytes: usize) {
+        self.make_way(bytes, 0);
+    }
+
+    /// Writes what was handed over before has led to, if with this it would be too much.
+    fn make_way(&mut self, small: usize, large: usize) {
+        let full = self.unsettled + small > self.burst;
+        if full || self.unsettled_bytes + large > self.burst_bytes {
+            self.effects();
+            self.write_turn();
+        }
+        self.unsettled += small;
+        self.unsettled_bytes += large;
     }
 
     /// Does what the broker asks for, until it asks for nothing.
@@ -359,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_burst_fits_into_a_session_queue() {
-        assert_eq!(burst(1_000), 8_000);
+        assert_eq!(burst(1_000), 5_000);
         assert_eq!(burst(1), 4_096);
         assert_eq!(burst(u32::MAX), SCRATCH);
         assert_eq!(burst_bytes(0), SCRATCH);

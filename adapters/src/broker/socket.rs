@@ -13,7 +13,8 @@ use rustix::net::{RecvFlags, recv};
 pub(super) const FIRST_BUDGET: u32 = 8 * 1024;
 /// Pulled at once at most.
 pub(super) const MAX_BUDGET: u32 = 256 * 1024;
-/// Slices given to one write. A pull of [`MAX_BUDGET`] has no more unless payloads are tiny.
+/// Slices given to one write. A pull of [`MAX_BUDGET`] with more of them, of payloads that are just
+/// large enough to be shared, takes several.
 const SLICES: usize = 64;
 
 /// One connection. About 80 bytes, and no buffer while it is idle.

@@ -15,15 +15,18 @@ const BYTES_PER_TURN: usize = 256 * 1024;
 /// Read at first where the last packet was larger than [`ROOM`]: enough for the core to have memory
 /// for more, and little is copied.
 const START: usize = 8 * 1024;
-/// The core gives no memory for a rest of less.
+/// The core gives no memory to a packet of which less is there, or missing.
 const REST: usize = 4 * 1024;
 
 /// What a read fills.
-enum Into {
+enum Filled {
     /// Memory of a large packet that is under way.
     Packet,
     /// Memory for one as large as the last.
     Room,
+    /// The shard's own, with the rest of a packet.
+    Rest,
+    /// The same, with anything.
     Scratch,
 }
 
@@ -71,24 +74,31 @@ impl Shard {
                 return;
             };
             let room = self.broker.recv_buf(id).filter(|_| !socket.closing);
-            let (into, asked, got) = match room {
+            let (filled, asked, got) = match room {
                 Some(buffer) => {
                     socket.large = buffer.capacity() as u32;
                     let spare = buffer.capacity() - buffer.len();
-                    (Into::Packet, spare, socket.fill(buffer, &mut self.reads))
+                    (Filled::Packet, spare, socket.fill(buffer, &mut self.reads))
                 }
-                None if socket.wants_room() => {
-                    let capacity = socket.large as usize;
-                    if self.room.capacity() != capacity {
-                        self.room = Vec::with_capacity(capacity);
+                None => match self.broker.expected(id).filter(|_| socket.large > 0) {
+                    // The rest of a packet by itself, so that the next one begins with a read.
+                    Some((_, missing)) if missing > 0 => {
+                        let part = missing.min(scratch.len());
+                        (Filled::Rest, part, socket.read(&mut scratch[..part], &mut self.reads))
                     }
-                    (Into::Room, capacity, socket.fill(&mut self.room, &mut self.reads))
-                }
-                None => {
-                    let part = if socket.large > 0 { START } else { scratch.len() };
-                    socket.large = 0;
-                    (Into::Scratch, part, socket.read(&mut scratch[..part], &mut self.reads))
-                }
+                    _ if socket.wants_room() => {
+                        let capacity = socket.large as usize;
+                        if self.room.capacity() != capacity {
+                            self.room = Vec::with_capacity(capacity);
+                        }
+                        (Filled::Room, capacity, socket.fill(&mut self.room, &mut self.reads))
+                    }
+                    _ => {
+                        let part = if socket.large > 0 { START } else { scratch.len() };
+                        socket.large = 0;
+                        (Filled::Scratch, part, socket.read(&mut scratch[..part], &mut self.reads))
+                    }
+                },
             };
             left = left.saturating_sub(asked);
             match got {
@@ -96,11 +106,12 @@ impl Shard {
                     // Less than asked for means that nothing is left, and that an edge will tell
                     // of more. Only the end of the stream that was told already must be read.
                     socket.readable = n == asked || socket.hangup;
-                    match into {
-                        Into::Packet => self.filled(id, n),
-                        Into::Room => self.take_room(id, n),
-                        Into::Scratch if socket.closing => {}
-                        Into::Scratch => {
+                    match filled {
+                        Filled::Packet => self.filled(id, n),
+                        Filled::Room => self.take_room(id, n),
+                        Filled::Scratch | Filled::Rest if socket.closing => {}
+                        Filled::Rest => self.receive(id, &scratch[..n]),
+                        Filled::Scratch => {
                             self.receive(id, &scratch[..n]);
                             if n == asked {
                                 self.note_large(id);
@@ -123,23 +134,22 @@ impl Shard {
 
     /// More came than one read takes: that may be the beginning of a large packet.
     fn note_large(&mut self, id: ConnId) {
-        let expected = self.broker.expected(id);
-        if expected >= REST
+        if let Some((size, _)) = self.broker.expected(id)
+            && size >= 2 * REST
             && let Some(socket) = self.sockets.get_mut(id)
         {
-            socket.large = u32::try_from(expected).unwrap_or(0);
+            socket.large = u32::try_from(size).unwrap_or(0);
         }
     }
 
     /// Gives memory of this shard with what was read into it to the broker, if that is a packet as
     /// large as the one before.
     fn take_room(&mut self, id: ConnId, len: usize) {
+        self.count_messages(1, len);
         match self.broker.give(self.now, id, mem::take(&mut self.room)) {
-            Ok(()) => self.settle_read(len),
+            Ok(()) => self.effects(),
             Err(mut memory) => {
-                if len >= REST
-                    && let Some(socket) = self.sockets.get_mut(id)
-                {
+                if let Some(socket) = self.sockets.get_mut(id) {
                     socket.large = 0;
                 }
                 self.receive(id, &memory);
@@ -149,28 +159,19 @@ impl Shard {
         }
     }
 
-    /// Tells the broker what was read into its memory, and writes what that led to.
+    /// Tells the broker what was read into its memory.
     fn filled(&mut self, conn: ConnId, len: usize) {
         self.broker.filled(self.now, conn, len);
-        self.settle_read(len);
-    }
-
-    fn settle_read(&mut self, len: usize) {
         self.effects();
-        if self.is_burst(1, len) {
-            self.write_turn();
-        }
+        self.count_messages(1, len);
     }
 
     /// Hands bytes to the broker, in bursts, each followed by the writing of what it led to.
     pub(super) fn receive(&mut self, conn: ConnId, bytes: &[u8]) {
         for bytes in bytes.chunks(self.burst) {
+            self.count_bytes(bytes.len());
             self.broker.handle(self.now, Input::Received { conn, bytes });
             self.effects();
-            self.unsettled += bytes.len();
-            if self.unsettled >= self.burst {
-                self.write_turn();
-            }
         }
     }
 

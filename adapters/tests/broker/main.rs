@@ -264,17 +264,21 @@ fn large_and_small_messages_in_turn_arrive_as_they_were_sent() {
     let mut reader = Wire::connect(broker.address, 4, "reader");
     reader.subscribe("t");
     let mut writer = Wire::connect(broker.address, 4, "writer");
-    let sizes = [70_000, 3, 8_190, 8_195, 0, 500_000, 20_000, 1, 1, 70_000, 5_000, 65_536];
-    let payload = |n: usize| -> Vec<u8> { (n..n + sizes[n]).map(|at| (at % 251) as u8).collect() };
-    let messages: Vec<u8> = (0..sizes.len()).flat_map(|n| publish("t", &payload(n))).collect();
-    // As fast as it is taken, then in pieces that fit nothing.
-    for piece in [messages.len(), 9_973] {
-        for bytes in messages.chunks(piece) {
-            writer.send(bytes);
-        }
-        for n in 0..sizes.len() {
-            let (first, body) = reader.packet();
-            assert!(first == 0x30 && body[3..] == payload(n), "message {n} in pieces of {piece}");
+    let mixed = [70_000, 3, 8_190, 8_195, 0, 500_000, 20_000, 1, 1, 70_000, 5_000, 65_536];
+    for sizes in [&mixed[..], &[65_536; 30], &[100_000; 20], &[5_000; 60]] {
+        let payload =
+            |n: usize| -> Vec<u8> { (n..n + sizes[n]).map(|at| (at % 251) as u8).collect() };
+        let messages: Vec<u8> = (0..sizes.len()).flat_map(|n| publish("t", &payload(n))).collect();
+        // As fast as it is taken, then in pieces that fit nothing.
+        for piece in [messages.len(), 9_973] {
+            for bytes in messages.chunks(piece) {
+                writer.send(bytes);
+            }
+            for n in 0..sizes.len() {
+                let (first, body) = reader.packet();
+                let right = first == 0x30 && body[3..] == payload(n);
+                assert!(right, "message {n} of {} bytes in pieces of {piece}", sizes[n]);
+            }
         }
     }
     broker.abort();

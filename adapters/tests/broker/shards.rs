@@ -45,6 +45,28 @@ fn every_client_reaches_every_other_one_and_the_program() {
 }
 
 #[test]
+fn a_burst_of_empty_messages_overflows_no_queue_on_any_shard() {
+    let broker = Running::start(options());
+    let mut readers: Vec<Wire> =
+        (0..CLIENTS).map(|n| Wire::connect(broker.address, 4, &format!("reader {n}"))).collect();
+    for reader in &mut readers {
+        reader.subscribe("t");
+    }
+    let mut writer = Wire::connect(broker.address, 4, "writer");
+    // Five times what a queue holds, and less than any socket does.
+    let count = 5 * Config::default().max_msg_queue;
+    writer.send(&publish("t", b"").repeat(count as usize));
+    // Answered when all shards have taken them.
+    writer.ping();
+    for reader in &mut readers {
+        for n in 0..count {
+            assert_eq!(reader.packet(), (0x30, b"\x00\x01t".to_vec()), "message {n}");
+        }
+    }
+    broker.abort();
+}
+
+#[test]
 fn lists_figures_and_disconnects_are_about_all_shards() {
     let broker = Running::start(options());
     let names: Vec<String> = (0..CLIENTS).map(|n| format!("client {n}")).collect();

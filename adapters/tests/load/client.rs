@@ -94,8 +94,13 @@ impl Client {
         let options = SubscriptionOptions { qos, ..SubscriptionOptions::default() };
         let filters: Vec<_> = filters.iter().map(|filter| (*filter, options)).collect();
         self.machine.subscribe(&filters, Properties::EMPTY).expect("there is room");
-        while !matches!(self.told().await?, Told::Answered) {}
-        Ok(())
+        loop {
+            match self.told().await? {
+                Told::Answered => return Ok(()),
+                Told::Message(message) => panic!("{} got {message:?} before SUBACK", self.id),
+                _ => {}
+            }
+        }
     }
 
     /// Unsubscribes, and hands over what comes before the answer.

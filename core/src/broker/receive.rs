@@ -66,11 +66,12 @@ impl Broker {
         conn.machine.recv_buf()
     }
 
-    /// Size in bytes of the packet that is under way on a connection, as its header tells; 0 if
-    /// there is none or that is not known. Harmless at any time.
+    /// Of the packet that is under way on a connection, its size in bytes as its header tells, and
+    /// how many of them are missing; `None` if there is none or its header is not there yet.
+    /// Harmless at any time.
     #[must_use]
-    pub fn expected(&self, conn: ConnId) -> usize {
-        self.conns.get(conn.key()).map_or(0, |conn| conn.machine.expected())
+    pub fn expected(&self, conn: ConnId) -> Option<(usize, usize)> {
+        self.conns.get(conn.key())?.machine.expected()
     }
 
     /// `len` bytes that came on the connection were appended to what [`Broker::recv_buf`] gave. It

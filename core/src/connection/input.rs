@@ -112,12 +112,11 @@ impl Tail {
         matches!(header(bytes), Ok(Some(header)) if header.total() as usize <= bytes.len())
     }
 
-    /// Size of the frame under way, 0 if that is not known.
-    pub(super) fn total(&self) -> usize {
-        match header(self.partial()) {
-            Ok(Some(header)) => header.total() as usize,
-            _ => 0,
-        }
+    /// Size of the frame under way, and what is missing of it, if that is known.
+    pub(super) fn expected(&self) -> Option<(usize, usize)> {
+        let bytes = self.partial();
+        let total = header(bytes).ok()??.total() as usize;
+        Some((total, total.saturating_sub(bytes.len())))
     }
 
     /// Memory for more of a large frame: to be appended to, up to its capacity.

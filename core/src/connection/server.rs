@@ -192,11 +192,11 @@ impl Connection {
         if self.state.phase == Phase::Connected { self.tail.room() } else { None }
     }
 
-    /// Size in bytes of the packet that is under way, as its header tells; 0 if there is none or
-    /// that is not known yet.
+    /// Of the packet that is under way, its size in bytes as its header tells, and how many of them
+    /// are missing; `None` if there is none or its header is not there yet.
     #[must_use]
-    pub fn expected(&self) -> usize {
-        if self.state.phase == Phase::Connected { self.tail.total() } else { 0 }
+    pub fn expected(&self) -> Option<(usize, usize)> {
+        if self.state.phase == Phase::Connected { self.tail.expected() } else { None }
     }
 
     /// Bytes were appended to what [`Connection::recv_buf`] gave.

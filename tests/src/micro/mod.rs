@@ -5,6 +5,7 @@
 mod budget;
 mod client;
 mod codec;
+mod crossing;
 mod matching;
 mod shard;
 
@@ -29,7 +30,7 @@ const fn micro(name: &'static str, prepare: fn() -> Work, allocations: u64) -> M
 }
 
 /// All pieces of work.
-pub const ALL: [Micro; 16] = [
+pub const ALL: [Micro; 18] = [
     // A PUBLISH of 3.1.1 with 64 bytes, QoS 0.
     micro("decode_publish", codec::decode_publish, 0),
     // A PUBLISH of 5.0 with an alias, an expiry, two user properties and 64 bytes, QoS 1.
@@ -58,6 +59,10 @@ pub const ALL: [Micro; 16] = [
     micro("session_resume", shard::session_resume, 18),
     // A client subscribes to a filter with a wildcard among 1,000 others, and unsubscribes.
     micro("subscribe_unsubscribe", shard::subscribe_unsubscribe, 1),
+    // Twenty-five messages of QoS 0 from one shard to another, and as many back.
+    micro("crossing_qos0", crossing::qos0, 0),
+    // A message of QoS 1 from one shard to another and one back, with all acknowledgements.
+    micro("crossing_qos1", crossing::qos1, 8),
     // The client machine sends a message of QoS 1 and gets its PUBACK.
     micro("client_publish", client::publish, 0),
     // It gets a message of QoS 1 and acknowledges it.

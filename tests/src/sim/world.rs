@@ -220,7 +220,7 @@ impl World {
         let Some(link) = self.links.get(&conn) else { return };
         let info = ConnInfo { remote: link.remote, local: None };
         let Some(moved) = self.shards.of(conn).hand_over(self.now, conn) else { return };
-        let Ok(new) = self.shards.open(self.now, to, info) else {
+        let Ok(new) = self.shards.open(moved.opened, to, info) else {
             self.oracle.complain("connections", "no room on the other shard");
             return;
         };

@@ -320,10 +320,8 @@ impl Broker {
 
     /// Takes small messages of another shard.
     pub(super) fn take_run(&mut self, now: Instant, from: u16, run: Run) {
-        // Once for all: a run has few bytes.
-        let full = self.is_full();
         for (number, small) in run.iter() {
-            let job = if full {
+            let job = if self.is_full() {
                 self.refuse_here(&Way::Deliver, small.parts());
                 false
             } else {

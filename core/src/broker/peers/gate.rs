@@ -101,6 +101,29 @@ impl Peers {
         self.links[usize::from(*shard)].out.push(Msg::Query(query));
         session.pending().asked(id, walk);
     }
+
+    /// A gate for a subscription that does not stand yet, or that is replaced.
+    fn add_gate(&mut self, key: Key, session: &mut Session, wish: &Wish<'_>, seq: u64) -> Key {
+        let early = !wish.exists && !wish.shared;
+        let gate = self.gates.insert(Gate {
+            session: key,
+            filter: wish.filter.clone(),
+            options: wish.options,
+            early,
+            seq,
+            unanswered: 0,
+            answered: 0,
+            held: Vec::new(),
+            waiters: Vec::new(),
+        });
+        if early {
+            self.early.insert(wish.filter, gate.index, 0);
+            self.charge_tables();
+        }
+        self.by_seq.insert((seq, gate));
+        session.pending().add_gate(wish.filter, gate);
+        gate
+    }
 }
 
 #[cfg(feature = "fuzzing")]
@@ -129,36 +152,16 @@ impl Broker {
             true => peers.owners(wish.filter),
             false => 0,
         };
-        let early = !wish.exists && !wish.shared;
         let gate = match session.gate(wish.filter) {
             Some(gate) => gate,
             None if peers.is_known(seq) && owners == 0 => {
-                if early {
+                if !wish.exists && !wish.shared {
                     let text = self.index.insert(wish.filter, key.index, wish.options.0).0;
                     rename(session, text);
                 }
                 return false;
             }
-            None => {
-                let gate = peers.gates.insert(Gate {
-                    session: key,
-                    filter: wish.filter.clone(),
-                    options: wish.options,
-                    early,
-                    seq,
-                    unanswered: 0,
-                    answered: 0,
-                    held: Vec::new(),
-                    waiters: Vec::new(),
-                });
-                if early {
-                    peers.early.insert(wish.filter, gate.index, 0);
-                    peers.charge_tables();
-                }
-                peers.by_seq.insert((seq, gate));
-                session.pending().add_gate(wish.filter, gate);
-                gate
-            }
+            None => peers.add_gate(key, session, wish, seq),
         };
         let Some(entry) = peers.gates.get_mut(gate) else { return false };
         if entry.seq != seq {
@@ -356,7 +359,8 @@ impl Broker {
     pub(super) fn confirm(&mut self, now: Instant) {
         let Some(peers) = &mut self.peers else { return };
         let told = bits(peers.others).map(|shard| peers.links[shard].heard.confirmed);
-        peers.confirmed = told.min().unwrap_or(u64::MAX);
+        // A damaged recording may confirm what was never told.
+        peers.confirmed = told.min().unwrap_or(0).min(peers.announces);
         let end = (peers.confirmed + 1, Key { index: 0, generation: 0 });
         let later = peers.by_seq.split_off(&end);
         let due = core::mem::replace(&mut peers.by_seq, later);

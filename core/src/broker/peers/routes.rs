@@ -167,8 +167,9 @@ impl Routes {
             _ => group.counts.get(usize::from(shard)).copied().unwrap_or_default(),
         };
         let shards = (group.counts.len() as u16).max(own + 1);
-        let connected: u32 = (0..shards).map(|shard| of(shard).connected).sum();
-        let members: u32 = (0..shards).map(|shard| of(shard).members).sum();
+        let sum = |sum: u32, count| sum.saturating_add(count);
+        let connected = (0..shards).map(|shard| of(shard).connected).fold(0, sum);
+        let members = (0..shards).map(|shard| of(shard).members).fold(0, sum);
         let weight = |shard: u16| match connected {
             0 => of(shard).members,
             _ => of(shard).connected,

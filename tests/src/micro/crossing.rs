@@ -1,0 +1,64 @@
+//! Messages from one shard to another, and others on the way back.
+
+use fulmar_core::broker::{Config, ConnId};
+use fulmar_core::{Qos, Version};
+
+use super::Work;
+use crate::crossing::Crossing;
+use crate::packet;
+
+const VERSION: Version = Version::V311;
+const TOPICS: [&str; 2] = ["there/door", "back/door"];
+const PAYLOAD: [u8; 64] = [7; 64];
+/// Messages a publisher sends at once.
+const BURST: usize = 25;
+
+/// On each shard a publisher, and a subscriber to what is published on the other.
+fn houses(qos: Qos) -> (Crossing, [ConnId; 2], [ConnId; 2]) {
+    let mut shards = Crossing::new(&Config::default());
+    let publishers = [0, 1].map(|shard| shards.connect(shard, VERSION, "publisher"));
+    let subscribers = [0, 1].map(|shard| shards.connect(shard, VERSION, "subscriber"));
+    for (shard, topic) in [(1, TOPICS[0]), (0, TOPICS[1])] {
+        let packet = packet::subscribe(VERSION, 1, topic, qos);
+        shards.receive(shard, subscribers[usize::from(shard)], &packet, |_, _| {});
+    }
+    (shards, publishers, subscribers)
+}
+
+/// Bursts of QoS 0, one each way.
+pub(super) fn qos0() -> Work {
+    let (mut shards, publishers, _) = houses(Qos::AtMostOnce);
+    let message = |topic| packet::publish(VERSION, topic, &PAYLOAD, Qos::AtMostOnce, 0);
+    let bursts = TOPICS.map(|topic| message(topic).repeat(BURST));
+    Box::new(move || {
+        let before = shards.sent();
+        for (shard, burst) in (0..).zip(&bursts) {
+            shards.receive(shard, publishers[usize::from(shard)], burst, |_, _| {});
+        }
+        let bytes: usize = bursts.iter().map(Vec::len).sum();
+        assert_eq!(shards.sent() - before, bytes as u64);
+    })
+}
+
+/// One message of QoS 1 each way, and all acknowledgements.
+pub(super) fn qos1() -> Work {
+    let (mut shards, publishers, subscribers) = houses(Qos::AtLeastOnce);
+    let messages =
+        TOPICS.map(|topic| packet::publish(VERSION, topic, &PAYLOAD, Qos::AtLeastOnce, 9));
+    Box::new(move || {
+        for from in 0..2 {
+            let to = 1 - from;
+            let id_at = 4 + TOPICS[from].len();
+            let (mut id, mut answered) = (None, false);
+            shards.receive(from as u16, publishers[from], &messages[from], |conn, bytes| {
+                answered |= bytes[0] >> 4 == 4;
+                if conn == subscribers[to] {
+                    id = Some(u16::from_be_bytes([bytes[id_at], bytes[id_at + 1]]));
+                }
+            });
+            assert!(answered, "PUBACK comes when the other shard has the message");
+            let ack = packet::puback(id.expect("it reaches the subscriber"));
+            shards.receive(to as u16, subscribers[to], &ack, |_, _| {});
+        }
+    })
+}
