@@ -274,10 +274,10 @@ fn large_and_small_messages_in_turn_arrive_as_they_were_sent() {
             for bytes in messages.chunks(piece) {
                 writer.send(bytes);
             }
-            for n in 0..sizes.len() {
+            for (n, size) in sizes.iter().enumerate() {
                 let (first, body) = reader.packet();
                 let right = first == 0x30 && body[3..] == payload(n);
-                assert!(right, "message {n} of {} bytes in pieces of {piece}", sizes[n]);
+                assert!(right, "message {n} of {size} bytes in pieces of {piece}");
             }
         }
     }
