@@ -137,8 +137,8 @@ impl Server {
     /// Serves on the present thread, and on others for all shards but the first and for accepting,
     /// until a handle stops it.
     ///
-    /// With the GNU C library, freed memory at the end of a heap is kept up to 2 MiB from now on, in
-    /// the whole process: large messages need no new pages then.
+    /// With the GNU C library, freed memory at the end of a heap is kept up to 2 MiB from now on,
+    /// in the whole process: large messages need no new pages then.
     ///
     /// # Errors
     /// The system gave no thread or no random seed, or its readiness poller failed.

@@ -324,11 +324,9 @@ impl Oracle {
         self.ensure(over, "connections", || format!("no word about the end of {conn:?}"));
     }
 
-    /// A connection was handed over to another shard, where it has another name.
+    /// A connection was handed over to another shard, where it has another name, and is as old.
     pub(in super::super) fn moved(&mut self, from: ConnId, to: ConnId) {
-        let now = self.now;
-        if let Some(mut wire) = self.wires.remove(&from) {
-            wire.heard = now;
+        if let Some(wire) = self.wires.remove(&from) {
             self.wires.insert(to, wire);
         }
     }
