@@ -61,6 +61,7 @@ mod stats;
 mod subscribe;
 mod timers;
 mod transmit;
+mod walks;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;

@@ -1,7 +1,6 @@
 //! Session state: what outlives a connection. `[MQTT-4.1.0-1]`
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -9,6 +8,7 @@ use super::message::Body;
 use super::peers::{Acks, Clocks, Pending};
 use super::queue::{Copy, Queue};
 use super::slots::Key;
+use super::walks::Walks;
 use crate::codec::{Qos, SubscriptionOptions, Version};
 use crate::session::{Inbound, Outbound};
 use crate::storage::Storage;
@@ -59,7 +59,7 @@ pub(super) struct Session {
     /// Sorted by filter.
     pub(super) subscriptions: Vec<Subscription>,
     /// Retained messages still to be queued.
-    pub(super) walks: BTreeMap<WalkId, Walk>,
+    pub(super) walks: Walks,
     /// Subscriptions that not all shards know of, and walks that wait for other shards.
     pub(super) pending: Option<Box<Pending>>,
     /// Acknowledgements that wait for other shards.
@@ -174,7 +174,7 @@ impl Session {
             inbound: Inbound::new(Storage::Heap(Vec::new()), u16::MAX, u16::MAX),
             queue: Queue::default(),
             subscriptions: Vec::new(),
-            walks: BTreeMap::new(),
+            walks: Walks::default(),
             pending: None,
             acks: None,
             clocks: Clocks::default(),

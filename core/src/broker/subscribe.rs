@@ -297,12 +297,11 @@ impl Broker {
             if !session.is_attached() || room == 0 || bytes > 0 && bytes >= most_bytes {
                 return;
             }
-            let Some(mut next) = session.walks.first_entry() else { return };
-            if next.key().1.is_some() {
+            let Some((id, walk)) = session.walks.first() else { return };
+            if id.1.is_some() {
                 self.ask(key, room);
                 continue;
             }
-            let walk = next.get_mut();
             if steps == 0 {
                 session.walking = true;
                 self.jobs.push_back(Job::Walk(key));
@@ -321,7 +320,7 @@ impl Broker {
                 found.is_empty() || found.len() < room && bytes < most_bytes
             });
             if done {
-                next.remove();
+                session.walks.pop_first();
             }
             for message in found.drain(..) {
                 // [U5-037]: RETAIN is set, whatever Retain As Published says.

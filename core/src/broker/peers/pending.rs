@@ -125,7 +125,7 @@ impl Session {
     /// A subscription is replaced: of its walks on other shards go on, with new options, those
     /// whose first question is not answered. Gives their shards.
     pub(super) fn renew(&mut self, filter: &Arc<str>, options: Options) -> u64 {
-        for id in walks_of(&self.walks, filter) {
+        for id in self.walks.of(filter) {
             if id.1.is_some() {
                 self.walks.remove(&id);
             }
@@ -150,7 +150,7 @@ impl Session {
     /// A subscription is no more, nor are its walks.
     pub(in crate::broker) fn forget_walks(&mut self, filter: &Arc<str>) {
         if !self.walks.is_empty() {
-            for id in walks_of(&self.walks, filter) {
+            for id in self.walks.of(filter) {
                 self.walks.remove(&id);
             }
         }
