@@ -54,7 +54,7 @@ pub const ALL: [Micro; 18] = [
     // A message with user properties, QoS 1, to a subscriber of 5.0.
     micro("round_trip_v5", shard::round_trip_v5, 2),
     // A retained message is replaced, then another client subscribes and gets it.
-    micro("retained", shard::retained, 3),
+    micro("retained", shard::retained, 4),
     // Five messages wait for a session; its client returns, takes them and goes.
     micro("session_resume", shard::session_resume, 18),
     // A client subscribes to a filter with a wildcard among 1,000 others, and unsubscribes.
