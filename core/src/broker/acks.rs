@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::receive::{Step, step};
-use super::session::HELD;
+use super::session::{HELD, Session};
 use super::slots::Key;
 use super::{Broker, DisconnectReason};
 use crate::codec::{Ack, Packet, Properties, ProtocolError, ReasonCode, Version};
@@ -64,10 +64,12 @@ impl Broker {
         }
     }
 
-    /// An identifier is free again: the window may let the next message through.
+    /// An identifier is free again: the window may let the next message through. What waited in the
+    /// queue may have been shed meanwhile, and retained messages wait for its place.
     fn settled(&mut self, key: Key) -> Step {
         self.places = self.places.saturating_sub(1);
-        if self.sessions.get(key).is_some_and(|s| !s.queue.is_empty() || s.resending) {
+        let waits = |s: &Session| !s.queue.is_empty() || s.resending || !s.walks.is_empty();
+        if self.sessions.get(key).is_some_and(waits) {
             self.wake(key);
         }
         Step::Next

@@ -216,7 +216,9 @@ impl Connection {
     /// The memory, if it is not taken.
     pub fn adopt(&mut self, now: Instant, memory: Vec<u8>) -> Result<(), Vec<u8>> {
         let limit = self.state.limit() as usize;
-        if self.state.phase != Phase::Connected || memory.capacity() > limit {
+        // A packet that must not be is refused by its first byte, not when all of it is there.
+        let wrong = memory.first().is_none_or(|first| self.state.check_first(*first).is_err());
+        if wrong || self.state.phase != Phase::Connected || memory.capacity() > limit {
             return Err(memory);
         }
         self.tail.adopt(memory)?;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use fulmar_core::ConnId;
 use fulmar_core::broker::{Config, DisconnectReason, DropReason, Event};
-use fulmar_core::codec::{Connect, Packet, Properties, ReasonCode};
+use fulmar_core::codec::{Connect, Packet, Properties, Property, Publish, ReasonCode};
 
 use crate::harness::*;
 
@@ -115,6 +115,37 @@ fn an_older_client_that_can_be_told_nothing_is_closed() {
         _ => false,
     };
     assert!(rig.events.iter().any(why));
+}
+
+/// The queue is shed while its client has a message to acknowledge: with the acknowledgement the
+/// retained messages that are left go on.
+#[test]
+fn retained_messages_go_on_when_their_queue_was_shed() {
+    const COUNT: usize = 26;
+    let mut rig =
+        Rig::new(Config { max_msg_queue_bytes: 250_000, max_packet_size: 100_000, ..config() });
+    let a = rig.connect(V5, "a", true);
+    for number in 0..=COUNT {
+        // The last one, of another topic, makes memory short.
+        let topic = if number < COUNT { format!("r/{number}") } else { "other".into() };
+        let (retain, packet_id, payload) = (true, Some(id(1)), &[0; 60_000][..]);
+        let publish =
+            Publish { qos: Q1, retain, packet_id, topic: &topic, payload, ..Publish::default() };
+        if number == COUNT {
+            assert_eq!(pressure(&rig), []);
+        }
+        rig.send(a, V5, &[Packet::Publish(publish)]);
+    }
+    assert_eq!(pressure(&rig), [true]);
+    let one = [Property::ReceiveMaximum(1)];
+    let b = rig.connect_with(Connect { properties: Properties::list(&one), ..hello(V5, "b") });
+    rig.send(b, V5, &[subscribe(&filter("r/#", Q1))]);
+    assert!(rig.broker.stats().queued > 0, "the first is sent, others wait for its PUBACK");
+    rig.advance(20_000_000);
+    assert_eq!(rig.broker.stats().queued, 0);
+    let shed = rig.broker.stats().messages_dropped[DropReason::OutOfBudget as usize];
+    assert!(shed > 0);
+    assert_eq!(rig.messages(b, V5).len() as u64, COUNT as u64 - shed);
 }
 
 #[test]
