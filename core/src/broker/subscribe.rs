@@ -142,12 +142,15 @@ impl Broker {
             RetainHandling::SendIfNew => !exists || defect!("retained_sent_again"),
             RetainHandling::DoNotSend => false,
         };
-        if retained && shared.is_none() && !self.retained.is_empty() {
-            let cursor = Cursor::new(filter.clone(), self.retained.sequence());
-            if let Some(session) = self.sessions.get_mut(key) {
-                // Instead of one from before, if there is.
+        if retained
+            && shared.is_none()
+            && let Some(session) = self.sessions.get_mut(key)
+        {
+            let turn = session.next_turn(&filter);
+            if !self.retained.is_empty() {
+                let cursor = Cursor::new(filter.clone(), self.retained.sequence());
                 let walk = Walk { options: packed, cursor, query: 0 };
-                session.walks.insert((filter.clone(), None), walk);
+                session.walks.insert(turn, (filter.clone(), None), walk);
             }
         }
         let shared = shared.is_some();
@@ -190,7 +193,9 @@ impl Broker {
                 if session.subscriptions.is_empty() {
                     session.subscriptions.reserve_exact(1);
                 }
-                session.subscriptions.insert(at, Subscription { filter: text.clone(), options });
+                session
+                    .subscriptions
+                    .insert(at, Subscription { filter: text.clone(), options, turn: 0 });
                 self.held += Subscription::cost(filter);
                 self.stats.subscriptions += 1;
             }
@@ -239,7 +244,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let Ok(at) = session.find(filter) else { return false };
         let removed = session.subscriptions.remove(at);
-        session.forget_walks(&removed.filter);
+        session.forget_walks(&removed);
         if defect!("unsubscribe_ignored") && removed.filter.contains('+') {
             return true;
         }
