@@ -29,7 +29,7 @@ pub use msg::PeerMsg;
 use msg::{DELIVER, OWNER};
 pub(super) use pending::Pending;
 pub use place::{MAX_SHARDS, Place};
-pub(super) use retry::{Held, HeldPublish, Parked};
+pub(super) use retry::{Held, HeldPublish};
 pub(super) use share::Leaving;
 
 use super::calls::Call;
@@ -42,7 +42,7 @@ use crate::topic::{Index, TopicFilter, matches};
 use gate::Gate;
 use link::{Link, Mark, Waiter};
 use msg::{Change, Msg};
-use retry::Owned;
+use retry::{Owned, Parked, Wills};
 use routes::{Counts, Routes};
 use run::Run;
 
@@ -114,8 +114,8 @@ pub(super) struct Peers {
     owned: VecDeque<Owned>,
     /// Messages without a connection to wait on: of wills, of the program.
     parked: VecDeque<Parked>,
-    /// Clients that have wills among them, with how many.
-    wills: BTreeMap<Arc<str>, u32>,
+    /// Clients that have wills among them.
+    wills: BTreeMap<Arc<str>, Wills>,
     /// Connections whose input waits, and how many of them are to be looked at.
     paused: VecDeque<Key>,
     due: usize,
