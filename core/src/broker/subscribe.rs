@@ -234,7 +234,10 @@ impl Broker {
             properties: Properties::EMPTY,
             reasons: ReasonCodes::list(&reasons),
         });
-        self.answer_sub(key, negotiated, &unsuback, 0, out)
+        let answered = self.answer_sub(key, negotiated, &unsuback, 0, out);
+        // What was behind a gate is gone, and leaves its room to others.
+        self.walk(now, key, FIRST_STEPS);
+        answered
     }
 
     /// Removes a subscription by its exact text. `[MQTT-3.10.4-1]` False if there was none.
@@ -297,14 +300,17 @@ impl Broker {
         loop {
             let Some(session) = self.sessions.get_mut(key) else { return };
             let most = WALK_BELOW.min(session.queue_limit(self.config.max_msg_queue) as usize);
-            let room = most.saturating_sub(session.queue.len());
+            let kept = session.pending.as_ref().map_or(0, |pending| pending.kept());
+            let room = most.saturating_sub(session.queue.len() + kept);
             let mut bytes = session.queue.bytes();
             if !session.is_attached() || room == 0 || bytes > 0 && bytes >= most_bytes {
                 return;
             }
             let Some((id, walk)) = session.walks.first() else { return };
             if id.1.is_some() {
-                self.ask(key, room);
+                if !self.ask(key, room) {
+                    return;
+                }
                 continue;
             }
             if steps == 0 {

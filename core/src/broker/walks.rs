@@ -21,6 +21,10 @@ impl Walks {
         self.map.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
+    }
+
     pub(super) fn insert(&mut self, turn: u32, id: WalkId, walk: Walk) {
         self.map.insert((turn, id), walk);
     }

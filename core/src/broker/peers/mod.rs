@@ -39,7 +39,7 @@ use super::{Boot, Broker, Config};
 use crate::map::Map;
 use crate::time::Instant;
 use crate::topic::{Index, TopicFilter, matches};
-use gate::Gate;
+use gate::{Asked, Gate};
 use link::{Link, Mark, Waiter};
 use msg::{Change, Msg};
 use retry::{Owned, Parked, Wills};
@@ -107,8 +107,7 @@ pub(super) struct Peers {
     /// New subscriptions that do not stand yet; the key of an entry is the gate.
     early: Index,
     by_seq: BTreeSet<(u64, Key)>,
-    /// Sessions that wait for retained messages, with the filter, by query.
-    queries: BTreeMap<u64, (Key, Arc<str>)>,
+    queries: BTreeMap<u64, Asked>,
     next_query: u64,
     /// Messages of other shards for which there is no credit yet.
     owned: VecDeque<Owned>,

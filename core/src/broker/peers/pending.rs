@@ -19,6 +19,8 @@ pub(in crate::broker) struct Pending {
     /// Copies behind all the gates, and their bytes.
     held: usize,
     held_bytes: u64,
+    /// Places in the queue that are kept for answers under way.
+    kept: usize,
 }
 
 impl Pending {
@@ -69,8 +71,21 @@ impl Pending {
         }
     }
 
+    /// Places in the queue that are kept for answers under way.
+    pub(in crate::broker) fn kept(&self) -> usize {
+        self.kept
+    }
+
+    pub(super) fn keep(&mut self, places: usize) {
+        self.kept += places;
+    }
+
+    pub(super) fn give_back(&mut self, places: usize) {
+        self.kept -= places;
+    }
+
     fn is_empty(&self) -> bool {
-        self.gates.is_empty() && self.walks.is_empty()
+        self.gates.is_empty() && self.walks.is_empty() && self.kept == 0
     }
 }
 
@@ -155,7 +170,7 @@ impl Session {
     }
 
     /// Whoever waits for nothing keeps nothing.
-    fn tidy(&mut self) {
+    pub(super) fn tidy(&mut self) {
         if self.pending.as_ref().is_some_and(|pending| pending.is_empty()) {
             self.pending = None;
         }
