@@ -135,19 +135,21 @@ impl Broker {
             ..options
         };
         let packed = Options::new(options, identifier);
-        let filter = self.insert(key, filter, shared, packed);
+        let (filter, at) = self.insert(key, filter, shared, packed, exists);
         // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11] [U5-058]
         let retained = match options.retain_handling {
             RetainHandling::Send => true,
             RetainHandling::SendIfNew => !exists || defect!("retained_sent_again"),
             RetainHandling::DoNotSend => false,
         };
+        let stored = !self.retained.is_empty();
         if retained
             && shared.is_none()
+            && (stored || self.peers.is_some())
             && let Some(session) = self.sessions.get_mut(key)
         {
-            let turn = session.next_turn(&filter);
-            if !self.retained.is_empty() {
+            let turn = session.next_turn(at);
+            if stored {
                 let cursor = Cursor::new(filter.clone(), self.retained.sequence());
                 let walk = Walk { options: packed, cursor, query: 0 };
                 session.walks.insert(turn, (filter.clone(), None), walk);
@@ -159,19 +161,20 @@ impl Broker {
         Ok((granted(options.qos), gate))
     }
 
-    /// Adds or replaces a subscription. `[MQTT-3.8.4-3]`
+    /// Adds or replaces a subscription. Gives its filter, and its place among those of the session.
+    /// `[MQTT-3.8.4-3]`
     fn insert(
         &mut self,
         key: Key,
         filter: &str,
         shared: Option<&str>,
         options: Options,
-    ) -> Arc<str> {
+        exists: bool,
+    ) -> (Arc<str>, usize) {
         let attached = self.sessions.get(key).is_some_and(|s| s.attached != Attached::Nothing);
-        let new = self.sessions.get(key).is_some_and(|session| session.find(filter).is_err());
         let text: Arc<str> = match shared {
             // It does not stand before all shards know of it.
-            None if self.peers.is_some() && (new || self.is_early(key, filter)) => {
+            None if self.peers.is_some() && (!exists || self.is_early(key, filter)) => {
                 Arc::from(filter)
             }
             None => self.index.insert(filter, key.index, options.0).0,
@@ -186,9 +189,12 @@ impl Broker {
                 Arc::from(filter)
             }
         };
-        let Some(session) = self.sessions.get_mut(key) else { return text };
-        match session.find(filter) {
-            Ok(at) => session.subscriptions[at].options = options,
+        let Some(session) = self.sessions.get_mut(key) else { return (text, 0) };
+        let at = match session.find(filter) {
+            Ok(at) => {
+                session.subscriptions[at].options = options;
+                at
+            }
             Err(at) => {
                 if session.subscriptions.is_empty() {
                     session.subscriptions.reserve_exact(1);
@@ -198,9 +204,10 @@ impl Broker {
                     .insert(at, Subscription { filter: text.clone(), options, turn: 0 });
                 self.held += Subscription::cost(filter);
                 self.stats.subscriptions += 1;
+                at
             }
-        }
-        text
+        };
+        (text, at)
     }
 
     pub(super) fn unsubscribe(
@@ -235,8 +242,10 @@ impl Broker {
             reasons: ReasonCodes::list(&reasons),
         });
         let answered = self.answer_sub(key, negotiated, &unsuback, 0, out);
-        // What was behind a gate is gone, and leaves its room to others.
-        self.walk(now, key, FIRST_STEPS);
+        if self.peers.is_some() {
+            // What was behind a gate is gone, and leaves its room to others.
+            self.walk(now, key, FIRST_STEPS);
+        }
         answered
     }
 

@@ -67,18 +67,18 @@ impl Walks {
 }
 
 impl Session {
-    /// Retained messages are wanted for a subscription: behind those of all others, and instead of
-    /// what is still to come of an older wish. Gives its turn.
-    pub(super) fn next_turn(&mut self, filter: &Arc<str>) -> u32 {
+    /// Retained messages are wanted for the subscription at this place: behind those of all others,
+    /// and instead of what is still to come of an older wish. Gives its turn.
+    pub(super) fn next_turn(&mut self, at: usize) -> u32 {
         if self.walks.is_empty() && self.pending.is_none() {
             self.walks.last = 0;
         }
         // After 2^32 wishes without a rest they come in the order of the texts.
         self.walks.last = self.walks.last.saturating_add(1);
         let turn = self.walks.last;
-        if let Ok(at) = self.find(filter) {
-            let before = core::mem::replace(&mut self.subscriptions[at].turn, turn);
-            self.walks.forget(before, filter);
+        if let Some(subscription) = self.subscriptions.get_mut(at) {
+            let before = core::mem::replace(&mut subscription.turn, turn);
+            self.walks.forget(before, &subscription.filter);
         }
         turn
     }
