@@ -40,6 +40,17 @@ pub(super) fn qos0() -> Work {
     })
 }
 
+/// A burst of QoS 0, and nothing back.
+pub(super) fn one_way() -> Work {
+    let (mut shards, publishers, _) = houses(Qos::AtMostOnce);
+    let burst = packet::publish(VERSION, TOPICS[0], &PAYLOAD, Qos::AtMostOnce, 0).repeat(BURST);
+    Box::new(move || {
+        let before = shards.sent();
+        shards.receive(0, publishers[0], &burst, |_, _| {});
+        assert_eq!(shards.sent() - before, burst.len() as u64);
+    })
+}
+
 /// One message of QoS 1 each way, and all acknowledgements.
 pub(super) fn qos1() -> Work {
     let (mut shards, publishers, subscribers) = houses(Qos::AtLeastOnce);

@@ -30,7 +30,7 @@ const fn micro(name: &'static str, prepare: fn() -> Work, allocations: u64) -> M
 }
 
 /// All pieces of work.
-pub const ALL: [Micro; 18] = [
+pub const ALL: [Micro; 19] = [
     // A PUBLISH of 3.1.1 with 64 bytes, QoS 0.
     micro("decode_publish", codec::decode_publish, 0),
     // A PUBLISH of 5.0 with an alias, an expiry, two user properties and 64 bytes, QoS 1.
@@ -61,6 +61,8 @@ pub const ALL: [Micro; 18] = [
     micro("subscribe_unsubscribe", shard::subscribe_unsubscribe, 1),
     // Twenty-five messages of QoS 0 from one shard to another, and as many back.
     micro("crossing_qos0", crossing::qos0, 0),
+    // Twenty-five messages of QoS 0 from one shard to another, and none back.
+    micro("crossing_one_way", crossing::one_way, 0),
     // A message of QoS 1 from one shard to another and one back, with all acknowledgements.
     micro("crossing_qos1", crossing::qos1, 8),
     // The client machine sends a message of QoS 1 and gets its PUBACK.

@@ -30,7 +30,7 @@ pub(super) enum Msg {
     Page(Page),
     /// A message.
     Forward(Forward),
-    /// Small messages for the receiver's own subscribers.
+    /// Small messages for the receiver's own subscribers; without any it is memory given back.
     Run(Run),
     /// How far the sender is.
     Counters(Counters),
