@@ -3,6 +3,7 @@
 #[macro_use]
 #[path = "../../tests/src/cites.rs"]
 pub mod cites;
+mod hex;
 
 use fulmar_core::codec::{
     Ack, Auth, Connack, Connect, Disconnect, EncodeError, Filters, Packet, PacketId, Properties,
@@ -11,20 +12,7 @@ use fulmar_core::codec::{
 };
 
 use Version::{V5, V31, V311};
-
-fn bytes(text: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    for (i, part) in text.split('\'').enumerate() {
-        if i % 2 == 1 {
-            out.extend(part.bytes());
-            continue;
-        }
-        for byte in part.split_whitespace() {
-            out.push(u8::from_str_radix(byte, 16).expect("hexadecimal"));
-        }
-    }
-    out
-}
+use hex::bytes;
 
 /// Versions, first byte, body, reason code, rule.
 type Case = (&'static [Version], &'static str, &'static str, u8, &'static str);

@@ -3,6 +3,7 @@
 #[macro_use]
 #[path = "../../tests/src/cites.rs"]
 pub mod cites;
+mod hex;
 
 use fulmar_core::codec::{
     Ack, Auth, Connack, Connect, Disconnect, Filters, Level, Packet, PacketId, Properties,
@@ -12,23 +13,9 @@ use fulmar_core::codec::{
 };
 
 use Version::{V5, V31, V311};
+use hex::bytes;
 
 const NONE: Properties<'_> = Properties::EMPTY;
-
-/// Bytes from hexadecimal digits; text in quotes stands for itself.
-fn bytes(text: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    for (i, part) in text.split('\'').enumerate() {
-        if i % 2 == 1 {
-            out.extend(part.bytes());
-            continue;
-        }
-        for byte in part.split_whitespace() {
-            out.push(u8::from_str_radix(byte, 16).expect("hexadecimal"));
-        }
-    }
-    out
-}
 
 fn id(value: u16) -> PacketId {
     PacketId::new(value).expect("not zero")

@@ -3,7 +3,7 @@
 use fulmar_core::broker::{Config, DisconnectReason, Event, QueueFull};
 use fulmar_core::codec::{Connect, Properties, Property, Qos};
 
-use crate::world::{Client, World, filter, hello, publish, retained, subscribe};
+use crate::world::{Client, World, filter, hello, publish, retained, subscribe, subscriber};
 
 const Q1: Qos = Qos::AtLeastOnce;
 const Q2: Qos = Qos::ExactlyOnce;
@@ -24,6 +24,19 @@ fn cramped(text: &str) -> (World, Client) {
     world.settle();
     world.answers(client);
     (world, client)
+}
+
+/// The same, whose queue somebody else has filled while the other shard has a message of it, for
+/// the client given last.
+fn overrun() -> (World, Client, Client) {
+    let (mut world, client) = cramped("own");
+    let other = subscriber(&mut world, 1, "s", "far", Q1);
+    world.send(client, &[publish("far", "1", Q1, 1)]);
+    let near = world.connect(0, "p");
+    for at in 1..4 {
+        world.send(near, &[publish("own", "x", Q1, at)]);
+    }
+    (world, client, other)
 }
 
 /// A client of shard 0 with a session that stays.
@@ -64,15 +77,7 @@ fn a_client_whose_own_messages_fill_its_queue_is_told_that_they_are_taken() {
 
 #[test]
 fn what_it_says_after_its_queue_was_full_is_not_read() {
-    let (mut world, client) = cramped("own");
-    let other = world.connect(1, "s");
-    world.send(other, &[subscribe(&filter("far", Q1))]);
-    world.settle();
-    world.send(client, &[publish("far", "1", Q1, 1)]);
-    let near = world.connect(0, "p");
-    for at in 1..4 {
-        world.send(near, &[publish("own", "x", Q1, at)]);
-    }
+    let (mut world, client, other) = overrun();
     assert!(world.paused.contains(&client) && world.closed.is_empty());
     world.send(client, &[publish("far", "2", Q1, 2)]);
     world.settle();
@@ -88,15 +93,7 @@ fn what_it_says_after_its_queue_was_full_is_not_read() {
 
 #[test]
 fn it_waits_for_them_no_longer_than_a_peer_that_is_closed() {
-    let (mut world, client) = cramped("own");
-    let other = world.connect(1, "s");
-    world.send(other, &[subscribe(&filter("far", Q1))]);
-    world.settle();
-    world.send(client, &[publish("far", "1", Q1, 1)]);
-    let near = world.connect(0, "p");
-    for at in 1..4 {
-        world.send(near, &[publish("own", "x", Q1, at)]);
-    }
+    let (mut world, client, _) = overrun();
     // The other shard says nothing.
     world.now = world.now.after_secs(2);
     world.turn(0);
