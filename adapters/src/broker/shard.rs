@@ -32,6 +32,8 @@ const LARGE: usize = 4 * 1024;
 
 /// What one read can give; shared by all connections.
 const SCRATCH: usize = 64 * 1024;
+/// Connections written to before other shards are told what was taken.
+const FEW: usize = 16;
 /// Bytes of the smallest PUBLISH: a topic of one letter, and no payload.
 const SMALLEST_PUBLISH: usize = 5;
 
@@ -220,9 +222,17 @@ impl Shard {
         }
         self.close_overdue();
         self.effects();
+        // What came from other shards goes to its subscribers first, if these are few: to tell that
+        // it was taken wakes a thread, which takes longer than to write.
+        let deliver = self.to_read.is_empty() && self.to_write.len() <= FEW;
         self.read_turn();
-        self.tell_peers();
+        if !deliver {
+            self.tell_peers();
+        }
         self.write_turn();
+        if deliver {
+            self.tell_peers();
+        }
         self.end_turn();
         self.record(false);
         Ok(())
