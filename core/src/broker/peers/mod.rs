@@ -261,7 +261,7 @@ impl Peers {
     }
 
     /// Whether no more SUBSCRIBE may be read.
-    pub(super) fn is_full(&self) -> bool {
+    pub(super) fn window_is_full(&self) -> bool {
         self.announces - self.confirmed >= WINDOW || self.queries.len() as u64 >= WINDOW
     }
 
@@ -424,7 +424,7 @@ impl Broker {
     #[must_use]
     pub fn peers_waiting(&self) -> u64 {
         let Some(peers) = &self.peers else { return 0 };
-        if !peers.changed.is_empty() && !peers.is_full() {
+        if !peers.changed.is_empty() && !peers.window_is_full() {
             return peers.others;
         }
         let waiting = bits(peers.others).filter(|shard| peers.links[*shard].has_news());
