@@ -7,7 +7,7 @@ use crate::map::Numbers;
 
 /// A trie from filters with wildcards to the numbers their owner gave them.
 ///
-/// The only child of a node stands in the node. All others that are not `+` are in one hash table
+/// One or two children of a node hang on the node. All others that are not `+` are in one hash table
 /// under (parent, level): a node with few children costs no collection of its own, one with a
 /// million is searched in constant time.
 pub(super) struct Trie {
@@ -62,8 +62,10 @@ struct Node {
     /// The last of these levels; empty for `+`.
     level: Level,
     parent: u32,
-    /// The only child, marked with [`ONLY`], or how many there are in the hash table.
+    /// The first of few children, marked with [`FEW`], or how many there are in the hash table.
     children: u32,
+    /// The other one of its parent's children, if they are few.
+    sibling: u32,
     /// The node of a `+` after here.
     plus: u32,
     /// The filter that ends with `#` after here.
@@ -75,14 +77,14 @@ struct Node {
 const ROOT: u32 = 0;
 /// No node, no filter.
 const NONE: u32 = u32::MAX;
-/// Marks the number of an only child. What is far from everything else in memory is then one node,
-/// and not the two places of a table besides.
-const ONLY: u32 = 1 << 31;
+/// Marks the number of the first of one or two children. What is to be fetched from far in memory
+/// is then one node or two, and not two places of a table and a node.
+const FEW: u32 = 1 << 31;
 
 impl Default for Node {
     fn default() -> Self {
         let level = Level::Short(0, [0; SHORT]);
-        Self { level, parent: NONE, children: 0, plus: NONE, rest: NONE, end: NONE }
+        Self { level, parent: NONE, children: 0, sibling: NONE, plus: NONE, rest: NONE, end: NONE }
     }
 }
 
@@ -198,9 +200,13 @@ impl Trie {
     fn literal(&self, node: u32, level: &[u8]) -> Option<u32> {
         match self.nodes[node].children {
             0 => None,
-            only if only & ONLY != 0 => {
-                let child = only & !ONLY;
-                (self.nodes[child].level.as_bytes() == level).then_some(child)
+            few if few & FEW != 0 => {
+                let is = |child: &u32| self.nodes[*child].level.as_bytes() == level;
+                let first = few & !FEW;
+                if is(&first) {
+                    return Some(first);
+                }
+                Some(self.nodes[first].sibling).filter(|other| *other != NONE && is(other))
             }
             _ => self.children.find((node, level), |number| key_of(&self.nodes, number)),
         }
@@ -224,12 +230,19 @@ impl Trie {
         let node = self.nodes.insert(Node { level, parent, ..Node::default() });
         self.text += self.nodes[node].level.owned();
         let children = match self.nodes[parent].children {
-            0 => ONLY | node,
-            only if only & ONLY != 0 => {
-                for child in [only & !ONLY, node] {
-                    self.children.insert(key_of(&self.nodes, child), child);
+            0 => FEW | node,
+            few if few & FEW != 0 => {
+                let first = few & !FEW;
+                let other = self.nodes[first].sibling;
+                if other == NONE {
+                    self.nodes[node].sibling = first;
+                    FEW | node
+                } else {
+                    for child in [first, other, node] {
+                        self.children.insert(key_of(&self.nodes, child), child);
+                    }
+                    3
                 }
-                2
             }
             count => {
                 self.children.insert(key_of(&self.nodes, node), node);
@@ -245,10 +258,14 @@ impl Trie {
         let parent = self.nodes[node].parent;
         if self.nodes[parent].plus == node {
             self.nodes[parent].plus = NONE;
-        } else if self.nodes[parent].children & ONLY != 0 {
-            self.nodes[parent].children = 0;
+        } else if self.nodes[parent].children & FEW != 0 {
+            let first = self.nodes[parent].children & !FEW;
+            let other = self.nodes[first].sibling;
+            let left = if first == node { other } else { first };
+            self.nodes[first].sibling = NONE;
+            self.nodes[parent].children = if left == NONE { 0 } else { FEW | left };
         } else {
-            // The last one of several stays in the table: which it is would have to be looked for.
+            // The last ones of many stay in the table: which they are would have to be looked for.
             self.children.remove(key_of(&self.nodes, node), node);
             self.nodes[parent].children -= 1;
         }
@@ -335,8 +352,15 @@ mod tests {
         let all = |trie: &Trie| ["a/b", "a/c", "a/d"].map(|topic| found(trie, topic).len());
         trie.insert(filters[0], 0);
         assert_eq!(trie.nodes.len(), 3);
-        assert_eq!((all(&trie), trie.children.footprint()), ([1, 0, 0], 0), "no table for one");
         trie.insert(filters[1], 1);
+        assert_eq!((all(&trie), trie.children.footprint()), ([1, 1, 0], 0), "no table for two");
+        // Either of two goes first.
+        for (gone, left) in [(0, [0, 1, 0]), (1, [1, 0, 0])] {
+            trie.remove(filters[gone]);
+            assert_eq!(all(&trie), left);
+            trie.insert(filters[gone], gone as u32);
+            assert_eq!(all(&trie), [1, 1, 0]);
+        }
         trie.insert(filters[2], 2);
         assert_eq!(all(&trie), [1, 1, 1]);
         trie.remove(filters[0]);
@@ -346,6 +370,7 @@ mod tests {
         assert_eq!(all(&trie), [0, 1, 1]);
         trie.remove(filters[1]);
         trie.remove(filters[2]);
+        assert_eq!((trie.is_empty(), all(&trie)), (true, [0, 0, 0]));
         trie.insert(filters[0], 0);
         assert_eq!(all(&trie), [1, 0, 0]);
     }

@@ -69,6 +69,32 @@ pub(super) fn ever_new() -> Work {
     remembering(FILTERS / 4)
 }
 
+/// A filter comes and goes that matches one of many remembered topics, which is then looked up.
+pub(super) fn churn() -> Work {
+    let mut index = index(four_ways);
+    let topics: Vec<_> = (0..300).map(topic).collect();
+    for topic in &topics {
+        for _ in 0..2 {
+            index.lookup(topic, |_| true);
+        }
+    }
+    Box::new(move || {
+        for count in [5, 4] {
+            let filter = black_box("plant/+/+/42/temperature/#");
+            match count {
+                5 => drop(index.insert(filter, 1, 1)),
+                _ => assert_eq!(index.remove(filter, 1), Some(1)),
+            }
+            let mut found = 0;
+            index.lookup(black_box(&topics[42]), |entries| {
+                found += entries.len();
+                true
+            });
+            assert_eq!(found, count);
+        }
+    })
+}
+
 fn remembering(topics: u32) -> Work {
     let mut index = index(four_ways);
     let topics: Vec<_> = (0..topics).map(|at| topic(at * 151 % (FILTERS / 4))).collect();
