@@ -68,8 +68,12 @@ impl Index {
         }
     }
 
-    /// The same, for topics that come again and again: [`Index::lookup`] remembers some of them.
-    /// That takes about 34 KiB while there are filters with wildcards.
+    /// Bytes that an index [with a cache](Self::with_cache) takes for it, while there are filters
+    /// with wildcards.
+    pub const CACHE: usize = Cache::BYTES;
+
+    /// An empty index for topics that come again and again: [`Index::lookup`] remembers 128 of them
+    /// at most. That takes [`Index::CACHE`] bytes.
     #[must_use]
     pub fn with_cache(seed: u64) -> Self {
         Self { cache: Some(Cache::new()), ..Self::new(seed) }

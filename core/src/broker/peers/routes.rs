@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::super::pressure::index;
 use crate::map::Map;
 use crate::topic::{Index, matches, split_share};
 
@@ -57,12 +58,12 @@ pub(in crate::broker) struct Counts {
 }
 
 impl Routes {
-    pub(super) fn new(seed: u64, others: u64) -> Self {
+    pub(super) fn new(others: u64, seed: u64, budget: u64) -> Self {
         Self {
             others,
             exact: Map::new(seed),
             exacts: 0,
-            wild: Index::with_cache(seed),
+            wild: index(seed, budget),
             by_name: Map::new(seed),
             by_filter: Index::new(seed),
             groups: Vec::new(),
@@ -222,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_shard_is_found_once_for_all_its_filters() {
-        let mut routes = Routes::new(1, 0b1110);
+        let mut routes = Routes::new(0b1110, 1, u64::MAX);
         assert_eq!(routes.matches("a/b", || unreachable!()), 0);
         routes.set_exact(1, 77, true);
         routes.set_wild(1, "a/+", true);
@@ -240,7 +241,7 @@ mod tests {
 
     #[test]
     fn changes_that_do_not_matter_for_the_last_topic_leave_it() {
-        let mut routes = Routes::new(1, 0b110);
+        let mut routes = Routes::new(0b110, 1, u64::MAX);
         routes.set_exact(1, 77, true);
         assert_eq!(routes.matches("a/b", || 77), 0b10);
         routes.set_exact(2, 78, true);
@@ -253,7 +254,7 @@ mod tests {
         routes.set_exact(1, 77, false);
         assert_eq!(routes.matches("a/b", || 77), 0);
         // A topic for which no fingerprint was needed.
-        let mut routes = Routes::new(1, 0b110);
+        let mut routes = Routes::new(0b110, 1, u64::MAX);
         assert_eq!(routes.matches("a/b", || unreachable!("nothing is there")), 0);
         routes.set_exact(2, 77, true);
         assert_eq!(routes.matches("a/b", || 77), 0b100);
@@ -261,7 +262,7 @@ mod tests {
 
     #[test]
     fn connected_members_have_equal_shares_wherever_they_are() {
-        let mut routes = Routes::new(1, 0b110);
+        let mut routes = Routes::new(0b110, 1, u64::MAX);
         let full: Arc<str> = Arc::from("$share/g/a/+");
         let counts = |members, connected| Counts { members, connected };
         routes.set_group(1, &full, counts(3, 2));
