@@ -141,7 +141,7 @@ impl Peers {
         let mut peers = Self {
             place,
             others: place.others(),
-            routes: Routes::new(seed),
+            routes: Routes::new(place.others(), seed, config.shard_budget),
             links,
             runs: Vec::new(),
             clock: 0,
