@@ -269,8 +269,8 @@ impl Peer {
         }
         let five = self.version == Version::V5;
         let retain = uses.retain && plan.config.retain_available && rng.chance(400);
-        let large =
-            if uses.large_payloads && rng.chance(300) { rng.below(6000) } else { rng.below(40) };
+        let large = uses.large_payloads && rng.chance(300);
+        let large = rng.below(if large { plan.large } else { 40 });
         let most = u64::from(plan.config.max_packet_size).saturating_sub(100);
         let message = Message {
             qos,
