@@ -275,7 +275,6 @@ pub(super) fn shards(seed: u64) -> u16 {
 /// which of several has reached them, and when. Sometimes there is hardly any credit.
 fn widen(rng: &mut Rng, config: &mut Config) {
     let usual = Config::default();
-    config.max_sessions = usual.max_sessions;
     config.max_connections = usual.max_connections;
     config.max_unauthenticated = usual.max_unauthenticated;
     config.max_unauthenticated_per_address = usual.max_unauthenticated_per_address;

@@ -60,8 +60,9 @@ pub(super) struct World {
     /// The number of the last message.
     pub(super) key: u64,
     token: u64,
-    /// Commands of several shards that are not answered, with the key of their message.
-    pub(super) asked: BTreeMap<u64, u64>,
+    /// Commands of several shards that are not answered, with the shard and the key of the
+    /// message, if it is one that has a number.
+    pub(super) asked: BTreeMap<u64, (usize, u64)>,
     /// Clients accepted so far.
     accepted: u64,
     /// Connections to be handed over.
@@ -88,9 +89,10 @@ impl World {
             if ours { peer.with_machine(&mut rng) } else { peer }
         };
         let peers = (0..plan.clients).map(&mut peer).collect();
+        let all = Shards::new(&plan.config, boot, plan.shards);
         Self {
-            shards: Shards::new(&plan.config, boot, plan.shards),
-            oracle: Oracle::new(plan.config.clone(), plan.shards > 1),
+            oracle: Oracle::new(plan.config.clone(), all.brokers[0].place()),
+            shards: all,
             rng,
             now,
             peers,
@@ -170,9 +172,11 @@ impl World {
                     answer = Some((**reply).clone());
                     self.asked.remove(token);
                 }
-                Effect::Reply { token, .. } => {
-                    if let Some(key) = self.asked.remove(token) {
-                        self.oracle.settle_command(key);
+                Effect::Reply { token, reply } => {
+                    if let Some((asked, key)) = self.asked.remove(token)
+                        && key > 0
+                    {
+                        self.oracle.settle_command(key, asked, reply);
                     }
                 }
                 Effect::Handover { conn, to } => self.moving.push((*conn, usize::from(*to))),
@@ -531,12 +535,16 @@ impl World {
         self.begin(Call::Command);
         self.note(|| format!("{command:?}"));
         prepare(&mut self.oracle);
+        let key = match &command {
+            Command::Publish(publication) => Oracle::key(&publication.payload),
+            _ => 0,
+        };
         let input = Input::Command { token: self.token, command };
         self.shards.brokers[shard].handle(self.now, input);
         let reply = self.effects();
         self.end();
         if reply.is_none() && self.shards.len() > 1 {
-            self.asked.insert(self.token, self.key);
+            self.asked.insert(self.token, (shard, key));
         } else if reply.is_none() {
             self.oracle.complain("commands", "no answer");
         }

@@ -8,19 +8,20 @@ use fulmar_core::{PacketId, Qos, Version};
 
 use super::super::plan::Plan;
 use super::super::rng::Rng;
-use super::publish::{payload, qos};
+use super::publish::{payload, qos, topic};
 use super::{Peer, ack, bytes};
 
 impl Peer {
     /// Something a client must not do, or need not. Of several shards nothing of which it hangs on
-    /// the moment whether it is wrong: acknowledgements of what may be sent meanwhile, and messages
-    /// beyond the Receive Maximum, or that may be, as long as others are not answered.
+    /// the moment whether it is wrong: no acknowledgements of what may be sent meanwhile, and no
+    /// messages that may be beyond the Receive Maximum, as long as others are not answered.
     pub(in super::super) fn misbehave(&mut self, rng: &mut Rng, plan: &Plan, key: u64) -> Vec<u8> {
         let five = self.version == Version::V5;
         let id = rng.range(1, 6) as u16;
         let many = plan.shards > 1;
         let packet = match rng.below(16) {
-            2..=5 | 9 | 10 | 15 if many => return Vec::new(),
+            kind @ 2..=5 if many => return self.acknowledge_wrongly(plan, kind, id),
+            9 | 10 | 15 if many => return self.exceed(rng, plan, key, id),
             0 => return vec![rng.below(256) as u8; rng.range(1, 9) as usize],
             1 => return self.connect_again(),
             2 => Packet::Puback(ack(id)),
@@ -57,23 +58,59 @@ impl Peer {
                 let disconnect = Disconnect { reason: ReasonCode::Success, properties };
                 return bytes(self.version, &Packet::Disconnect(disconnect));
             }
-            _ if many => return Vec::new(),
+            _ if many => return self.exceed(rng, plan, key, id),
             _ => {
                 // More than the Receive Maximum allows.
                 let id = rng.range(1, 30) as u16 + 1000;
-                let payload = payload(rng, key, 0);
-                let topic = *rng.pick(&plan.topics);
-                let publish = Publish {
-                    qos: Qos::ExactlyOnce,
-                    topic,
-                    packet_id: PacketId::new(id),
-                    payload: &payload,
-                    ..Publish::default()
-                };
-                return bytes(self.version, &Packet::Publish(publish));
+                return self.exactly_once(rng, plan, key, id);
             }
         };
         bytes(self.version, &packet)
+    }
+
+    /// A message of QoS 2 that is not kept.
+    fn exactly_once(&self, rng: &mut Rng, plan: &Plan, key: u64, id: u16) -> Vec<u8> {
+        let payload = payload(rng, key, 0);
+        let publish = Publish {
+            qos: Qos::ExactlyOnce,
+            topic: topic(rng, plan),
+            packet_id: PacketId::new(id),
+            payload: &payload,
+            ..Publish::default()
+        };
+        bytes(self.version, &Packet::Publish(publish))
+    }
+
+    /// Acknowledges what the broker never sent, with an identifier it never comes to; or a message
+    /// of QoS 2 that it has sent in a way that is wrong as long as that is not released.
+    fn acknowledge_wrongly(&self, plan: &Plan, kind: u64, id: u16) -> Vec<u8> {
+        let far = ack(60_000 + id);
+        // What has become too large for the client is given up, and it does not know.
+        let held = self.held.first().filter(|_| !plan.uses.small_packets && id.is_multiple_of(2));
+        let answered = |id: u16| {
+            let pubrec = bytes(self.version, &Packet::Pubrec(ack(id)));
+            !self.acks.contains(&pubrec)
+        };
+        let packet = match (kind, held) {
+            (2, Some(held)) => Packet::Puback(ack(*held)),
+            (2, None) => Packet::Puback(far),
+            (3, _) => Packet::Pubrec(far),
+            (4, Some(held)) if !answered(*held) => Packet::Pubcomp(ack(*held)),
+            (4, _) => Packet::Pubcomp(far),
+            _ => Packet::Pubrel(far),
+        };
+        bytes(self.version, &packet)
+    }
+
+    /// One more message than the Receive Maximum allows, where that is certain: it has not released
+    /// as many, of which the broker has said on this connection that it has them.
+    fn exceed(&self, rng: &mut Rng, plan: &Plan, key: u64, id: u16) -> Vec<u8> {
+        let unreleased = self.acks.iter().filter(|bytes| bytes[0] >> 4 == 6).count();
+        let most = usize::from(self.receive_maximum);
+        match self.version == Version::V5 && unreleased >= most {
+            true => self.exactly_once(rng, plan, key, 1000 + id),
+            false => Vec::new(),
+        }
     }
 
     fn connect_again(&self) -> Vec<u8> {
