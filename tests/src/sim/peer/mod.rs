@@ -73,6 +73,8 @@ pub(super) struct Peer {
     pub(super) tries: u32,
     /// It wants nothing back of what it did.
     pub(super) ashamed: bool,
+    /// It has sent more than the Receive Maximum allows, of several shards.
+    exceeded: bool,
     inbox: Vec<u8>,
     next_id: u16,
     aliases: Vec<&'static str>,
@@ -123,6 +125,7 @@ impl Peer {
             keep_alive: 0,
             tries: 0,
             ashamed: false,
+            exceeded: false,
             inbox: Vec::new(),
             next_id: 0,
             aliases: Vec::new(),
