@@ -48,14 +48,14 @@ impl Transport {
         self.read(broker, now);
     }
 
-    /// Reads what has arrived, in the way that its last byte says: it is handed over, or read into
+    /// Reads what has arrived, in the way that its length says: it is handed over, or read into
     /// memory that becomes a packet.
     pub(super) fn read(&mut self, broker: &mut Broker, now: Instant) {
         if !self.reading || self.inbox.is_empty() {
             return;
         }
         let (conn, inbox) = (self.id, core::mem::take(&mut self.inbox));
-        let way = inbox[inbox.len() - 1] % 4;
+        let way = inbox.len() % 4;
         let mut bytes = &inbox[..];
         if way >= 2 {
             bytes = self.give(broker, now, bytes, way == 3);
