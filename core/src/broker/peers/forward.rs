@@ -132,9 +132,7 @@ impl Peers {
             if !open.here || !self.is_met(&open.need) {
                 return;
             }
-            let link = &mut self.links[usize::from(from)];
-            let Some(open) = link.open[lane].pop_front() else { return };
-            link.take(lane, open.number, open.bytes);
+            self.links[usize::from(from)].close_first(lane);
         }
     }
 
@@ -445,19 +443,7 @@ impl Broker {
         let Some(peers) = &mut self.peers else { return };
         let link = &mut peers.links[usize::from(from)];
         let confirmed = link.heard.confirmed != counters.confirmed;
-        link.heard = counters;
-        let mut due: Vec<Waiter> = Vec::new();
-        for lane in [DELIVER, OWNER] {
-            let taken = counters.taken[lane];
-            while link.under_way[lane].pop_front_if(|number| *number <= taken).is_some() {}
-            while let Some((_, waiter)) =
-                link.waiters[lane].pop_front_if(|(number, _)| *number <= counters.taken[lane])
-            {
-                if due.last() != Some(&waiter) {
-                    due.push(waiter);
-                }
-            }
-        }
+        let due = link.hear(counters);
         for waiter in due {
             match waiter {
                 Waiter::Session(key) => self.release(now, key),
