@@ -114,7 +114,8 @@ impl Peers {
         link.sent[lane] = number;
         link.under_way[lane].push_back(number);
         link.sent_bytes[lane] += cost;
-        Some(link)
+        self.note_link(shard, lane);
+        Some(&mut self.links[shard])
     }
 
     /// Keeps a run for the next small messages.
@@ -444,6 +445,9 @@ impl Broker {
         let link = &mut peers.links[usize::from(from)];
         let confirmed = link.heard.confirmed != counters.confirmed;
         let due = link.hear(counters);
+        for lane in [DELIVER, OWNER] {
+            peers.note_link(usize::from(from), lane);
+        }
         for waiter in due {
             match waiter {
                 Waiter::Session(key) => self.release(now, key),
