@@ -55,9 +55,10 @@ impl<T> Storage<'_, T> {
     /// # Errors
     /// A borrowed slice is full; the value comes back.
     pub fn insert(&mut self, index: usize, value: T) -> Result<(), T> {
+        let len = self.len();
         self.push(value)?;
-        if let Some(tail) = self.get_mut(index..) {
-            tail.rotate_right(1);
+        if index < len {
+            self[index..].rotate_right(1);
         }
         Ok(())
     }
@@ -67,6 +68,10 @@ impl<T: Default> Storage<'_, T> {
     /// Takes the value at `index` out; those behind it move up. `None`, and no change, where there
     /// is none. Takes time in proportion to the values behind it.
     pub fn remove(&mut self, index: usize) -> Option<T> {
+        #[cfg(feature = "alloc")]
+        if let Self::Heap(vec) = self {
+            return (index < vec.len()).then(|| vec.remove(index));
+        }
         let value = core::mem::take(self.get_mut(index)?);
         self[index..].rotate_left(1);
         self.truncate(self.len() - 1);

@@ -197,13 +197,14 @@ impl<'s> Inbound<'s> {
         }
     }
 
-    /// Where an identifier is, or would have to be.
+    /// Where an identifier is, or would have to be. Mostly they come above all others and go from
+    /// the lowest on.
     fn find(&self, id: PacketId) -> Result<usize, usize> {
-        match self.held.last() {
-            Some(last) if last.id >= Some(id) => {
-                self.held.binary_search_by_key(&Some(id), |held| held.id)
-            }
-            _ => Err(self.held.len()),
+        let id = Some(id);
+        match &self.held[..] {
+            [first, ..] if first.id == id => Ok(0),
+            [.., last] if last.id >= id => self.held.binary_search_by_key(&id, |held| held.id),
+            held => Err(held.len()),
         }
     }
 }

@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Time it has to settle before anything is measured.
 const SETTLE: Duration = Duration::from_millis(300);
 
+/// How long a port can be kept after its connection has closed, and some time more.
+const PORTS_RETURN: Duration = Duration::from_secs(75);
+
 /// A broker that can be started: a name and a command.
 ///
 /// In a command `{port}` stands for a free port, `{dir}` for a folder with `fulmar.yaml`,
@@ -64,7 +67,7 @@ impl Recipe {
 
     /// Starts it on a free port and waits until it listens.
     pub(super) fn start(&self, limits: &Limits) -> io::Result<Running> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = free_port()?;
         let addr = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
         let scratch = Scratch::new()?;
         limits.write(&scratch.0, port)?;
@@ -87,6 +90,21 @@ impl Recipe {
         let mut running = Running { child, addr, counters, _scratch: scratch };
         running.wait_until_it_listens()?;
         Ok(running)
+    }
+}
+
+/// After many thousands of connections none is free for a minute: the kernel keeps those of the
+/// closed ones.
+fn free_port() -> io::Result<u16> {
+    let end = Instant::now() + PORTS_RETURN;
+    loop {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, 0)) {
+            Ok(listener) => return Ok(listener.local_addr()?.port()),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
+                sleep(SETTLE);
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -46,19 +46,29 @@ impl Comparison {
             let able = |recipe: &&Recipe| recipe.name != RELAY || scenario.relay;
             let mut brokers: Vec<_> = self.brokers.iter().filter(able).collect();
             for _ in 0..runs {
-                let mut failed = Vec::new();
-                for recipe in &brokers {
-                    let row = self.run_once(recipe, scenario, Place::default());
-                    if !row.error.is_empty() {
-                        failed.push(&recipe.name);
-                    }
-                    self.keep(row, &mut rows)?;
-                }
-                // It would take long, and fail again.
-                brokers.retain(|recipe| !failed.contains(&&recipe.name));
+                self.turn(&mut brokers, scenario, Place::default(), &mut rows)?;
             }
         }
         Ok(rows)
+    }
+
+    /// One run against each of these, in turn. Who fails is none of them any more: it would take
+    /// long, and fail again.
+    pub(super) fn turn(
+        &self,
+        brokers: &mut Vec<&Recipe>,
+        scenario: &Scenario,
+        place: Place,
+        rows: &mut Vec<Row>,
+    ) -> io::Result<()> {
+        let before = rows.len();
+        for recipe in &*brokers {
+            let row = self.run_once(recipe, scenario, place);
+            self.keep(row, rows)?;
+        }
+        let mut ran = rows[before..].iter();
+        brokers.retain(|_| ran.next().is_some_and(|row| row.error.is_empty()));
+        Ok(())
     }
 
     /// One run against a broker that is started for it.
@@ -88,7 +98,7 @@ impl Comparison {
     }
 
     /// Tells of a row, saves it, and adds it.
-    pub(super) fn keep(&self, row: Row, rows: &mut Vec<Row>) -> io::Result<()> {
+    fn keep(&self, row: Row, rows: &mut Vec<Row>) -> io::Result<()> {
         eprintln!("{}", line(&row));
         if let Some(file) = &self.json {
             row.save(file)?;

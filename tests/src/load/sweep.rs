@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::broker::Recipe;
 use super::compare::{Comparison, Place};
 use super::row::Row;
 use super::scenario::{ALL, Load, Scenario};
@@ -65,7 +66,7 @@ impl Over {
 }
 
 /// Measures a series of each scenario of the comparison, or of the one that belongs to it, each
-/// point for each broker in turn, `runs` times.
+/// point for each broker in turn, `runs` times. A broker that fails leaves the series.
 ///
 /// # Errors
 /// As [`Comparison::run`].
@@ -78,20 +79,18 @@ pub(super) fn sweep(
     let mut rows = Vec::new();
     let bases = comparison.scenarios.iter().copied().map(Some);
     let bases: Vec<_> = bases.chain(comparison.scenarios.is_empty().then_some(None)).collect();
-    for (base, &at) in bases.iter().flat_map(|base| points.iter().map(move |at| (*base, at))) {
-        let mut scenario = over.scenario(at, base);
-        scenario.load.messages = messages.unwrap_or(scenario.load.messages);
-        for _ in 0..comparison.runs {
-            for recipe in &comparison.brokers {
-                let able = match over {
-                    Over::Shards => recipe.has_shards(),
-                    Over::Connections | Over::Subscriptions => true,
-                };
-                if able {
-                    let place = Place { over: over.name(), at };
-                    let row = comparison.run_once(recipe, &scenario, place);
-                    comparison.keep(row, &mut rows)?;
-                }
+    for base in bases {
+        let able = |recipe: &&Recipe| match over {
+            Over::Shards => recipe.has_shards(),
+            Over::Connections | Over::Subscriptions => true,
+        };
+        let mut brokers: Vec<_> = comparison.brokers.iter().filter(able).collect();
+        for &at in points {
+            let mut scenario = over.scenario(at, base);
+            scenario.load.messages = messages.unwrap_or(scenario.load.messages);
+            let place = Place { over: over.name(), at };
+            for _ in 0..comparison.runs {
+                comparison.turn(&mut brokers, &scenario, place, &mut rows)?;
             }
         }
     }
@@ -100,7 +99,23 @@ pub(super) fn sweep(
 
 #[cfg(test)]
 mod tests {
+    use super::super::engine::Patience;
     use super::*;
+
+    #[test]
+    fn a_broker_that_fails_leaves_the_series() {
+        let comparison = Comparison {
+            brokers: vec![Recipe::parse("none=false").expect("a command")],
+            scenarios: Vec::new(),
+            runs: 2,
+            threads: 1,
+            json: None,
+            patience: Patience::default(),
+        };
+        let rows = sweep(&comparison, Over::Connections, &[20, 100], Some(10)).expect("no file");
+        let failed: Vec<_> = rows.iter().map(|row| (row.at, row.error.is_empty())).collect();
+        assert_eq!(failed, [(20, false)]);
+    }
 
     #[test]
     fn a_point_is_as_large_as_it_says() {

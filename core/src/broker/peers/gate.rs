@@ -233,7 +233,7 @@ impl Broker {
     /// Takes retained messages from their owner, as many as there is room for.
     pub(super) fn take_page(&mut self, now: Instant, from: u16, page: Page) {
         let Some(peers) = &mut self.peers else { return };
-        let full = peers.is_full();
+        let full = peers.window_is_full();
         let Some(asked) = peers.queries.remove(&page.id) else { return };
         let Asked { session: key, filter, room: kept } = asked;
         if full {
