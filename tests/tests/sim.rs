@@ -57,6 +57,8 @@ fn search(first: u64, count: u64, limit: Duration) -> (Report, u64, Option<(u64,
                 Ok(report) => {
                     found.0.calls += report.calls;
                     found.0.messages += report.messages;
+                    found.0.filled += report.filled;
+                    found.0.given += report.given;
                 }
                 Err(violation) => {
                     if all {
@@ -98,7 +100,10 @@ fn every_rule_holds_for_every_seed() {
     if let Some((seed, violation)) = violation {
         panic!("{}", explain(seed, &violation, 60));
     }
-    println!("{ran} seeds, {} calls, {} messages", report.calls, report.messages);
+    let Report { calls, messages, filled, given } = report;
+    println!("{ran} seeds, {calls} calls, {messages} messages");
+    println!("{filled} reads into memory of a large packet, {given} into memory that was taken");
+    assert!(ran < SEEDS || filled > 0 && given > 0, "no large packet was read into memory");
 }
 
 #[test]

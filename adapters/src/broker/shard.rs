@@ -62,6 +62,8 @@ pub(super) struct Shard {
     pub(super) spare: Vec<ConnId>,
     /// Connections whose transport is at its end.
     pub(super) ended: Vec<ConnId>,
+    /// Connections that belong to another shard, and which.
+    pub(super) leaving: Vec<(ConnId, u16)>,
     /// When to give up waiting for peers to close; some may be gone already.
     pub(super) closing: BinaryHeap<Reverse<(Instant, ConnId)>>,
     pub(super) scratch: Box<[u8]>,
@@ -155,6 +157,7 @@ impl Shard {
             to_write: Vec::new(),
             spare: Vec::new(),
             ended: Vec::new(),
+            leaving: Vec::new(),
             closing: BinaryHeap::new(),
             scratch: vec![0; SCRATCH].into_boxed_slice(),
             room: Vec::new(),
@@ -241,6 +244,7 @@ impl Shard {
         let left_over = !(self.to_read.is_empty()
             && self.to_write.is_empty()
             && self.ended.is_empty()
+            && self.leaving.is_empty()
             && self.available.is_empty()
             && self.from_peers.is_empty()
             && self.broker.peers_waiting() == 0);
@@ -334,7 +338,8 @@ impl Shard {
                     let verdict = (self.authenticate)(conn, &request);
                     self.broker.handle(self.now, Input::Authenticated { conn, verdict });
                 }
-                Effect::Handover { conn, to } => self.hand_over(conn, to),
+                // Not yet: more of what was read may be on its way to the broker.
+                Effect::Handover { conn, to } => self.leaving.push((conn, to)),
                 Effect::Available(subscriber) => self.available.push(subscriber),
                 Effect::Reply { token, reply } => self.answer(token, *reply),
                 Effect::Event(event) => {

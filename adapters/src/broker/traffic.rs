@@ -275,8 +275,12 @@ impl Shard {
         }
     }
 
-    /// Closes the connections that are at their end; one that shall get something first waits.
+    /// Hands over the connections that belong to other shards, and closes those that are at their
+    /// end; one that shall get something first waits.
     pub(super) fn end_turn(&mut self) {
+        while let Some((id, to)) = self.leaving.pop() {
+            self.hand_over(id, to);
+        }
         while let Some(id) = self.ended.pop() {
             let flushed = |socket: &Socket| socket.broken || socket.shut || !socket.closing;
             if self.sockets.get_mut(id).is_some_and(|socket| flushed(socket)) {

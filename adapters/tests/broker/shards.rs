@@ -7,7 +7,7 @@ use smol::block_on;
 
 use super::message;
 use super::running::Running;
-use super::wire::{Wire, publish};
+use super::wire::{Wire, connect_with_user_property, packet, publish};
 
 const CLIENTS: usize = 24;
 
@@ -61,6 +61,30 @@ fn a_burst_of_empty_messages_overflows_no_queue_on_any_shard() {
     for reader in &mut readers {
         for n in 0..count {
             assert_eq!(reader.packet(), (0x30, b"\x00\x01t".to_vec()), "message {n}");
+        }
+    }
+    broker.abort();
+}
+
+/// CONNECT is so large that it goes to any shard, and mostly on to another one: what stands behind
+/// it in the same read goes with it.
+#[test]
+fn what_comes_with_a_large_connect_is_handled_where_its_client_belongs() {
+    const MESSAGES: u16 = 200;
+    let broker = Running::start(options());
+    for n in 0..CLIENTS {
+        let mut wire = Wire::open(broker.address);
+        let mut bytes = connect_with_user_property(&format!("large {n}"), &"x".repeat(5_000));
+        for id in 1..=MESSAGES {
+            let start = [b"\x00\x01t", &id.to_be_bytes()[..], &[0]].concat();
+            bytes.extend(packet(0x32, &[start, vec![7; 100]].concat()));
+        }
+        wire.send(&bytes);
+        let (first, body) = wire.packet();
+        assert_eq!((first, body[1]), (0x20, 0), "CONNACK {body:x?}");
+        for id in 1..=MESSAGES {
+            let (first, body) = wire.packet();
+            assert_eq!((first, &body[..2]), (0x40, &id.to_be_bytes()[..]), "PUBACK");
         }
     }
     broker.abort();

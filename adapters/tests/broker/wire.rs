@@ -106,6 +106,16 @@ pub(crate) fn connect(level: u8, client_id: &str) -> Vec<u8> {
     packet(0x10, &body)
 }
 
+/// A CONNECT of a 5.0 client that starts clean, with one user property.
+pub(crate) fn connect_with_user_property(client_id: &str, value: &str) -> Vec<u8> {
+    let property = [vec![0x26], string("key"), string(value)].concat();
+    let mut body = [string("MQTT"), vec![5, 2, 0, 60]].concat();
+    // Properties have their length before them, as a packet does.
+    body.extend(&packet(0, &property)[1..]);
+    body.extend(string(client_id));
+    packet(0x10, &body)
+}
+
 /// A PUBLISH of a 3.1.1 client at QoS 0.
 pub(crate) fn publish(topic: &str, payload: &[u8]) -> Vec<u8> {
     packet(0x30, &[&string(topic), payload].concat())

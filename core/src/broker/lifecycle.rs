@@ -7,7 +7,7 @@ use core::time::Duration;
 use super::conn::{Conn, Waiting};
 use super::connect::len_of;
 use super::fanout::Source;
-use super::peers::{Clocks, Held, Parked};
+use super::peers::{Clocks, Held};
 use super::publish::Draft;
 use super::queue::NO_GROUP;
 use super::session::{self, Attached, Will};
@@ -79,14 +79,6 @@ impl Broker {
         conn.unread = alloc::vec::Vec::new();
         conn.machine.discard();
         conn.pending = None;
-        if let Some(Held::Publish(held)) = conn.held.take().map(|held| *held)
-            && let Some((session, id)) = conn.session.zip(held.id)
-        {
-            // Not published: its repeat is not one.
-            self.forget_inbound(session, id);
-        }
-        self.rearm_conn(key, conn, Instant::NEVER);
-        self.settle_address(conn);
         self.ended(now, key, conn, why);
         // Of one that waited for other shards the transport may be gone.
         if !conn.gone {
@@ -108,8 +100,6 @@ impl Broker {
         }
         if !conn.closing {
             conn.closing = true;
-            self.rearm_conn(key, &mut conn, Instant::NEVER);
-            self.settle_address(&mut conn);
             let why = match conn.waiting {
                 Waiting::Last => DisconnectReason::QueueFull,
                 _ => DisconnectReason::Transport,
@@ -128,6 +118,14 @@ impl Broker {
 
     /// Tells of the end of a connection, and detaches its session.
     fn ended(&mut self, now: Instant, key: Key, conn: &mut Conn, why: DisconnectReason) {
+        self.rearm_conn(key, conn, Instant::NEVER);
+        self.settle_address(conn);
+        if let Some(Held::Publish(held)) = conn.held.take().map(|held| *held)
+            && let Some((session, id)) = conn.session.zip(held.id)
+        {
+            // Not published: its repeat is not one.
+            self.forget_inbound(session, id);
+        }
         let session = conn.session.take();
         let client_id = session.and_then(|s| self.sessions.get(s)).map(|s| s.client_id.clone());
         match client_id {
@@ -247,7 +245,7 @@ impl Broker {
 
     fn send_will(&mut self, now: Instant, client_id: &Arc<str>, will: Will, clocks: Clocks) {
         if self.parks(&clocks, will.body.topic(), will.retain) {
-            self.park(Parked::Will { client_id: client_id.clone(), will, clocks });
+            self.park_will(client_id.clone(), will, &clocks);
             return;
         }
         self.publish_will_now(now, client_id, will);

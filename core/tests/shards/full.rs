@@ -125,3 +125,29 @@ fn that_its_queue_was_full_is_told_though_it_hangs_up_first() {
     assert_eq!(ends(&mut world, client), [DisconnectReason::QueueFull]);
     world.settle();
 }
+
+/// A message of QoS 2 waits behind a retained one that another shard has not confirmed; the client's
+/// queue is full, and it hangs up. Its message was not published, so that its repeat is.
+#[test]
+fn a_message_that_waited_when_it_hung_up_is_new_when_it_comes_again() {
+    let (mut world, client) = cramped("own");
+    let other = world.connect(1, "s");
+    world.send(other, &[subscribe(&filter("far", Q1))]);
+    world.settle();
+    let near = world.connect(0, "p");
+    let topic = world.topic(1, "t");
+    world.send(client, &[retained(&topic, "x", Q1, 1), publish("far", "2", Q2, 2)]);
+    assert!(world.paused.contains(&client), "the second waits for the first");
+    for at in 1..4 {
+        world.send(near, &[publish("own", "x", Q1, at)]);
+    }
+    world.hang_up(client);
+    assert_eq!(ends(&mut world, client), [DisconnectReason::QueueFull]);
+    world.settle();
+    assert_eq!(world.payloads(other), [""; 0]);
+    let again = come(&mut world);
+    world.send(again, &[publish("far", "2", Q2, 2)]);
+    world.settle();
+    assert_eq!(world.answers(again), ["CONNACK", "PUBREC"]);
+    assert_eq!(world.payloads(other), ["2"]);
+}

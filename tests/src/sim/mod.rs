@@ -15,6 +15,7 @@ mod oracle;
 mod ours;
 mod peer;
 mod plan;
+mod reading;
 mod rng;
 mod run;
 mod shards;
@@ -34,6 +35,10 @@ pub struct Report {
     pub calls: u64,
     /// Messages published by clients and operators.
     pub messages: u64,
+    /// Reads into memory of the broker for a large packet.
+    pub filled: u64,
+    /// Reads into memory that the broker took.
+    pub given: u64,
 }
 
 /// Runs one seed.
@@ -46,7 +51,12 @@ pub fn run(seed: u64) -> Result<Report, Violation> {
     match (outcome, world.found()) {
         (Err(panic), None) => Err(Violation { checker: "panic", what: text_of(&*panic) }),
         (_, Some(violation)) => Err(violation),
-        (Ok(()), None) => Ok(Report { calls: world.calls, messages: world.key }),
+        (Ok(()), None) => Ok(Report {
+            calls: world.calls,
+            messages: world.key,
+            filled: world.reads.filled,
+            given: world.reads.given,
+        }),
     }
 }
 

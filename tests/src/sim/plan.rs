@@ -78,6 +78,8 @@ pub(super) struct Plan {
     pub(super) budget: u64,
     pub(super) faults: Faults,
     pub(super) uses: Uses,
+    /// Bytes of a large payload at most.
+    pub(super) large: u64,
     pub(super) topics: Vec<&'static str>,
     pub(super) filters: Vec<&'static str>,
 }
@@ -139,8 +141,19 @@ impl Plan {
             budget: *rng.pick(&[1, 40, 300, 8192]),
             faults: Faults::draw(rng),
             uses,
+            large: 6000,
             topics,
             filters,
+        }
+    }
+
+    /// In some runs packets are so large, and come so fast, that a driver reads them into memory
+    /// of their own; the client machines have room for as much. All else is drawn as if nothing
+    /// had been drawn for this.
+    pub(super) fn enlarge(&mut self, seed: u64) {
+        let mut rng = Rng::new(seed ^ 0xb19);
+        if self.uses.large_payloads && !self.tight && rng.chance(400) {
+            (self.large, self.segment) = (12_000, 12_000);
         }
     }
 }
@@ -262,7 +275,6 @@ pub(super) fn shards(seed: u64) -> u16 {
 /// which of several has reached them, and when. Sometimes there is hardly any credit.
 fn widen(rng: &mut Rng, config: &mut Config) {
     let usual = Config::default();
-    config.max_sessions = usual.max_sessions;
     config.max_connections = usual.max_connections;
     config.max_unauthenticated = usual.max_unauthenticated;
     config.max_unauthenticated_per_address = usual.max_unauthenticated_per_address;

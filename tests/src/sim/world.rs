@@ -13,6 +13,7 @@ use fulmar_core::{Instant, ReasonCode, Version};
 use super::oracle::{Call, Oracle, Violation};
 use super::peer::{Peer, Stage, Took};
 use super::plan::{Plan, shards};
+use super::reading::Reads;
 use super::rng::Rng;
 use super::shards::Shards;
 use super::show;
@@ -28,13 +29,13 @@ const MOST_CALLS: u64 = 200_000;
 pub(super) struct Link {
     pub(super) peer: usize,
     remote: Option<SocketAddr>,
-    to_broker: VecDeque<u8>,
+    pub(super) to_broker: VecDeque<u8>,
     to_client: VecDeque<u8>,
     /// `Transmit` was said, and not answered with "nothing more".
     want: bool,
-    paused: bool,
+    pub(super) paused: bool,
     /// The broker waits for the driver's decision.
-    asks: bool,
+    pub(super) asks: bool,
     /// The broker closes it; the driver gives up by then.
     closing: Option<Instant>,
     /// The number of its acceptance: one call may accept several that waited for each other.
@@ -54,12 +55,14 @@ pub(super) struct World {
     pub(super) oracle: Oracle,
     pub(super) peers: Vec<Peer>,
     pub(super) links: BTreeMap<ConnId, Link>,
+    pub(super) reads: Reads,
     outbox: Outbox,
     /// The number of the last message.
     pub(super) key: u64,
     token: u64,
-    /// Commands of several shards that are not answered, with the key of their message.
-    pub(super) asked: BTreeMap<u64, u64>,
+    /// Commands of several shards that are not answered, with the shard and the key of the
+    /// message, if it is one that has a number.
+    pub(super) asked: BTreeMap<u64, (usize, u64)>,
     /// Clients accepted so far.
     accepted: u64,
     /// Connections to be handed over.
@@ -75,6 +78,7 @@ impl World {
     pub(super) fn new(seed: u64, trace: bool) -> Self {
         let mut rng = Rng::new(seed);
         let mut plan = Plan::draw(&mut rng, shards(seed));
+        plan.enlarge(seed);
         // Everybody has to find room in the end.
         plan.config.max_connections = plan.config.max_connections.max(plan.clients as u32 + 1);
         let now = Instant::from_micros(rng.below(1_000_000));
@@ -85,13 +89,15 @@ impl World {
             if ours { peer.with_machine(&mut rng) } else { peer }
         };
         let peers = (0..plan.clients).map(&mut peer).collect();
+        let all = Shards::new(&plan.config, boot, plan.shards);
         Self {
-            shards: Shards::new(&plan.config, boot, plan.shards),
-            oracle: Oracle::new(plan.config.clone(), plan.shards > 1),
+            oracle: Oracle::new(plan.config.clone(), all.brokers[0].place()),
+            shards: all,
             rng,
             now,
             peers,
             links: BTreeMap::new(),
+            reads: Reads::new(seed),
             outbox: Outbox::new(),
             key: 0,
             token: 0,
@@ -166,9 +172,11 @@ impl World {
                     answer = Some((**reply).clone());
                     self.asked.remove(token);
                 }
-                Effect::Reply { token, .. } => {
-                    if let Some(key) = self.asked.remove(token) {
-                        self.oracle.settle_command(key);
+                Effect::Reply { token, reply } => {
+                    if let Some((asked, key)) = self.asked.remove(token)
+                        && key > 0
+                    {
+                        self.oracle.settle_command(key, asked, reply);
                     }
                 }
                 Effect::Handover { conn, to } => self.moving.push((*conn, usize::from(*to))),
@@ -285,27 +293,6 @@ impl World {
                 link.to_broker.extend(bytes);
             }
         });
-    }
-
-    /// Moves bytes to the broker, `most` at once. True if there were any.
-    pub(super) fn carry_in(&mut self, conn: ConnId, most: usize) -> bool {
-        let Some(link) = self.links.get_mut(&conn) else { return false };
-        let count = most.min(link.to_broker.len());
-        if count == 0 || link.paused || link.asks {
-            return false;
-        }
-        let mut bytes: Vec<u8> = link.to_broker.iter().take(count).copied().collect();
-        if self.plan.tight {
-            bytes.truncate(self.oracle.cut(conn, &bytes));
-        }
-        link.to_broker.drain(..bytes.len());
-        self.begin(Call::Received(conn));
-        self.note(|| format!("{} received {} bytes", name(conn), bytes.len()));
-        self.shards.of(conn).handle(self.now, Input::Received { conn, bytes: &bytes });
-        self.oracle.received(conn, &bytes);
-        self.effects();
-        self.end();
-        true
     }
 
     /// Tells the broker that a connection is gone, if it is. True if so.
@@ -548,12 +535,16 @@ impl World {
         self.begin(Call::Command);
         self.note(|| format!("{command:?}"));
         prepare(&mut self.oracle);
+        let key = match &command {
+            Command::Publish(publication) => Oracle::key(&publication.payload),
+            _ => 0,
+        };
         let input = Input::Command { token: self.token, command };
         self.shards.brokers[shard].handle(self.now, input);
         let reply = self.effects();
         self.end();
         if reply.is_none() && self.shards.len() > 1 {
-            self.asked.insert(self.token, self.key);
+            self.asked.insert(self.token, (shard, key));
         } else if reply.is_none() {
             self.oracle.complain("commands", "no answer");
         }
@@ -593,7 +584,7 @@ impl World {
 }
 
 /// A connection as a number.
-fn name(conn: ConnId) -> String {
+pub(super) fn name(conn: ConnId) -> String {
     let text = format!("{conn:?}");
     let digits = |c: char| c.is_ascii_digit();
     let numbers: Vec<&str> = text.split(|c| !digits(c)).filter(|part| !part.is_empty()).collect();

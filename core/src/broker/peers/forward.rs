@@ -114,7 +114,8 @@ impl Peers {
         link.sent[lane] = number;
         link.under_way[lane].push_back(number);
         link.sent_bytes[lane] += cost;
-        Some(link)
+        self.note_link(shard, lane);
+        Some(&mut self.links[shard])
     }
 
     /// Keeps a run for the next small messages.
@@ -132,9 +133,7 @@ impl Peers {
             if !open.here || !self.is_met(&open.need) {
                 return;
             }
-            let link = &mut self.links[usize::from(from)];
-            let Some(open) = link.open[lane].pop_front() else { return };
-            link.take(lane, open.number, open.bytes);
+            self.links[usize::from(from)].close_first(lane);
         }
     }
 
@@ -269,7 +268,7 @@ impl Broker {
         let open = Open { number, bytes: cost, here: false, need: Need::default() };
         peers.links[usize::from(from)].open[lane].push_back(open);
         if lane == DELIVER && self.is_full() {
-            self.refuse_here(&way, parts);
+            self.refuse_here(now, from, &way, parts);
             return self.forward_done(from, DELIVER, number);
         }
         match way {
@@ -292,8 +291,9 @@ impl Broker {
 
     /// There is no memory for a message that another shard let in: each session it was for is told
     /// to have lost it. Waiting for memory instead would stop publishers on all shards for the
-    /// sake of sessions that may be gone for good.
-    fn refuse_here(&mut self, way: &Way, parts: Parts) {
+    /// sake of sessions that may be gone for good. A subscription that does not stand yet, and has
+    /// its owner's answer, gets it all the same: it must not end with the older value.
+    fn refuse_here(&mut self, now: Instant, from: u16, way: &Way, parts: Parts) {
         let mut targets = core::mem::take(&mut self.targets);
         targets.clear();
         match way {
@@ -316,13 +316,14 @@ impl Broker {
             self.drop_copy(target.session, &copy, DropReason::OutOfBudget);
         }
         self.keep_targets(targets);
+        self.hold_early(now, from, &message);
     }
 
     /// Takes small messages of another shard.
     pub(super) fn take_run(&mut self, now: Instant, from: u16, run: Run) {
         for (number, small) in run.iter() {
             let job = if self.is_full() {
-                self.refuse_here(&Way::Deliver, small.parts());
+                self.refuse_here(now, from, &Way::Deliver, small.parts());
                 false
             } else {
                 self.deliver_small(now, from, number, &small)
@@ -443,18 +444,9 @@ impl Broker {
         let Some(peers) = &mut self.peers else { return };
         let link = &mut peers.links[usize::from(from)];
         let confirmed = link.heard.confirmed != counters.confirmed;
-        link.heard = counters;
-        let mut due: Vec<Waiter> = Vec::new();
+        let due = link.hear(counters);
         for lane in [DELIVER, OWNER] {
-            let taken = counters.taken[lane];
-            while link.under_way[lane].pop_front_if(|number| *number <= taken).is_some() {}
-            while let Some((_, waiter)) =
-                link.waiters[lane].pop_front_if(|(number, _)| *number <= counters.taken[lane])
-            {
-                if due.last() != Some(&waiter) {
-                    due.push(waiter);
-                }
-            }
+            peers.note_link(usize::from(from), lane);
         }
         for waiter in due {
             match waiter {

@@ -3,6 +3,7 @@
 //! Links between two shards keep order; between links there is none, and no rule here assumes any.
 
 mod acks;
+mod credit;
 mod forward;
 mod gate;
 mod link;
@@ -29,7 +30,7 @@ pub use msg::PeerMsg;
 use msg::{DELIVER, OWNER};
 pub(super) use pending::Pending;
 pub use place::{MAX_SHARDS, Place};
-pub(super) use retry::{Held, HeldPublish, Parked};
+pub(super) use retry::{Held, HeldPublish};
 pub(super) use share::Leaving;
 
 use super::calls::Call;
@@ -39,10 +40,10 @@ use super::{Boot, Broker, Config};
 use crate::map::Map;
 use crate::time::Instant;
 use crate::topic::{Index, TopicFilter, matches};
-use gate::Gate;
+use gate::{Asked, Gate};
 use link::{Link, Mark, Waiter};
 use msg::{Change, Msg};
-use retry::Owned;
+use retry::{Owned, Parked, Wills};
 use routes::{Counts, Routes};
 use run::Run;
 
@@ -89,6 +90,10 @@ pub(super) struct Peers {
     routes: Routes,
     /// By shard; that to itself is not used.
     links: Vec<Link>,
+    /// By lane: the links on which something is not taken, and those without credit. Asked for each
+    /// message, so that it costs no look at each link.
+    unmet: [u64; 2],
+    spent: [u64; 2],
     /// Empty ones, with memory for the next small messages.
     runs: Vec<Run>,
     /// Number of the last message forwarded; it grows from one to the next over all links.
@@ -107,15 +112,14 @@ pub(super) struct Peers {
     /// New subscriptions that do not stand yet; the key of an entry is the gate.
     early: Index,
     by_seq: BTreeSet<(u64, Key)>,
-    /// Sessions that wait for retained messages, with the filter, by query.
-    queries: BTreeMap<u64, (Key, Arc<str>)>,
+    queries: BTreeMap<u64, Asked>,
     next_query: u64,
     /// Messages of other shards for which there is no credit yet.
     owned: VecDeque<Owned>,
     /// Messages without a connection to wait on: of wills, of the program.
     parked: VecDeque<Parked>,
-    /// Clients that have wills among them, with how many.
-    wills: BTreeMap<Arc<str>, u32>,
+    /// Clients that have wills among them.
+    wills: BTreeMap<Arc<str>, Wills>,
     /// Connections whose input waits, and how many of them are to be looked at.
     paused: VecDeque<Key>,
     due: usize,
@@ -144,6 +148,8 @@ impl Peers {
             others: place.others(),
             routes: Routes::new(place.others(), seed, config.shard_budget),
             links,
+            unmet: [0; 2],
+            spent: [0; 2],
             runs: Vec::new(),
             clock: 0,
             announces: 0,
@@ -261,58 +267,13 @@ impl Peers {
     }
 
     /// Whether no more SUBSCRIBE may be read.
-    pub(super) fn is_full(&self) -> bool {
+    pub(super) fn window_is_full(&self) -> bool {
         self.announces - self.confirmed >= WINDOW || self.queries.len() as u64 >= WINDOW
-    }
-
-    /// Whether a message could be forwarded on this lane, to whichever shard.
-    fn has_credit(&self, lane: usize) -> bool {
-        bits(self.others).all(|shard| self.links[shard].outstanding(lane) < self.credit)
-    }
-
-    fn is_met(&self, need: &Need) -> bool {
-        bits(need.shards).all(|shard| self.links[shard].has_taken(need.lane, need.number))
-    }
-
-    /// All that a publisher forwarded on a lane.
-    fn all_of(&self, clocks: &Clocks, lane: usize) -> Need {
-        Need { lane, number: clocks.0[lane], shards: self.others }
-    }
-
-    /// Whether a publisher's next message must wait: credit is missing, or it would go another way
-    /// than one before that has not arrived.
-    pub(super) fn must_wait(&self, clocks: &Clocks, topic: &str, retain: bool) -> bool {
-        if !self.has_credit(DELIVER) || !self.has_credit(OWNER) {
-            return true;
-        }
-        let by_owner = retain && self.place.owner(topic) != self.place.shard;
-        let other = if by_owner { DELIVER } else { OWNER };
-        if defect!("two_ways_at_once") {
-            return false;
-        }
-        !self.is_met(&self.all_of(clocks, other))
     }
 
     /// Whether a will of a client waits: what it publishes next comes after.
     pub(super) fn has_will_of(&self, client_id: &str) -> bool {
         !self.wills.is_empty() && self.wills.contains_key(client_id)
-    }
-
-    /// What of a publisher's messages is not taken: the last one on each link, at most.
-    fn marks(&self, clocks: &Clocks) -> Vec<Mark> {
-        let lanes = [DELIVER, OWNER].into_iter();
-        let marks = lanes.flat_map(|lane| {
-            bits(self.others).map(move |shard| {
-                let number = clocks.0[lane].min(self.links[shard].sent[lane]);
-                Mark { shard, lane, number }
-            })
-        });
-        marks.filter(|mark| !self.has_marks(&[*mark])).collect()
-    }
-
-    fn has_marks(&self, marks: &[Mark]) -> bool {
-        let taken = |mark: &Mark| self.links[mark.shard].heard.taken[mark.lane] >= mark.number;
-        marks.iter().all(taken)
     }
 
     fn wait_marks(&mut self, marks: &[Mark], waiter: Waiter) {
@@ -424,7 +385,7 @@ impl Broker {
     #[must_use]
     pub fn peers_waiting(&self) -> u64 {
         let Some(peers) = &self.peers else { return 0 };
-        if !peers.changed.is_empty() && !peers.is_full() {
+        if !peers.changed.is_empty() && !peers.window_is_full() {
             return peers.others;
         }
         let waiting = bits(peers.others).filter(|shard| peers.links[*shard].has_news());

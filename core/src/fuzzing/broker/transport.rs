@@ -3,11 +3,14 @@
 use alloc::vec::Vec;
 
 use crate::broker::{Broker, ConnId, Input, Outbox};
+use crate::codec::header;
 use crate::fuzzing::wire::Wire;
 use crate::time::Instant;
 
 /// Bytes pulled at once.
 const PULL: usize = 300;
+/// Memory that the driver has at most for one packet.
+const MEMORY: usize = 64 * 1024;
 
 pub(super) struct Transport {
     pub(super) id: ConnId,
@@ -45,11 +48,58 @@ impl Transport {
         self.read(broker, now);
     }
 
-    /// Hands over what has arrived.
+    /// Reads what has arrived, in the way that its length says: it is handed over, or read into
+    /// memory that becomes a packet.
     pub(super) fn read(&mut self, broker: &mut Broker, now: Instant) {
-        if self.reading && !self.inbox.is_empty() {
-            let (conn, bytes) = (self.id, core::mem::take(&mut self.inbox));
-            broker.handle(now, Input::Received { conn, bytes: &bytes });
+        if !self.reading || self.inbox.is_empty() {
+            return;
+        }
+        let (conn, inbox) = (self.id, core::mem::take(&mut self.inbox));
+        let way = inbox.len() % 4;
+        let mut bytes = &inbox[..];
+        if way >= 2 {
+            bytes = self.give(broker, now, bytes, way == 3);
+        }
+        while way != 0 && !bytes.is_empty() {
+            let expected = broker.expected(conn);
+            let Some(room) = broker.recv_buf(conn) else { break };
+            let (part, rest) = bytes.split_at(bytes.len().min(room.capacity() - room.len()));
+            let (total, missing) =
+                expected.expect("memory for a packet of which the size is known");
+            assert!(part.len() <= missing && room.len() + missing == total);
+            room.extend_from_slice(part);
+            broker.filled(now, conn, part.len());
+            bytes = rest;
+        }
+        if !bytes.is_empty() {
+            broker.handle(now, Input::Received { conn, bytes });
+        }
+    }
+
+    /// Gives memory as large as the packet that seems to begin here, or `larger`, which must not be
+    /// taken. Answers what is still to be read.
+    fn give<'b>(
+        &self,
+        broker: &mut Broker,
+        now: Instant,
+        bytes: &'b [u8],
+        larger: bool,
+    ) -> &'b [u8] {
+        let Ok(Some(header)) = header(bytes) else { return bytes };
+        let capacity = MEMORY.min(header.total() as usize) + usize::from(larger);
+        let mut memory = Vec::with_capacity(capacity);
+        let (part, rest) = bytes.split_at(bytes.len().min(memory.capacity()));
+        memory.extend_from_slice(part);
+        let idle = broker.expected(self.id).is_none();
+        match broker.give(now, self.id, memory) {
+            Ok(()) => {
+                assert!(!larger && idle, "memory of another size, or for a packet under way");
+                rest
+            }
+            Err(memory) => {
+                assert_eq!(memory, part, "it comes back as it was");
+                bytes
+            }
         }
     }
 

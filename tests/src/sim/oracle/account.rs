@@ -236,7 +236,10 @@ impl Oracle {
             ("dropped by QoS", &stats.dropped_by_qos[..], &counts.dropped_by_qos[..]),
         ];
         let list = lists.iter().find(|(_, told, known)| told != known).map(|l| format!("{l:?}"));
-        if let Some(wrong) = wrong.or(list) {
+        let most = self.config.max_sessions as usize;
+        let over = self.sessions.keys().find(|client| self.neighbours(client) > most);
+        let over = over.map(|client| format!("more than {most} sessions where {client} is"));
+        if let Some(wrong) = wrong.or(list).or(over) {
             let wires: Vec<_> = self.wires.iter().map(|(c, w)| (c, w.phase, &w.client)).collect();
             let what = format!("{wrong} {wires:?}");
             self.fail("figures", what);

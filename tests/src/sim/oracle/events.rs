@@ -1,5 +1,6 @@
 //! Events: connections and sessions that begin and end, wills, losses.
 
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 use fulmar_core::broker::{
@@ -208,7 +209,9 @@ impl Oracle {
             }
             DisconnectReason::Refused(reason) => match reason {
                 ReasonCode::QuotaExceeded => {
-                    self.full || self.sessions.len() >= self.config.max_sessions as usize
+                    let asked = wire.asked.as_ref();
+                    let near = asked.map_or(0, |asked| self.neighbours(&asked.client_id));
+                    self.full || near >= self.config.max_sessions as usize
                 }
                 _ => wire.refused,
             },
@@ -345,14 +348,16 @@ impl Oracle {
         }
     }
 
-    /// An operator publishes. Answers how many copies that makes; `None` if there is no room.
+    /// An operator publishes. Answers how many copies that makes, as at least and at most; `None`
+    /// if there is no room.
     pub(in super::super) fn publish_command(
         &mut self,
         topic: &str,
         payload: &[u8],
         qos: Qos,
         retain: bool,
-    ) -> Option<usize> {
+        shard: usize,
+    ) -> Option<RangeInclusive<usize>> {
         if self.full {
             return None;
         }
@@ -365,7 +370,11 @@ impl Oracle {
             expiry: None,
             user: None,
         };
-        Some(self.publish(draft, None, None))
+        let copies = self.publish(draft, None, None);
+        Some(match self.many {
+            true => self.receivers(shard, Self::key(payload)),
+            false => copies..=copies,
+        })
     }
 }
 

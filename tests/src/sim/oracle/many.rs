@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 
-use fulmar_core::broker::{ConnId, DeliveryMode, DisconnectReason, Disconnected};
+use fulmar_core::broker::{ConnId, DeliveryMode, DisconnectReason, Disconnected, Reply};
 use fulmar_core::codec::{Property, Publish};
 use fulmar_core::topic::{matches, split_share};
 use fulmar_core::{Instant, Qos, Version};
@@ -19,8 +19,8 @@ use super::{Cause, Due, Note, Oracle, Subscription, Testament};
 
 /// One SUBSCRIBE to one filter.
 #[derive(Debug)]
-struct Wish {
-    filter: String,
+pub(super) struct Wish {
+    pub(super) filter: String,
     options: Subscription,
     conn: ConnId,
     id: u16,
@@ -46,27 +46,41 @@ struct End {
 }
 
 impl Wish {
-    fn shared(&self) -> bool {
+    pub(super) fn shared(&self) -> bool {
         matches!(split_share(&self.filter), Ok(Some(_)))
     }
 
-    fn matches(&self, topic: &str) -> bool {
-        let inner = split_share(&self.filter).ok().flatten().map(|(_, inner)| inner);
-        matches(inner.unwrap_or(&self.filter), topic)
+    pub(super) fn matches(&self, topic: &str) -> bool {
+        Self::fits(&self.filter, topic)
+    }
+
+    pub(super) fn fits(filter: &str, topic: &str) -> bool {
+        let inner = split_share(filter).ok().flatten().map(|(_, inner)| inner);
+        matches(inner.unwrap_or(filter), topic)
+    }
+
+    /// Whether the broker may have it.
+    pub(super) fn lasts(&self) -> bool {
+        !self.gone
+    }
+
+    /// Whether the broker has it, and had it at that time.
+    pub(super) fn stands_since(&self, time: u64) -> bool {
+        !self.over && self.stands.is_some_and(|stands| stands < time)
     }
 }
 
 /// One publication.
 #[derive(Debug)]
-struct Publication {
-    note: Rc<Note>,
+pub(super) struct Publication {
+    pub(super) note: Rc<Note>,
     /// The last one that it may have been read on first.
     conn: Option<ConnId>,
     id: u16,
     will: bool,
     /// When it was received, and when it was answered; of QoS 0 and wills, when everything was at
     /// rest.
-    from: u64,
+    pub(super) from: u64,
     by: Option<u64>,
     /// Its connection ended before that, for another reason than the client's.
     unsure: bool,
@@ -111,6 +125,8 @@ pub(super) struct Books {
     wills: Vec<(String, Testament, u64)>,
     /// Publications before this were settled at the last rest.
     settled: usize,
+    /// Clients with every filter they ever subscribed to.
+    pub(super) ever: BTreeSet<(String, String)>,
     /// Filters whose SUBACK was sent since this was asked last.
     stood: Vec<String>,
     /// Who asked for all that is retained, and what came.
@@ -118,6 +134,16 @@ pub(super) struct Books {
 }
 
 impl Books {
+    /// The last message of a program with this number in its payload.
+    pub(super) fn program_message(&self, key: u64) -> Option<&Publication> {
+        let mut all = self.publications.iter().rev();
+        all.find(|p| p.note.publisher.is_none() && p.note.key == key)
+    }
+
+    pub(super) fn wishes(&self) -> impl Iterator<Item = (&String, &[Wish])> {
+        self.got.iter().map(|(client, got)| (client, &got.wishes[..]))
+    }
+
     /// A message came, perhaps to who asked for what is retained.
     fn answer(&mut self, client: &str, topic: &str, key: u64, retain: bool) {
         if let Some((asker, answers)) = &mut self.asked
@@ -188,6 +214,7 @@ impl Oracle {
         };
         let from = self.unwish(&client, filter);
         let filter = filter.to_string();
+        self.books.ever.insert((client.clone(), filter.clone()));
         let (stands, over, gone) = (None, false, false);
         let wish = Wish { filter, options, conn, id, stands, over, gone, from };
         self.books.got.entry(client).or_default().wishes.push(wish);
@@ -268,8 +295,13 @@ impl Oracle {
         }
     }
 
-    /// The answer to a program's message came.
-    pub(in super::super) fn settle_command(&mut self, key: u64) {
+    /// The answer to a program's message came, of the shard that was asked.
+    pub(in super::super) fn settle_command(&mut self, key: u64, shard: usize, reply: &Reply) {
+        let told = match reply {
+            Reply::Published { receivers } => Some(*receivers),
+            _ => None,
+        };
+        self.late_receivers(shard, key, told);
         let tick = self.tick();
         let all = self.books.publications.iter_mut();
         all.filter(|p| p.conn.is_none() && p.note.key == key)

@@ -12,12 +12,13 @@ mod incoming;
 mod many;
 mod outgoing;
 mod publications;
+mod receivers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use fulmar_core::broker::{Config, ConnId, DropReason};
+use fulmar_core::broker::{Config, ConnId, DropReason, Place};
 use fulmar_core::codec::RetainHandling;
 use fulmar_core::{Instant, Qos, Version};
 
@@ -288,13 +289,16 @@ pub(super) struct Oracle {
     pressed: bool,
     /// There are several shards: what is under way between them is kept in books of its own.
     many: bool,
+    place: Place,
     books: many::Books,
 }
 
 impl Oracle {
-    pub(super) fn new(config: Config, many: bool) -> Self {
+    /// `place`: that of any shard.
+    pub(super) fn new(config: Config, place: Place) -> Self {
         Self {
-            many,
+            many: place.shards > 1,
+            place,
             books: many::Books::default(),
             config,
             now: Instant::ZERO,
@@ -382,8 +386,14 @@ impl Oracle {
     }
 
     /// The number in a payload.
-    fn key(payload: &[u8]) -> u64 {
+    pub(super) fn key(payload: &[u8]) -> u64 {
         payload.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    }
+
+    /// How many sessions the shard has that this client is to have its session on.
+    fn neighbours(&self, client: &str) -> usize {
+        let home = self.place.home(client);
+        self.sessions.keys().filter(|other| self.place.home(other) == home).count()
     }
 
     fn session_of(&mut self, conn: ConnId) -> Option<(&String, &mut Session)> {
