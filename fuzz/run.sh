@@ -32,21 +32,44 @@ coverage="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 RUSTFLAGS="--cfg fuzzing $coverage" cargo build --release --locked --target "$host" \
     --manifest-path fuzz/Cargo.toml
 
+# What failed, a file for each target.
+failed=$(mktemp -d)
+export failed
+trap 'rm -rf "$failed"' EXIT
+
 run() {
     local target=$1 log folders
+    echo "$target (it did not run to its end)" >"$failed/$target"
     cd fuzz
     log=$(mktemp)
     mkdir -p "corpus/$target" "artifacts/$target"
     folders=("corpus/$target" "seeds/$target")
     if [ -d "cases/$target" ]; then folders+=("cases/$target"); fi
-    if ! "$bin/$target" "${folders[@]}" -max_total_time="$seconds" -max_len=4096 -timeout=10 \
+    if "$bin/$target" "${folders[@]}" -max_total_time="$seconds" -max_len=4096 -timeout=10 \
         -rss_limit_mb=1024 -dict=dictionary -artifact_prefix="artifacts/$target/" >"$log" 2>&1; then
+        printf '%-20s' "$target"
+        grep -E "^#[0-9]+.*DONE" "$log"
+        rm "$failed/$target"
+    else
         tail -n 60 "$log"
-        exit 1
+        name_input "$target" "$log" >"$failed/$target"
     fi
-    printf '%-20s' "$target"
-    grep -E "^#[0-9]+.*DONE" "$log"
     rm "$log"
 }
-export -f run
-printf '%s\n' "${targets[@]}" | xargs -P "$(nproc)" -I '{}' bash -euc 'run {}'
+
+# Where the input is that a target failed with, and the input itself if it is small.
+name_input() {
+    local input
+    input=$(sed -n 's/.*Test unit written to //p' "$2" | tail -n 1)
+    printf '%s (%s' "$1" "${input:+fuzz/}${input:-no input was kept}"
+    if [ -n "$input" ] && [ "$(stat -c %s "$input")" -le 300 ]; then
+        printf ', base64 %s' "$(base64 -w 0 "$input")"
+    fi
+    printf ')\n'
+}
+export -f run name_input
+printf '%s\n' "${targets[@]}" | xargs -P "$(nproc)" -I '{}' bash -euc 'run {}' || true
+if [ -n "$(ls "$failed")" ]; then
+    echo "fuzzing failed: $(cat "$failed"/* | paste -sd ';')" >&2
+    exit 1
+fi

@@ -31,12 +31,13 @@ build() {
             --extern fulmar_tests="$lib" -L "dependency=$target/debug/deps"
 }
 
-unseen=0
+unseen=()
 echo "| Defect | Checker | Seed | What it said |"
 echo "|---|---|---|---|"
 for name in "${names[@]}"; do
     log="$target/$name.log"
-    build "$name" >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+    build "$name" >"$log" 2>&1 ||
+        { cat "$log" >&2; echo "the core with the defect $name does not build" >&2; exit 1; }
     # The seeds that are written down are of runs with one shard, but for rules between several.
     shards=1
     if grep -rqF "defect!(\"$name\")" core/src/broker/peers; then shards=3; fi
@@ -45,11 +46,14 @@ for name in "${names[@]}"; do
     seed="${found%% *}" checker="${found#*checker=}"
     said="$(grep -a -A1 '^SIM_FOUND' "$log" | tail -n 1 | cut -c 1-70 | tr '|' '/' || true)"
     if [ -z "$found" ] || [ "$checker" = panic ]; then
-        unseen=1
+        unseen+=("$name")
         checker="**not found** $checker"
     fi
     echo "| \`$name\` | $checker | $seed | $said |"
     # Each has files of its own.
     find "$target/debug/deps" -name '*fulmar*' -delete
 done
-exit $unseen
+if [ ${#unseen[@]} != 0 ]; then
+    echo "not found by the simulation: ${unseen[*]}" >&2
+    exit 1
+fi

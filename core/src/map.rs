@@ -72,7 +72,17 @@ impl Numbers {
     }
 
     pub(crate) fn find<K: Eq + Hash>(&self, key: K, key_of: impl Fn(u32) -> K) -> Option<u32> {
-        let hash = self.hash(&key);
+        self.find_hashed(self.hash(&key), key, key_of)
+    }
+
+    /// The same, where the hash of the key is known already.
+    #[inline]
+    pub(crate) fn find_hashed<K: Eq>(
+        &self,
+        hash: u32,
+        key: K,
+        key_of: impl Fn(u32) -> K,
+    ) -> Option<u32> {
         let found = self.table.find(spread(&(0, hash)), |&(n, h)| h == hash && key_of(n) == key);
         found.map(|&(number, _)| number)
     }
@@ -95,7 +105,9 @@ impl Numbers {
         }
     }
 
-    fn hash<K: Hash>(&self, key: &K) -> u32 {
+    /// The hash of a key, the same one whatever is in the table.
+    #[inline]
+    pub(crate) fn hash<K: Hash>(&self, key: &K) -> u32 {
         (self.state.hash_one(key) >> 32) as u32
     }
 

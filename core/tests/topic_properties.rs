@@ -84,6 +84,19 @@ fn found(index: &Index, topic: &str) -> (usize, Vec<(u32, u32)>) {
     (calls, entries)
 }
 
+/// The same, by [`Index::lookup`].
+fn looked_up(index: &mut Index, topic: &str) -> (usize, Vec<(u32, u32)>) {
+    let (mut calls, mut entries) = (0, Vec::new());
+    index.lookup(topic, |found| {
+        assert!(!found.is_empty());
+        calls += 1;
+        entries.extend(found.iter().map(|entry| (entry.key, entry.value)));
+        true
+    });
+    entries.sort_unstable();
+    (calls, entries)
+}
+
 fn expected(model: &Model, topic: &str) -> (usize, Vec<(u32, u32)>) {
     let matching = || model.iter().filter(|((filter, _), _)| matches(filter, topic));
     let filters: BTreeSet<&str> = matching().map(|((filter, _), _)| filter.as_str()).collect();
@@ -184,6 +197,46 @@ quickcheck! {
             index.remove(&filter, key);
         }
         index.filters() == 0 && LEVELS.iter().all(|topic| found(&index, topic).0 == 0)
+    }
+
+    fn what_is_remembered_of_a_topic_stays_right(
+        steps: Vec<(Change, Name, bool)>,
+        hot: Vec<Name>,
+        seed: u64
+    ) -> bool {
+        let (mut index, mut model) = (Index::with_cache(seed), Model::new());
+        let empty = index.footprint();
+        for (change, Name(topic), twice) in steps {
+            if !apply(&mut index, &mut model, change) {
+                return false;
+            }
+            // Any topic once or twice, and some again and again.
+            let any = std::iter::repeat_n(&topic, 1 + usize::from(twice));
+            let again = hot.iter().take(3).flat_map(|Name(topic)| [topic, topic]);
+            for topic in any.chain(again) {
+                let found = found(&index, topic);
+                if looked_up(&mut index, topic) != found || found != expected(&model, topic) {
+                    return false;
+                }
+                // Who has enough is given no more, and the next one all the same.
+                let mut calls = 0;
+                index.lookup(topic, |_| {
+                    calls += 1;
+                    false
+                });
+                if calls != found.0.min(1) {
+                    return false;
+                }
+            }
+            let wild = model.keys().any(|(filter, _)| filter.contains(['+', '#']));
+            if (index.remembered() > 0) != wild {
+                return false;
+            }
+        }
+        for (filter, key) in model.into_keys() {
+            index.remove(&filter, key);
+        }
+        index.remembered() == 0 && index.footprint() <= empty + 4096
     }
 
     fn a_walk_in_steps_gives_what_a_filter_over_all_topics_gives(

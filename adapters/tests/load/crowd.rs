@@ -12,7 +12,7 @@ use smol::{Executor, Task, future};
 use super::book::{Book, Flow, parse, payload};
 use super::client::{Client, Gone, Message};
 use super::running::Running;
-use super::{ended, in_time, options, play, version};
+use super::{ended, in_time, options, play, qos, version};
 
 /// Clients that publish; one more publisher is the program.
 const CLIENTS: u8 = 9;
@@ -31,10 +31,6 @@ const WANDERERS: usize = 3;
 const VISITORS: usize = 3;
 /// Messages between two cuts of a client, a little different for each.
 const STAY: usize = 60;
-
-fn qos(publisher: u8) -> Qos {
-    [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][usize::from(publisher % 3)]
-}
 
 /// It is cut off now and then, and goes on with its session.
 fn wanders(publisher: u8) -> bool {

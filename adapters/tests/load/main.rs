@@ -15,12 +15,13 @@ use std::time::Duration;
 
 use async_channel::Receiver;
 use fulmar_adapters::broker::{Config, Options};
+use fulmar_core::Qos;
 use fulmar_core::codec::Version;
 use smol::{Executor, Timer, block_on, future};
 
 /// Threads that play the clients.
 const THREADS: usize = 2;
-/// After so long without an end the broker hangs.
+/// After so long without an end the broker hangs: on two busy cores the longest wait is a second.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs what a story does, and the tasks that it has spawned, on several threads.
@@ -60,6 +61,11 @@ fn options(shards: u16) -> Options {
         ..Config::default()
     };
     Options { config, shards, ..Options::default() }
+}
+
+/// Each QoS in turn.
+fn qos(publisher: u8) -> Qos {
+    [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][usize::from(publisher % 3)]
 }
 
 /// Clients of both kinds, in turn.

@@ -8,7 +8,7 @@ use smol::{Task, future};
 use super::book::{Book, Flow, payload};
 use super::client::{Client, Gone};
 use super::running::Running;
-use super::{ended, in_time, options, play, version};
+use super::{ended, in_time, options, play, qos, version};
 
 const PUBLISHERS: u8 = 6;
 /// Topics of each publisher: their owners are on all shards.
@@ -27,10 +27,6 @@ fn topic(flow: Flow) -> String {
 
 fn flows() -> impl Iterator<Item = Flow> {
     (0..PUBLISHERS).flat_map(|publisher| (0..TOPICS).map(move |topic| Flow { publisher, topic }))
-}
-
-fn qos(publisher: u8) -> Qos {
-    [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][usize::from(publisher % 3)]
 }
 
 async fn retain(client: &mut Client, flow: Flow, payload: &[u8], qos: Qos) -> Result<(), Gone> {

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use super::fanout::Source;
 use super::input::{ClientInfo, Command, Publication, Reply};
 use super::message::Body;
-use super::peers::{Need, Parked, Waits};
+use super::peers::{Need, Waits};
 use super::publish::{Draft, Published};
 use super::session::Attached;
 use super::slots::Key;
@@ -29,7 +29,7 @@ impl Broker {
             Command::Publish(publication) => {
                 let clocks = self.program_clocks();
                 if self.parks(&clocks, &publication.topic, publication.retain) {
-                    self.park(Parked::Program { token, publication });
+                    self.park(token, publication);
                     return;
                 }
                 let (reply, need) = self.publish_program(now, &publication);

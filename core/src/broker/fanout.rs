@@ -167,8 +167,9 @@ impl Broker {
                 && !defect!("overlap_delivered_twice"),
             filters: 0,
         };
-        self.index.matches(draft.topic, |entries| {
+        self.index.lookup(draft.topic, |entries| {
             complete &= collector.filter(entries, &mut chosen);
+            true
         });
         if complete {
             for group in chosen {

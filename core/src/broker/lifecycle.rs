@@ -7,7 +7,7 @@ use core::time::Duration;
 use super::conn::{Conn, Waiting};
 use super::connect::len_of;
 use super::fanout::Source;
-use super::peers::{Clocks, Held, Parked};
+use super::peers::{Clocks, Held};
 use super::publish::Draft;
 use super::queue::NO_GROUP;
 use super::session::{self, Attached, Will};
@@ -245,7 +245,7 @@ impl Broker {
 
     fn send_will(&mut self, now: Instant, client_id: &Arc<str>, will: Will, clocks: Clocks) {
         if self.parks(&clocks, will.body.topic(), will.retain) {
-            self.park(Parked::Will { client_id: client_id.clone(), will, clocks });
+            self.park_will(client_id.clone(), will, &clocks);
             return;
         }
         self.publish_will_now(now, client_id, will);

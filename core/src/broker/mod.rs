@@ -249,7 +249,7 @@ impl Broker {
             next_serial: 1,
             unauthenticated: 0,
             addresses: Map::new(boot.seed),
-            index: Index::new(boot.seed),
+            index: pressure::index(boot.seed, config.shard_budget),
             groups: Groups::new(boot.seed),
             retained: Retained::new(config.max_retained, config.max_retained_bytes),
             ledger: Ledger::default(),

@@ -8,6 +8,7 @@ use super::slots::Key;
 use super::timers::Timer;
 use super::{Broker, DropReason, Event};
 use crate::time::Instant;
+use crate::topic::Index;
 
 /// Per cent of the budget from which publishers are slowed down.
 const SLOW: u64 = 80;
@@ -21,12 +22,22 @@ const BEAT: Duration = Duration::from_millis(100);
 /// Pressure for longer than this makes the largest queues shed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// An empty index, which remembers topics where that takes little of the budget: a small one is
+/// for messages.
+pub(super) fn index(seed: u64, budget: u64) -> Index {
+    match budget / 64 >= Index::CACHE as u64 {
+        true => Index::with_cache(seed),
+        false => Index::new(seed),
+    }
+}
+
 impl Broker {
     /// Bytes charged to the budget.
     #[inline]
     pub(super) fn used(&self) -> u64 {
         let peers = self.peers.as_ref().map_or(0, |peers| peers.footprint());
         let kept = self.ledger.bytes() + self.retained.footprint() + peers;
+        let kept = kept + self.index.remembered() as u64;
         kept + self.held + self.places * PLACE
     }
 

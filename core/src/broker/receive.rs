@@ -32,6 +32,9 @@ pub(super) enum Step {
     Close(DisconnectReason, Option<ReasonCode>),
 }
 
+const SUBSCRIBE: u8 = 8;
+const UNSUBSCRIBE: u8 = 10;
+
 /// Bytes a spare buffer may hold, and how many are kept: 256 KiB in all.
 const SPARE: (usize, usize) = (4 * 1024, 64);
 
@@ -125,8 +128,14 @@ impl Broker {
 
     /// Whether no packet of a connection may be handled now.
     fn is_held_up(&self, conn: &Conn) -> bool {
-        let full = self.peers.as_ref().is_some_and(|peers| peers.is_full());
-        conn.closing || conn.waiting != Waiting::Nothing || full
+        conn.closing || conn.waiting != Waiting::Nothing || self.must_wait_to_subscribe(conn, &[])
+    }
+
+    /// Whether the next packet is about subscriptions, and other shards have yet to confirm enough
+    /// of these. All else goes on: one client that subscribes to much holds up no publisher.
+    fn must_wait_to_subscribe(&self, conn: &Conn, input: &[u8]) -> bool {
+        self.peers.as_ref().is_some_and(|peers| peers.window_is_full())
+            && matches!(conn.machine.upcoming(input), Some(SUBSCRIBE | UNSUBSCRIBE))
     }
 
     /// Goes on where bytes came into a connection's own memory.
@@ -186,7 +195,7 @@ impl Broker {
         let mut input = bytes;
         let mut step = first;
         while self.take_step(now, key, conn, step) {
-            if self.peers.as_ref().is_some_and(|peers| peers.is_full()) && !input.is_empty() {
+            if !input.is_empty() && self.must_wait_to_subscribe(conn, input) {
                 conn.waiting = Waiting::Peers;
                 self.pause(key);
                 break;

@@ -103,11 +103,16 @@ impl Broker {
         assert_eq!(jobs, usize::from(session.walking), "walks of {name}");
         let idle = session.queue.is_empty() && session.outbound.in_flight() == 0;
         if session.is_attached() && !session.walks.is_empty() && !session.walking {
-            assert!(!idle || session.woken, "a walk of {name} waits for ever");
+            // For answers, or until a gate opens.
+            let shut = session.pending.as_ref().is_some_and(|p| p.kept() + p.held().0 > 0);
+            assert!(!idle || session.woken || shut, "a walk of {name} waits for ever");
         }
         if let Some(peers) = &self.peers {
-            let held = session.pending.as_ref().map_or((0, 0), |pending| pending.held());
+            let pending = session.pending.as_ref();
+            let held = pending.map_or((0, 0), |pending| pending.held());
             assert_eq!(held, peers.held_for(key), "copies behind the gates of {name}");
+            let kept = pending.map_or(0, |pending| pending.kept());
+            assert_eq!(kept, peers.kept_for(key), "places kept in the queue of {name}");
         }
         self.check_subscriptions(key, session);
     }

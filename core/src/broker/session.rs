@@ -85,6 +85,8 @@ pub(super) struct Session {
 pub(super) struct Subscription {
     pub(super) filter: Arc<str>,
     pub(super) options: Options,
+    /// When its retained messages come, in the order of the session's subscriptions.
+    pub(super) turn: u32,
 }
 
 impl Subscription {

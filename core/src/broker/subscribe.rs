@@ -142,12 +142,15 @@ impl Broker {
             RetainHandling::SendIfNew => !exists || defect!("retained_sent_again"),
             RetainHandling::DoNotSend => false,
         };
-        if retained && shared.is_none() && !self.retained.is_empty() {
-            let cursor = Cursor::new(filter.clone(), self.retained.sequence());
-            if let Some(session) = self.sessions.get_mut(key) {
-                // Instead of one from before, if there is.
+        if retained
+            && shared.is_none()
+            && let Some(session) = self.sessions.get_mut(key)
+        {
+            let turn = session.next_turn(&filter);
+            if !self.retained.is_empty() {
+                let cursor = Cursor::new(filter.clone(), self.retained.sequence());
                 let walk = Walk { options: packed, cursor, query: 0 };
-                session.walks.insert((filter.clone(), None), walk);
+                session.walks.insert(turn, (filter.clone(), None), walk);
             }
         }
         let shared = shared.is_some();
@@ -190,7 +193,9 @@ impl Broker {
                 if session.subscriptions.is_empty() {
                     session.subscriptions.reserve_exact(1);
                 }
-                session.subscriptions.insert(at, Subscription { filter: text.clone(), options });
+                session
+                    .subscriptions
+                    .insert(at, Subscription { filter: text.clone(), options, turn: 0 });
                 self.held += Subscription::cost(filter);
                 self.stats.subscriptions += 1;
             }
@@ -229,7 +234,10 @@ impl Broker {
             properties: Properties::EMPTY,
             reasons: ReasonCodes::list(&reasons),
         });
-        self.answer_sub(key, negotiated, &unsuback, 0, out)
+        let answered = self.answer_sub(key, negotiated, &unsuback, 0, out);
+        // What was behind a gate is gone, and leaves its room to others.
+        self.walk(now, key, FIRST_STEPS);
+        answered
     }
 
     /// Removes a subscription by its exact text. `[MQTT-3.10.4-1]` False if there was none.
@@ -239,7 +247,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let Ok(at) = session.find(filter) else { return false };
         let removed = session.subscriptions.remove(at);
-        session.forget_walks(&removed.filter);
+        session.forget_walks(&removed);
         if defect!("unsubscribe_ignored") && removed.filter.contains('+') {
             return true;
         }
@@ -292,14 +300,17 @@ impl Broker {
         loop {
             let Some(session) = self.sessions.get_mut(key) else { return };
             let most = WALK_BELOW.min(session.queue_limit(self.config.max_msg_queue) as usize);
-            let room = most.saturating_sub(session.queue.len());
+            let kept = session.pending.as_ref().map_or(0, |pending| pending.kept());
+            let room = most.saturating_sub(session.queue.len() + kept);
             let mut bytes = session.queue.bytes();
             if !session.is_attached() || room == 0 || bytes > 0 && bytes >= most_bytes {
                 return;
             }
             let Some((id, walk)) = session.walks.first() else { return };
             if id.1.is_some() {
-                self.ask(key, room);
+                if !self.ask(key, room) {
+                    return;
+                }
                 continue;
             }
             if steps == 0 {

@@ -1,49 +1,90 @@
 //! Retained messages still to be queued for a session, subscription by subscription.
 
-use alloc::collections::VecDeque;
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::session::{Walk, WalkId};
+use super::session::{Session, Walk, WalkId};
 
-/// Walks that can go on, in the order in which they came; without one it owns no memory.
+/// Walks that can go on, by the turns of their subscriptions, so that they come in the order of the
+/// filters. One SUBSCRIBE may bring thousands: each is found by turn and name, without a search.
+/// Without one it owns no memory.
 #[derive(Debug, Default)]
-pub(super) struct Walks(VecDeque<(WalkId, Walk)>);
+pub(super) struct Walks {
+    map: BTreeMap<(u32, WalkId), Walk>,
+    /// The turn given last. Subscriptions of the same turn are told apart by name.
+    last: u32,
+}
 
 impl Walks {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.map.is_empty()
     }
 
-    /// Adds one behind all others, in place of one of the same name.
-    pub(super) fn insert(&mut self, id: WalkId, walk: Walk) {
-        self.remove(&id);
-        self.0.push_back((id, walk));
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
     }
 
-    pub(super) fn remove(&mut self, id: &WalkId) -> Option<Walk> {
-        let at = self.0.iter().position(|(other, _)| other == id)?;
-        let (_, walk) = self.0.remove(at)?;
-        if self.0.is_empty() {
-            self.0 = VecDeque::new();
-        }
-        Some(walk)
+    pub(super) fn insert(&mut self, turn: u32, id: WalkId, walk: Walk) {
+        self.map.insert((turn, id), walk);
+    }
+
+    pub(super) fn remove(&mut self, turn: u32, id: WalkId) -> Option<Walk> {
+        let walk = self.map.remove(&(turn, id));
+        self.tidy();
+        walk
     }
 
     pub(super) fn first(&mut self) -> Option<(&WalkId, &mut Walk)> {
-        self.0.front_mut().map(|(id, walk)| (&*id, walk))
+        self.map.iter_mut().next().map(|((_, id), walk)| (id, walk))
     }
 
     pub(super) fn pop_first(&mut self) -> Option<(WalkId, Walk)> {
-        let first = self.0.pop_front();
-        if self.0.is_empty() {
-            self.0 = VecDeque::new();
-        }
-        first
+        let first = self.map.pop_first();
+        self.tidy();
+        first.map(|((_, id), walk)| (id, walk))
     }
 
-    /// The names of those of one subscription.
-    pub(super) fn of(&self, filter: &Arc<str>) -> Vec<WalkId> {
-        self.0.iter().map(|(id, _)| id).filter(|id| id.0 == *filter).cloned().collect()
+    /// Takes away those of one subscription.
+    pub(super) fn forget(&mut self, turn: u32, filter: &Arc<str>) {
+        if self.map.is_empty() {
+            return;
+        }
+        let first = (turn, (filter.clone(), None));
+        let theirs = self.map.range(first..).map(|(key, _)| key);
+        let theirs = theirs.take_while(|(of, id)| *of == turn && id.0 == *filter).cloned();
+        for key in theirs.collect::<Vec<_>>() {
+            self.map.remove(&key);
+        }
+        self.tidy();
+    }
+
+    fn tidy(&mut self) {
+        if self.map.is_empty() {
+            self.map = BTreeMap::new();
+        }
+    }
+}
+
+impl Session {
+    /// Retained messages are wanted for a subscription: behind those of all others, and instead of
+    /// what is still to come of an older wish. Gives its turn.
+    pub(super) fn next_turn(&mut self, filter: &Arc<str>) -> u32 {
+        if self.walks.is_empty() && self.pending.is_none() {
+            self.walks.last = 0;
+        }
+        // After 2^32 wishes without a rest they come in the order of the texts.
+        self.walks.last = self.walks.last.saturating_add(1);
+        let turn = self.walks.last;
+        if let Ok(at) = self.find(filter) {
+            let before = core::mem::replace(&mut self.subscriptions[at].turn, turn);
+            self.walks.forget(before, filter);
+        }
+        turn
+    }
+
+    /// The turn of a subscription.
+    pub(super) fn turn(&self, filter: &str) -> u32 {
+        self.find(filter).map_or(0, |at| self.subscriptions[at].turn)
     }
 }

@@ -226,6 +226,12 @@ impl Connection {
         Ok(())
     }
 
+    /// The packet type of the packet that is under way, or else of the one that `input` begins
+    /// with.
+    pub(crate) fn upcoming(&self, input: &[u8]) -> Option<u8> {
+        self.tail.partial().first().or(input.first()).map(|first| first >> 4)
+    }
+
     /// The last `len` bytes of the packet under way.
     pub(crate) fn last(&self, len: usize) -> &[u8] {
         let partial = self.tail.partial();

@@ -60,7 +60,7 @@ impl World {
     fn new() -> Self {
         Self {
             now: Instant::ZERO,
-            index: Index::new(7),
+            index: Index::with_cache(7),
             subscribers: BTreeMap::new(),
             retained: Retained::new(MAX_RETAINED, MAX_BYTES),
             stored: BTreeMap::new(),
@@ -104,7 +104,7 @@ impl World {
         assert_eq!(self.retained.bytes(), bytes as u64);
     }
 
-    fn find(&self, name: &str) {
+    fn find(&mut self, name: &str) {
         let mut found = Vec::new();
         self.index.matches(name, |entries| {
             assert!(!entries.is_empty());
@@ -115,6 +115,15 @@ impl World {
         let mut expected: Vec<_> = matching.map(|((_, key), value)| (*key, *value)).collect();
         expected.sort_unstable();
         assert_eq!(found, expected, "{name}");
+        // Twice in a row it is remembered; then it must stay right.
+        let mut again = Vec::new();
+        self.index.lookup(name, |entries| {
+            assert!(!entries.is_empty());
+            again.extend(entries.iter().map(|entry| (entry.key, entry.value)));
+            true
+        });
+        again.sort_unstable();
+        assert_eq!(again, expected, "{name}, looked up");
         for (filter, _) in self.subscribers.keys() {
             assert_eq!(matches(filter, name), naive(filter, name), "{filter} and {name}");
         }

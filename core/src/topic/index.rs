@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 
+use super::cache::{Cache, Finds, Known};
 use super::list::{Keyed, List};
 use super::matches::wildcard_at;
 use super::slab::Slab;
@@ -31,8 +32,11 @@ pub struct Index {
     filters: Slab<Filter>,
     /// Filters by their text, also those with wildcards: a topic never has the text of one.
     by_text: Numbers,
-    /// Filters with wildcards.
+    /// Filters with wildcards, and how many there are.
     wild: Trie,
+    wilds: usize,
+    /// For [`Index::lookup`]; on while there are filters with wildcards.
+    cache: Option<Cache>,
     seed: u64,
     generation: u64,
     /// Bytes that the filters own.
@@ -56,10 +60,23 @@ impl Index {
             filters: Slab::default(),
             by_text: Numbers::new(seed),
             wild: Trie::new(seed),
+            wilds: 0,
+            cache: None,
             seed,
             generation: 0,
             owned: 0,
         }
+    }
+
+    /// Bytes that an index [with a cache](Self::with_cache) takes for it, while there are filters
+    /// with wildcards.
+    pub const CACHE: usize = Cache::BYTES;
+
+    /// An empty index for topics that come again and again: [`Index::lookup`] remembers 128 of them
+    /// at most. That takes [`Index::CACHE`] bytes.
+    #[must_use]
+    pub fn with_cache(seed: u64) -> Self {
+        Self { cache: Some(Cache::new()), ..Self::new(seed) }
     }
 
     /// Adds an entry; there is one for each filter and key. Gives the text of the filter, which all
@@ -85,11 +102,7 @@ impl Index {
         self.owned = self.owned - before + entries.footprint();
         self.generation += 1;
         if entries.as_slice().is_empty() {
-            if wildcard_at(filter).is_some() {
-                self.wild.remove(filter);
-            }
-            self.by_text.remove(filter, number);
-            self.owned -= ARC + self.filters.remove(number).text.len();
+            self.drop_filter(filter, number);
         }
         Some(removed.value)
     }
@@ -104,11 +117,42 @@ impl Index {
     /// at least one. Allocates nothing; one lookup, and a walk over the levels if there is a filter
     /// with wildcards.
     pub fn matches<'a>(&'a self, topic: &str, mut found: impl FnMut(&'a [Entry])) {
-        if let Some(number) = self.find(topic) {
-            found(self.filters[number].entries.as_slice());
+        if self.filters.len() == 0 {
+            return;
         }
-        if !self.wild.is_empty() {
-            self.wild.matches(topic, |number| found(self.filters[number].entries.as_slice()));
+        self.walk(self.by_text.hash(&topic), topic, |number| {
+            found(self.filters[number].entries.as_slice());
+            true
+        });
+    }
+
+    /// The same, perhaps in another order, while `found` gives true. A topic that comes again is
+    /// found by one lookup, whoever changes filters meanwhile, if the index is one
+    /// [with a cache](Self::with_cache), the topic has at most 80 bytes and at most 11 filters
+    /// match it. Allocates nothing.
+    pub fn lookup(&mut self, topic: &str, mut found: impl FnMut(&[Entry]) -> bool) {
+        let hash = self.by_text.hash(&topic);
+        let filters = &self.filters;
+        let mut found = |number: u32| found(filters[number].entries.as_slice());
+        let known = match &mut self.cache {
+            Some(cache) if cache.is_on() => cache.get(hash, topic),
+            _ => Known::Nothing,
+        };
+        match known {
+            Known::All(numbers) => {
+                let _ = numbers.iter().all(|number| found(*number));
+            }
+            Known::Nothing => self.walk(hash, topic, found),
+            Known::Again => {
+                let (mut finds, mut more) = (Finds::default(), true);
+                self.walk(hash, topic, |number| {
+                    more = more && found(number);
+                    finds.push(number) || more
+                });
+                if let Some(cache) = &mut self.cache {
+                    cache.put(hash, topic, &finds);
+                }
+            }
         }
     }
 
@@ -121,7 +165,15 @@ impl Index {
     /// Memory held, in bytes, without the overhead of the allocator. Takes constant time.
     #[must_use]
     pub fn footprint(&self) -> usize {
-        self.filters.footprint() + self.by_text.footprint() + self.wild.footprint() + self.owned
+        let tables = self.filters.footprint() + self.by_text.footprint() + self.wild.footprint();
+        tables + self.owned + self.remembered()
+    }
+
+    /// Memory held for the topics that are remembered, in bytes. It changes with the first and the
+    /// last filter with wildcards alone.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        self.cache.as_ref().map_or(0, Cache::footprint)
     }
 
     /// A number that grows with each change, so that results of [`Index::matches`] can be kept
@@ -132,7 +184,23 @@ impl Index {
     }
 
     fn find(&self, text: &str) -> Option<u32> {
-        self.by_text.find(text, |number| &*self.filters[number].text)
+        self.find_hashed(self.by_text.hash(&text), text)
+    }
+
+    fn find_hashed(&self, hash: u32, text: &str) -> Option<u32> {
+        self.by_text.find_hashed(hash, text, |number| &*self.filters[number].text)
+    }
+
+    /// Calls `found` with the number of each filter that matches, while it gives true.
+    fn walk(&self, hash: u32, topic: &str, mut found: impl FnMut(u32) -> bool) {
+        let exact = self.filters.len() > self.wilds;
+        let go_on = match exact.then(|| self.find_hashed(hash, topic)).flatten() {
+            Some(number) => found(number),
+            None => true,
+        };
+        if go_on && self.wilds > 0 {
+            self.wild.matches(topic, found);
+        }
     }
 
     fn add(&mut self, filter: &str) -> u32 {
@@ -140,10 +208,30 @@ impl Index {
         self.owned += ARC + text.len();
         let number = self.filters.insert(Filter { text, entries: List::default() });
         self.by_text.insert(filter, number);
-        if wildcard_at(filter).is_some() {
+        let is_wild = wildcard_at(filter).is_some();
+        if is_wild {
             self.wild.insert(filter, number);
+            self.wilds += 1;
+        }
+        if let Some(cache) = &mut self.cache {
+            cache.switch(self.wilds > 0);
+            cache.add(self.by_text.hash(&filter), filter, number);
         }
         number
+    }
+
+    /// Removes a filter without entries.
+    fn drop_filter(&mut self, filter: &str, number: u32) {
+        if wildcard_at(filter).is_some() {
+            self.wild.remove(filter);
+            self.wilds -= 1;
+        }
+        if let Some(cache) = &mut self.cache {
+            cache.switch(self.wilds > 0);
+            cache.remove(self.by_text.hash(&filter), filter, number);
+        }
+        self.by_text.remove(filter, number);
+        self.owned -= ARC + self.filters.remove(number).text.len();
     }
 }
 

@@ -7,23 +7,43 @@
 /// ordinary character.
 #[must_use]
 pub fn matches(filter: &str, name: &str) -> bool {
+    bytes_match(filter.as_bytes(), name.as_bytes())
+}
+
+/// The same for texts of which it is known that they are some.
+pub(super) fn bytes_match(filter: &[u8], name: &[u8]) -> bool {
     // [MQTT-4.7.2-1]
-    if name.starts_with('$') && wildcard_at(filter) == Some(0) {
+    if name.first() == Some(&b'$') && !filter.is_empty() && is_wildcard(filter, 0) {
         return false;
     }
-    let mut names = name.split('/');
-    let mut filters = filter.split('/').peekable();
-    while let Some(level) = filters.next() {
-        // Before the name is asked for its next level: `a/#` matches `a`.
-        if level == "#" && filters.peek().is_none() {
-            return true;
+    // Both at the start of a level.
+    let (mut at, mut to) = (0, 0);
+    loop {
+        if at < filter.len() && is_wildcard(filter, at) {
+            if filter[at] == b'#' {
+                return true;
+            }
+            at += 1;
+            while to < name.len() && name[to] != b'/' {
+                to += 1;
+            }
+        } else {
+            while at < filter.len() && filter[at] != b'/' {
+                if name.get(to) != Some(&filter[at]) {
+                    return false;
+                }
+                (at, to) = (at + 1, to + 1);
+            }
         }
-        match names.next() {
-            Some(name) if level == "+" || level == name => {}
-            _ => return false,
+        // The filter's level is over; the name's must be, too.
+        match (filter.get(at), name.get(to)) {
+            (None, None) => return true,
+            (Some(_), Some(b'/')) => (at, to) = (at + 1, to + 1),
+            // `a/#` matches `a`.
+            (Some(_), None) => return filter[at..] == *b"/#",
+            (None, Some(_)) | (Some(_), Some(_)) => return false,
         }
     }
-    names.next().is_none()
 }
 
 /// Where the first level that is a wildcard starts, in bytes.

@@ -5,6 +5,8 @@
 //! millions of filters, [`Retained`] for one filter and many names.
 
 #[cfg(feature = "alloc")]
+mod cache;
+#[cfg(feature = "alloc")]
 mod index;
 #[cfg(feature = "alloc")]
 mod list;

@@ -7,8 +7,9 @@ use crate::map::Numbers;
 
 /// A trie from filters with wildcards to the numbers their owner gave them.
 ///
-/// All children of all nodes that are not `+` are in one hash table under (parent, level): a node
-/// with one child costs no collection of its own, one with a million is searched in constant time.
+/// One or two children of a node hang on the node. All others that are not `+` are in one hash table
+/// under (parent, level): a node with few children costs no collection of its own, one with a
+/// million is searched in constant time.
 pub(super) struct Trie {
     nodes: Slab<Node>,
     children: Numbers,
@@ -61,8 +62,10 @@ struct Node {
     /// The last of these levels; empty for `+`.
     level: Level,
     parent: u32,
-    /// Nodes in `children` whose parent this is.
+    /// The first of few children, marked with [`FEW`], or how many there are in the hash table.
     children: u32,
+    /// The other one of its parent's children, if they are few.
+    sibling: u32,
     /// The node of a `+` after here.
     plus: u32,
     /// The filter that ends with `#` after here.
@@ -74,11 +77,14 @@ struct Node {
 const ROOT: u32 = 0;
 /// No node, no filter.
 const NONE: u32 = u32::MAX;
+/// Marks the number of the first of one or two children. What is to be fetched from far in memory
+/// is then one node or two, and not two places of a table and a node.
+const FEW: u32 = 1 << 31;
 
 impl Default for Node {
     fn default() -> Self {
         let level = Level::Short(0, [0; SHORT]);
-        Self { level, parent: NONE, children: 0, plus: NONE, rest: NONE, end: NONE }
+        Self { level, parent: NONE, children: 0, sibling: NONE, plus: NONE, rest: NONE, end: NONE }
     }
 }
 
@@ -130,11 +136,11 @@ impl Trie {
         self.nodes[ROOT].is_empty()
     }
 
-    /// Calls `found` with the number of each filter that matches `topic`.
+    /// Calls `found` with the number of each filter that matches `topic`, while it gives true.
     ///
     /// Where both a level and `+` lead on, the level is followed first; the way back to the `+`
     /// goes over the parents, so that no stack is needed however deep the topic is.
-    pub(super) fn matches(&self, topic: &str, mut found: impl FnMut(u32)) {
+    pub(super) fn matches(&self, topic: &str, mut found: impl FnMut(u32) -> bool) {
         let topic = topic.as_bytes();
         // [MQTT-4.7.2-1]: wildcards at the root are then as if they were not there.
         let hidden = topic.first() == Some(&b'$');
@@ -147,13 +153,12 @@ impl Trie {
             let here = &self.nodes[node];
             let wild = node != ROOT || !hidden;
             // Also with no level left: `a/#` matches `a`.
-            if here.rest != NONE && wild {
-                found(here.rest);
+            if here.rest != NONE && wild && !found(here.rest) {
+                return;
             }
             if at <= topic.len() {
                 let end = level_end(topic, at);
-                let literal =
-                    if here.children == 0 { None } else { self.literal(node, &topic[at..end]) };
+                let literal = self.literal(node, &topic[at..end]);
                 let plus = if wild { here.plus } else { NONE };
                 passed += usize::from(literal.is_some() && plus != NONE);
                 let next = literal.unwrap_or(plus);
@@ -162,8 +167,8 @@ impl Trie {
                     at = end + 1;
                     continue;
                 }
-            } else if here.end != NONE {
-                found(here.end);
+            } else if here.end != NONE && !found(here.end) {
+                return;
             }
             // Back to the last `+` that was passed by.
             if passed == 0 {
@@ -191,8 +196,20 @@ impl Trie {
         self.nodes.footprint() + self.children.footprint() + self.text
     }
 
+    #[inline]
     fn literal(&self, node: u32, level: &[u8]) -> Option<u32> {
-        self.children.find((node, level), |number| key_of(&self.nodes, number))
+        match self.nodes[node].children {
+            0 => None,
+            few if few & FEW != 0 => {
+                let is = |child: &u32| self.nodes[*child].level.as_bytes() == level;
+                let first = few & !FEW;
+                if is(&first) {
+                    return Some(first);
+                }
+                Some(self.nodes[first].sibling).filter(|other| *other != NONE && is(other))
+            }
+            _ => self.children.find((node, level), |number| key_of(&self.nodes, number)),
+        }
     }
 
     fn child(&self, node: u32, level: &str) -> Option<u32> {
@@ -212,8 +229,27 @@ impl Trie {
         let level = Level::new(level);
         let node = self.nodes.insert(Node { level, parent, ..Node::default() });
         self.text += self.nodes[node].level.owned();
-        self.nodes[parent].children += 1;
-        self.children.insert(key_of(&self.nodes, node), node);
+        let children = match self.nodes[parent].children {
+            0 => FEW | node,
+            few if few & FEW != 0 => {
+                let first = few & !FEW;
+                let other = self.nodes[first].sibling;
+                if other == NONE {
+                    self.nodes[node].sibling = first;
+                    FEW | node
+                } else {
+                    for child in [first, other, node] {
+                        self.children.insert(key_of(&self.nodes, child), child);
+                    }
+                    3
+                }
+            }
+            count => {
+                self.children.insert(key_of(&self.nodes, node), node);
+                count + 1
+            }
+        };
+        self.nodes[parent].children = children;
         node
     }
 
@@ -222,7 +258,14 @@ impl Trie {
         let parent = self.nodes[node].parent;
         if self.nodes[parent].plus == node {
             self.nodes[parent].plus = NONE;
+        } else if self.nodes[parent].children & FEW != 0 {
+            let first = self.nodes[parent].children & !FEW;
+            let other = self.nodes[first].sibling;
+            let left = if first == node { other } else { first };
+            self.nodes[first].sibling = NONE;
+            self.nodes[parent].children = if left == NONE { 0 } else { FEW | left };
         } else {
+            // The last ones of many stay in the table: which they are would have to be looked for.
             self.children.remove(key_of(&self.nodes, node), node);
             self.nodes[parent].children -= 1;
         }
@@ -264,7 +307,10 @@ mod tests {
 
     fn found(trie: &Trie, topic: &str) -> Vec<u32> {
         let mut numbers = Vec::new();
-        trie.matches(topic, |number| numbers.push(number));
+        trie.matches(topic, |number| {
+            numbers.push(number);
+            true
+        });
         numbers.sort_unstable();
         numbers
     }
@@ -297,6 +343,52 @@ mod tests {
         assert_eq!(found(&trie, "a/x/c"), [0, 3, 4, 5]);
         assert_eq!(found(&trie, "a"), [4, 5]);
         assert_eq!(found(&trie, "$a/b/c"), []);
+    }
+
+    #[test]
+    fn children_are_found_whether_one_or_several_are_left() {
+        let mut trie = Trie::new(5);
+        let filters = ["a/b/#", "a/c/#", "a/d/#"];
+        let all = |trie: &Trie| ["a/b", "a/c", "a/d"].map(|topic| found(trie, topic).len());
+        trie.insert(filters[0], 0);
+        assert_eq!(trie.nodes.len(), 3);
+        trie.insert(filters[1], 1);
+        assert_eq!((all(&trie), trie.children.footprint()), ([1, 1, 0], 0), "no table for two");
+        // Either of two goes first.
+        for (gone, left) in [(0, [0, 1, 0]), (1, [1, 0, 0])] {
+            trie.remove(filters[gone]);
+            assert_eq!(all(&trie), left);
+            trie.insert(filters[gone], gone as u32);
+            assert_eq!(all(&trie), [1, 1, 0]);
+        }
+        trie.insert(filters[2], 2);
+        assert_eq!(all(&trie), [1, 1, 1]);
+        trie.remove(filters[0]);
+        trie.remove(filters[2]);
+        assert_eq!(all(&trie), [0, 1, 0]);
+        trie.insert(filters[2], 2);
+        assert_eq!(all(&trie), [0, 1, 1]);
+        trie.remove(filters[1]);
+        trie.remove(filters[2]);
+        assert_eq!((trie.is_empty(), all(&trie)), (true, [0, 0, 0]));
+        trie.insert(filters[0], 0);
+        assert_eq!(all(&trie), [1, 0, 0]);
+    }
+
+    #[test]
+    fn who_has_found_enough_is_told_no_more() {
+        let mut trie = Trie::new(5);
+        for (number, filter) in (0..).zip(["#", "+/#", "a/+", "+/b"]) {
+            trie.insert(filter, number);
+        }
+        for enough in 1..=4 {
+            let mut numbers = Vec::new();
+            trie.matches("a/b", |number| {
+                numbers.push(number);
+                numbers.len() < enough
+            });
+            assert_eq!(numbers.len(), enough);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use fulmar_core::broker::{Config, Event};
 use fulmar_core::codec::{
     Connect, Packet, Properties, Property, Publish, TopicFilters, Unsubscribe,
 };
+use fulmar_core::topic::Index;
 
 use crate::harness::*;
 
@@ -62,6 +63,36 @@ fn everything_is_given_back_in_the_end() {
     rig.hang_up(c);
     assert_eq!(rig.used(), empty);
     assert_eq!(rig.broker.stats().queued, 0);
+}
+
+#[test]
+fn what_is_remembered_of_topics_is_charged_and_only_where_memory_is_plenty() {
+    for (shard_budget, remembered) in [(64 << 20, Index::CACHE as u64), (1 << 20, 0)] {
+        let mut rig = Rig::new(Config { shard_budget, ..Config::default() });
+        let a = rig.connect(V5, "a", true);
+        let charged = |rig: &mut Rig, text: &str| {
+            let before = rig.used();
+            rig.send(a, V5, &[subscribe(&filter(text, Q0))]);
+            rig.used() - before
+        };
+        let (exact, first, second) =
+            (charged(&mut rig, "a/b"), charged(&mut rig, "a/+"), charged(&mut rig, "+/b"));
+        assert!(exact < 1_000, "{exact} for a filter without wildcards");
+        assert_eq!(first - second, remembered, "with a budget of {shard_budget}");
+        let before = rig.used();
+        for _ in 0..3 {
+            rig.send(a, V5, &[publish("a/b", b"x", Q0, 0)]);
+        }
+        assert_eq!(rig.used(), before, "whatever is remembered");
+        for text in ["a/+", "+/b"] {
+            let list = [text];
+            let filters = TopicFilters::list(&list);
+            let properties = Properties::EMPTY;
+            let unsubscribe = Unsubscribe { packet_id: id(1), properties, filters };
+            rig.send(a, V5, &[Packet::Unsubscribe(unsubscribe)]);
+        }
+        assert!(rig.used() < before - remembered, "it is given back");
+    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use fulmar_core::broker::{Command, Config, DisconnectReason, Event, Input, Reply};
 use fulmar_core::codec::{
-    Connect, Packet, Properties, Property, PropertyId, Publish, Qos, TopicFilters, Unsubscribe,
+    Connect, Filters, Packet, Properties, Property, PropertyId, Publish, Qos, Subscribe,
+    TopicFilters, Unsubscribe,
 };
 
 use crate::harness::*;
@@ -95,6 +96,28 @@ fn a_filter_subscribed_to_again_and_again_is_walked_once_more_only() {
         calls += 1;
     }
     assert!(calls < 10, "{calls} calls for one walk over 5,000 messages");
+}
+
+#[test]
+fn retained_messages_come_in_the_order_of_the_filters_and_last_for_a_replaced_one() {
+    // More than there is room for: the others wait.
+    let mut rig = retaining(Config::default(), 100, 8, Q1);
+    let a = rig.connect(V311, "a", true);
+    for topic in ["a", "b", "c", "d"] {
+        let Packet::Publish(publish) = publish(topic, topic.as_bytes(), Q1, 1) else { return };
+        rig.send(a, V311, &[Packet::Publish(Publish { retain: true, ..publish })]);
+    }
+    let b = rig.connect(V311, "b", true);
+    let options = filter("", Q1)[0].1;
+    let list = ["r/#", "d", "c", "a", "b"].map(|filter| (filter, options));
+    let filters = Filters::list(&list);
+    let (packet_id, properties) = (id(1), Properties::EMPTY);
+    rig.send(b, V311, &[Packet::Subscribe(Subscribe { packet_id, properties, filters })]);
+    rig.send(b, V311, &[subscribe(&filter("d", Q1))]);
+    let (list, packet_id) = (["a"], id(2));
+    let filters = TopicFilters::list(&list);
+    rig.send(b, V311, &[Packet::Unsubscribe(Unsubscribe { packet_id, properties, filters })]);
+    assert_eq!(rig.messages(b, V311)[100..], [b"c", b"b", b"d"]);
 }
 
 #[test]

@@ -65,6 +65,41 @@ fn a_filter_that_stands_in_a_packet_many_times_is_asked_for_once() {
     assert_eq!(world.payloads(client), ["1"]);
 }
 
+/// A subscription has the answer of the topic's owner and waits for a third shard, when memory runs
+/// out and the retained message changes.
+#[test]
+fn a_shard_without_memory_leaves_no_new_subscription_with_an_older_value() {
+    let budget = 1 << 20;
+    let mut world = World::with(3, Config { shard_budget: budget, ..Config::default() });
+    let stays = [Property::SessionExpiryInterval(1000)];
+    let name = world.name(1, "offline");
+    let offline = Connect { properties: Properties::list(&stays), ..hello(&name) };
+    let offline = world.connect_as(offline);
+    world.send(offline, &[subscribe(&filter("fill", Q1))]);
+    world.settle();
+    world.hang_up(offline);
+    let topic = world.topic(0, "t");
+    let owner = world.connect(0, "p");
+    world.send(owner, &[retained(&topic, "1", Q1, 1)]);
+    let filler = world.connect(1, "f");
+    let client = world.connect(1, "s");
+    world.settle();
+    world.answers(client);
+    world.send(client, &[subscribe(&filter("+", Q1))]);
+    world.settle_between(0, 1);
+    let payload = "x".repeat(20 << 10);
+    while world.shards[1].stats().used_bytes <= budget / 100 * 95 {
+        world.send(filler, &[publish("fill", &payload, Q1, 1)]);
+        // Read again in the next tenth of a second.
+        world.now = world.now.after_secs(1);
+        world.turn(1);
+    }
+    world.send(owner, &[retained(&topic, "2", Q1, 2)]);
+    world.settle();
+    assert_eq!(world.answers(client), ["SUBACK"]);
+    assert_eq!(world.payloads(client).last().map(|last| &**last), Some("2"));
+}
+
 #[test]
 fn a_shard_without_memory_takes_no_message_of_another_and_says_who_lost_it() {
     let budget = 1 << 20;

@@ -4,7 +4,7 @@ use fulmar_core::codec::{
     Filters, Packet, Properties, Qos, Subscribe, SubscriptionOptions, TopicFilters, Unsubscribe,
 };
 
-use crate::world::{Client, World, id, retained};
+use crate::world::{Client, World, id, publish, retained, subscriber};
 
 const SHARDS: u16 = 8;
 const FILTERS: usize = 2_000;
@@ -46,6 +46,66 @@ fn many_filters_in_one_packet_give_each_retained_message_once() {
         payloads.sort();
         assert_eq!(payloads, topics, "{round}");
     }
+}
+
+/// While other shards have not confirmed what one client subscribed to, nobody's next SUBSCRIBE is
+/// read, its own neither; everything else is.
+#[test]
+fn a_client_that_subscribes_to_thousands_holds_up_no_publisher() {
+    let mut world = World::new(2);
+    let near = subscriber(&mut world, 0, "near", "t", Q0);
+    let publisher = world.connect(0, "p");
+    let client = world.connect(0, "s");
+    for client in [publisher, client] {
+        world.answers(client);
+    }
+    let filters: Vec<String> = (0..FILTERS).map(|n| format!("room/{n:04}/+")).collect();
+    subscribe(&mut world, client, &filters);
+    world.send(publisher, &[publish("t", "1", Q0, 0), Packet::Pingreq]);
+    assert_eq!(world.payloads(near), ["1"]);
+    assert_eq!(world.answers(publisher), ["other"], "PINGRESP");
+    assert_eq!(world.paused, []);
+    for client in [client, publisher] {
+        world.send(client, &[Packet::Pingreq]);
+        subscribe(&mut world, client, &filters[..1]);
+        assert_eq!(world.answers(client), ["other"]);
+    }
+    assert_eq!(world.paused, [client, publisher]);
+    world.settle();
+    assert_eq!(
+        (world.answers(client), world.answers(publisher)),
+        (vec!["SUBACK"; 2], vec!["SUBACK"])
+    );
+    assert_eq!(world.paused, []);
+}
+
+/// A session that drains slowly asks for as much as it has room for, and not for all the rest each
+/// time.
+#[test]
+fn retained_messages_cross_once_however_slowly_a_client_takes_them() {
+    let mut world = World::new(2);
+    let publisher = world.connect(1, "p");
+    let topics: Vec<String> = (0..1_000).map(|n| format!("room/{n:04}/a")).collect();
+    for topic in &topics {
+        world.send(publisher, &[retained(topic, topic, Q1, 1)]);
+    }
+    world.settle();
+    let client = world.connect(0, "s");
+    world.answers(client);
+    world.silent.push(client);
+    let filters: Vec<String> = (0..1_000).map(|n| format!("room/{n:04}/+")).collect();
+    subscribe(&mut world, client, &filters);
+    world.settle();
+    world.crossed = 0;
+    let mut payloads = world.payloads(client);
+    while world.acknowledge(client) {
+        world.settle();
+        payloads.extend(world.payloads(client));
+    }
+    payloads.sort();
+    assert_eq!(payloads, topics);
+    // It is 129 bytes for each; asked for again each time, it was 1,151.
+    assert!(world.crossed < 250 * 1_000, "{} bytes crossed", world.crossed);
 }
 
 /// What is asked for and given up in one breath: nothing of it is left, or comes.

@@ -11,7 +11,7 @@ const FILTERS: u32 = 10_000;
 
 /// An index of these filters.
 fn index(filter: impl Fn(u32) -> String) -> Index {
-    let mut index = Index::new(1);
+    let mut index = Index::with_cache(1);
     for number in 0..FILTERS {
         index.insert(&filter(number), number, 0);
     }
@@ -42,17 +42,70 @@ pub(super) fn exact() -> Work {
     looking_up(index(topic), topics(), 1)
 }
 
+/// Four ways to filter for the same topic.
+fn four_ways(number: u32) -> String {
+    let (a, b) = (number / 4 / 100, number / 4 % 100);
+    match number % 4 {
+        0 => format!("plant/{a}/cell/{b}/temperature"),
+        1 => format!("plant/{a}/cell/{b}/+"),
+        2 => format!("plant/{a}/+/{b}/#"),
+        _ => format!("+/{a}/cell/{b}/temperature"),
+    }
+}
+
 /// Four ways to filter for the same topic, and other topics between.
 pub(super) fn wildcard() -> Work {
-    let filter = |number: u32| {
-        let (a, b) = (number / 4 / 100, number / 4 % 100);
-        match number % 4 {
-            0 => format!("plant/{a}/cell/{b}/temperature"),
-            1 => format!("plant/{a}/cell/{b}/+"),
-            2 => format!("plant/{a}/+/{b}/#"),
-            _ => format!("+/{a}/cell/{b}/temperature"),
-        }
-    };
     let topics = (0..16).map(|at| topic(at * 151)).collect();
-    looking_up(index(filter), topics, 4)
+    looking_up(index(four_ways), topics, 4)
+}
+
+/// The same by an index that remembers.
+pub(super) fn again() -> Work {
+    remembering(16)
+}
+
+/// The same with ever new topics: there are more than rounds are done.
+pub(super) fn ever_new() -> Work {
+    remembering(FILTERS / 4)
+}
+
+/// A filter comes and goes that matches one of many remembered topics, which is then looked up.
+pub(super) fn churn() -> Work {
+    let mut index = index(four_ways);
+    let topics: Vec<_> = (0..300).map(topic).collect();
+    for topic in &topics {
+        for _ in 0..2 {
+            index.lookup(topic, |_| true);
+        }
+    }
+    Box::new(move || {
+        for count in [5, 4] {
+            let filter = black_box("plant/+/+/42/temperature/#");
+            match count {
+                5 => drop(index.insert(filter, 1, 1)),
+                _ => assert_eq!(index.remove(filter, 1), Some(1)),
+            }
+            let mut found = 0;
+            index.lookup(black_box(&topics[42]), |entries| {
+                found += entries.len();
+                true
+            });
+            assert_eq!(found, count);
+        }
+    })
+}
+
+fn remembering(topics: u32) -> Work {
+    let mut index = index(four_ways);
+    let topics: Vec<_> = (0..topics).map(|at| topic(at * 151 % (FILTERS / 4))).collect();
+    let mut next = 0;
+    Box::new(move || {
+        next = (next + 1) % topics.len();
+        let mut found = 0;
+        index.lookup(black_box(&topics[next]), |entries| {
+            found += entries.len();
+            true
+        });
+        assert_eq!(found, 4);
+    })
 }

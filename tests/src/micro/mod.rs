@@ -30,7 +30,7 @@ const fn micro(name: &'static str, prepare: fn() -> Work, allocations: u64) -> M
 }
 
 /// All pieces of work.
-pub const ALL: [Micro; 18] = [
+pub const ALL: [Micro; 21] = [
     // A PUBLISH of 3.1.1 with 64 bytes, QoS 0.
     micro("decode_publish", codec::decode_publish, 0),
     // A PUBLISH of 5.0 with an alias, an expiry, two user properties and 64 bytes, QoS 1.
@@ -43,6 +43,11 @@ pub const ALL: [Micro; 18] = [
     micro("match_exact", matching::exact, 0),
     // Four of 10,000 filters, most with wildcards.
     micro("match_wildcard", matching::wildcard, 0),
+    // The same sixteen topics in turn, remembered; and topics of which each comes once.
+    micro("match_again", matching::again, 0),
+    micro("match_ever_new", matching::ever_new, 0),
+    // A filter comes and goes, while as many topics are remembered as can be.
+    micro("match_churn", matching::churn, 1),
     // One publisher, one subscriber, QoS 0, through the broker.
     micro("publish_qos0", shard::publish_qos0, 0),
     // One publisher, one hundred subscribers, QoS 0.

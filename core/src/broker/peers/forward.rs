@@ -269,7 +269,7 @@ impl Broker {
         let open = Open { number, bytes: cost, here: false, need: Need::default() };
         peers.links[usize::from(from)].open[lane].push_back(open);
         if lane == DELIVER && self.is_full() {
-            self.refuse_here(&way, parts);
+            self.refuse_here(now, from, &way, parts);
             return self.forward_done(from, DELIVER, number);
         }
         match way {
@@ -292,8 +292,9 @@ impl Broker {
 
     /// There is no memory for a message that another shard let in: each session it was for is told
     /// to have lost it. Waiting for memory instead would stop publishers on all shards for the
-    /// sake of sessions that may be gone for good.
-    fn refuse_here(&mut self, way: &Way, parts: Parts) {
+    /// sake of sessions that may be gone for good. A subscription that does not stand yet, and has
+    /// its owner's answer, gets it all the same: it must not end with the older value.
+    fn refuse_here(&mut self, now: Instant, from: u16, way: &Way, parts: Parts) {
         let mut targets = core::mem::take(&mut self.targets);
         targets.clear();
         match way {
@@ -316,13 +317,14 @@ impl Broker {
             self.drop_copy(target.session, &copy, DropReason::OutOfBudget);
         }
         self.keep_targets(targets);
+        self.hold_early(now, from, &message);
     }
 
     /// Takes small messages of another shard.
     pub(super) fn take_run(&mut self, now: Instant, from: u16, run: Run) {
         for (number, small) in run.iter() {
             let job = if self.is_full() {
-                self.refuse_here(&Way::Deliver, small.parts());
+                self.refuse_here(now, from, &Way::Deliver, small.parts());
                 false
             } else {
                 self.deliver_small(now, from, number, &small)

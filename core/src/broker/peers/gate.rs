@@ -32,6 +32,14 @@ pub(in crate::broker) enum Waits {
     Reply(u64),
 }
 
+/// Who waits for an answer.
+pub(super) struct Asked {
+    session: Key,
+    filter: Arc<str>,
+    /// Places in its queue that are kept for the answer.
+    room: usize,
+}
+
 /// A subscription that does not stand yet, or one whose replacement is not known everywhere.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -85,18 +93,21 @@ impl Peers {
         seq <= self.confirmed || defect!("suback_before_confirmed")
     }
 
-    /// Asks for the next page of a session's walk.
-    fn ask(&mut self, key: Key, session: &mut Session, id: WalkId, mut walk: Walk, room: u32) {
+    /// Asks for the next page of a session's walk. For a first one no place is kept: its gate waits
+    /// for the answer, and thousands are asked for at once.
+    fn ask(&mut self, key: Key, session: &mut Session, id: WalkId, mut walk: Walk, room: usize) {
         let (filter, Some(shard)) = &id else { return };
         self.next_query += 1;
         walk.query = self.next_query;
-        self.queries.insert(walk.query, (key, filter.clone()));
+        let kept = walk.cursor.upto().map_or(0, |_| room);
+        self.queries.insert(walk.query, Asked { session: key, filter: filter.clone(), room: kept });
+        session.pending().keep(kept);
         let query = Query {
             id: walk.query,
             filter: filter.clone(),
             upto: walk.cursor.upto(),
             after: walk.cursor.after(),
-            room,
+            room: room as u32,
         };
         self.links[usize::from(*shard)].out.push(Msg::Query(query));
         session.pending().asked(id, walk);
@@ -133,6 +144,11 @@ impl Peers {
         let gates = self.gates.keys().filter_map(|gate| self.gates.get(gate));
         let held = gates.filter(|gate| gate.session == session).flat_map(|gate| &gate.held);
         held.fold((0, 0), |(count, bytes), copy| (count + 1, bytes + copy.message.footprint()))
+    }
+
+    /// A count of the places that are kept in the queue of a session.
+    pub(in crate::broker) fn kept_for(&self, session: Key) -> usize {
+        self.queries.values().filter(|asked| asked.session == session).map(|asked| asked.room).sum()
     }
 }
 
@@ -191,7 +207,7 @@ impl Broker {
             let cursor = Cursor::new(wish.filter.clone(), u64::MAX);
             let walk = Walk { options: wish.options, cursor, query: 0 };
             let id = (wish.filter.clone(), Some(shard as u16));
-            peers.ask(key, session, id, walk, WALK_BELOW as u32);
+            peers.ask(key, session, id, walk, WALK_BELOW);
         }
         session.shut(wish.filter);
         true
@@ -217,8 +233,9 @@ impl Broker {
     /// Takes retained messages from their owner, as many as there is room for.
     pub(super) fn take_page(&mut self, now: Instant, from: u16, page: Page) {
         let Some(peers) = &mut self.peers else { return };
-        let full = peers.is_full();
-        let Some((key, filter)) = peers.queries.remove(&page.id) else { return };
+        let full = peers.window_is_full();
+        let Some(asked) = peers.queries.remove(&page.id) else { return };
+        let Asked { session: key, filter, room: kept } = asked;
         if full {
             self.retry_paused();
         }
@@ -226,9 +243,15 @@ impl Broker {
         let id = (filter.clone(), Some(from));
         let mut room = session.queue_limit(self.config.max_msg_queue).min(WALK_BELOW as u32);
         let Some(pending) = &mut session.pending else { return };
+        pending.give_back(kept);
         // What other owners answered waits behind the same gate, or another.
         let (held, waiting) = pending.held();
-        let Some(walk) = pending.asker(&id, page.id) else { return };
+        let Some(walk) = pending.asker(&id, page.id) else {
+            session.tidy();
+            // The next one may have its places.
+            self.walk(now, key, FIRST_STEPS);
+            return;
+        };
         let (options, mut last) = (walk.options, walk.cursor.after());
         let own = options.no_local().then(|| session.client_id.clone());
         let largest = u64::from(self.config.max_packet_size) + BESIDE;
@@ -424,13 +447,20 @@ impl Broker {
         }
     }
 
-    /// Asks for the next page of the first walk.
-    pub(in crate::broker) fn ask(&mut self, key: Key, room: usize) {
-        let Some(peers) = &mut self.peers else { return };
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        if let Some((id, walk)) = session.walks.pop_first() {
-            peers.ask(key, session, id, walk, room as u32);
+    /// Asks for the next page of the first walk, which gets an equal part of the room with all
+    /// others. False if what is behind gates needs it.
+    pub(in crate::broker) fn ask(&mut self, key: Key, room: usize) -> bool {
+        let Some(peers) = &mut self.peers else { return false };
+        let Some(session) = self.sessions.get_mut(key) else { return false };
+        let held = session.pending.as_ref().map_or(0, |pending| pending.held().0);
+        let part = room.saturating_sub(held).div_ceil(session.walks.len().max(1));
+        if part == 0 {
+            return false;
         }
+        if let Some((id, walk)) = session.walks.pop_first() {
+            peers.ask(key, session, id, walk, part);
+        }
+        true
     }
 
     /// Whether a subscription's gate is shut, so that it is not in the index.

@@ -49,6 +49,13 @@ impl Clocks {
             self.0[need.lane] = need.number;
         }
     }
+
+    /// What comes after both.
+    pub(super) fn join(&mut self, other: &Self) {
+        for (number, other) in self.0.iter_mut().zip(other.0) {
+            *number = other.max(*number);
+        }
+    }
 }
 
 /// A message of another shard that is not done with.

@@ -29,7 +29,7 @@ pub use msg::PeerMsg;
 use msg::{DELIVER, OWNER};
 pub(super) use pending::Pending;
 pub use place::{MAX_SHARDS, Place};
-pub(super) use retry::{Held, HeldPublish, Parked};
+pub(super) use retry::{Held, HeldPublish};
 pub(super) use share::Leaving;
 
 use super::calls::Call;
@@ -39,10 +39,10 @@ use super::{Boot, Broker, Config};
 use crate::map::Map;
 use crate::time::Instant;
 use crate::topic::{Index, TopicFilter, matches};
-use gate::Gate;
+use gate::{Asked, Gate};
 use link::{Link, Mark, Waiter};
 use msg::{Change, Msg};
-use retry::Owned;
+use retry::{Owned, Parked, Wills};
 use routes::{Counts, Routes};
 use run::Run;
 
@@ -107,15 +107,14 @@ pub(super) struct Peers {
     /// New subscriptions that do not stand yet; the key of an entry is the gate.
     early: Index,
     by_seq: BTreeSet<(u64, Key)>,
-    /// Sessions that wait for retained messages, with the filter, by query.
-    queries: BTreeMap<u64, (Key, Arc<str>)>,
+    queries: BTreeMap<u64, Asked>,
     next_query: u64,
     /// Messages of other shards for which there is no credit yet.
     owned: VecDeque<Owned>,
     /// Messages without a connection to wait on: of wills, of the program.
     parked: VecDeque<Parked>,
-    /// Clients that have wills among them, with how many.
-    wills: BTreeMap<Arc<str>, u32>,
+    /// Clients that have wills among them.
+    wills: BTreeMap<Arc<str>, Wills>,
     /// Connections whose input waits, and how many of them are to be looked at.
     paused: VecDeque<Key>,
     due: usize,
@@ -142,7 +141,7 @@ impl Peers {
         let mut peers = Self {
             place,
             others: place.others(),
-            routes: Routes::new(seed),
+            routes: Routes::new(place.others(), seed, config.shard_budget),
             links,
             runs: Vec::new(),
             clock: 0,
@@ -261,7 +260,7 @@ impl Peers {
     }
 
     /// Whether no more SUBSCRIBE may be read.
-    pub(super) fn is_full(&self) -> bool {
+    pub(super) fn window_is_full(&self) -> bool {
         self.announces - self.confirmed >= WINDOW || self.queries.len() as u64 >= WINDOW
     }
 
@@ -424,7 +423,7 @@ impl Broker {
     #[must_use]
     pub fn peers_waiting(&self) -> u64 {
         let Some(peers) = &self.peers else { return 0 };
-        if !peers.changed.is_empty() && !peers.is_full() {
+        if !peers.changed.is_empty() && !peers.window_is_full() {
             return peers.others;
         }
         let waiting = bits(peers.others).filter(|shard| peers.links[*shard].has_news());

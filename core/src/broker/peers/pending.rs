@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::super::queue::Copy;
-use super::super::session::{Options, Session, Walk, WalkId};
+use super::super::session::{Options, Session, Subscription, Walk, WalkId};
 use super::super::slots::Key;
 
 /// Gates of a session, and those of its walks that cannot go on. Everything is found by filter:
@@ -19,6 +19,8 @@ pub(in crate::broker) struct Pending {
     /// Copies behind all the gates, and their bytes.
     held: usize,
     held_bytes: u64,
+    /// Places in the queue that are kept for answers under way.
+    kept: usize,
 }
 
 impl Pending {
@@ -69,8 +71,21 @@ impl Pending {
         }
     }
 
+    /// Places in the queue that are kept for answers under way.
+    pub(in crate::broker) fn kept(&self) -> usize {
+        self.kept
+    }
+
+    pub(super) fn keep(&mut self, places: usize) {
+        self.kept += places;
+    }
+
+    pub(super) fn give_back(&mut self, places: usize) {
+        self.kept -= places;
+    }
+
     fn is_empty(&self) -> bool {
-        self.gates.is_empty() && self.walks.is_empty()
+        self.gates.is_empty() && self.walks.is_empty() && self.kept == 0
     }
 }
 
@@ -89,13 +104,14 @@ impl Session {
     /// A gate is shut: the walk of this shard waits, too.
     pub(super) fn shut(&mut self, filter: &Arc<str>) {
         let id = (filter.clone(), None);
-        if let Some(walk) = self.walks.remove(&id) {
+        if let Some(walk) = self.walks.remove(self.turn(filter), id.clone()) {
             self.pending.get_or_insert_default().asked(id, walk);
         }
     }
 
     /// A gate is no more: walks that it held up go on.
     pub(super) fn unshut(&mut self, filter: &Arc<str>, held: &[Copy]) {
+        let turn = self.turn(filter);
         let Some(pending) = &mut self.pending else { return };
         pending.gates.remove(&**filter);
         pending.let_go(held);
@@ -103,7 +119,7 @@ impl Session {
             if pending.walks.get(&id).is_some_and(|walk| walk.query == 0)
                 && let Some(walk) = pending.walks.remove(&id)
             {
-                self.walks.insert(id, walk);
+                self.walks.insert(turn, id, walk);
             }
         }
         self.tidy();
@@ -111,13 +127,14 @@ impl Session {
 
     /// A walk's question is answered. It goes on unless it is done or its gate is shut.
     pub(super) fn answered(&mut self, id: WalkId, done: bool) {
+        let turn = self.turn(&id.0);
         let Some(pending) = &mut self.pending else { return };
         if done {
             pending.walks.remove(&id);
         } else if pending.gate(&id.0).is_none()
             && let Some(walk) = pending.walks.remove(&id)
         {
-            self.walks.insert(id, walk);
+            self.walks.insert(turn, id, walk);
         }
         self.tidy();
     }
@@ -125,11 +142,6 @@ impl Session {
     /// A subscription is replaced: of its walks on other shards go on, with new options, those
     /// whose first question is not answered. Gives their shards.
     pub(super) fn renew(&mut self, filter: &Arc<str>, options: Options) -> u64 {
-        for id in self.walks.of(filter) {
-            if id.1.is_some() {
-                self.walks.remove(&id);
-            }
-        }
         let Some(pending) = &mut self.pending else { return 0 };
         let mut fresh = 0;
         for id in walks_of(&pending.walks, filter) {
@@ -148,21 +160,17 @@ impl Session {
     }
 
     /// A subscription is no more, nor are its walks.
-    pub(in crate::broker) fn forget_walks(&mut self, filter: &Arc<str>) {
-        if !self.walks.is_empty() {
-            for id in self.walks.of(filter) {
-                self.walks.remove(&id);
-            }
-        }
+    pub(in crate::broker) fn forget_walks(&mut self, gone: &Subscription) {
+        self.walks.forget(gone.turn, &gone.filter);
         let Some(pending) = &mut self.pending else { return };
-        for id in walks_of(&pending.walks, filter) {
+        for id in walks_of(&pending.walks, &gone.filter) {
             pending.walks.remove(&id);
         }
         self.tidy();
     }
 
     /// Whoever waits for nothing keeps nothing.
-    fn tidy(&mut self) {
+    pub(super) fn tidy(&mut self) {
         if self.pending.as_ref().is_some_and(|pending| pending.is_empty()) {
             self.pending = None;
         }

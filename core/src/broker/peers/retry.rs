@@ -44,8 +44,8 @@ pub(in crate::broker) struct HeldPublish {
 }
 
 /// A message without a connection to wait on.
-pub(in crate::broker) enum Parked {
-    Will { client_id: Arc<str>, will: Will, clocks: Clocks },
+pub(super) enum Parked {
+    Will { client_id: Arc<str>, will: Will },
     Program { token: u64, publication: Box<Publication> },
 }
 
@@ -68,6 +68,14 @@ impl Parked {
     }
 }
 
+/// The wills of one client that wait.
+#[derive(Debug, Default)]
+pub(super) struct Wills {
+    pub(super) count: u32,
+    /// What was published before them, by the client or as its will: they come after.
+    pub(super) clocks: Clocks,
+}
+
 /// Bytes of a User Property beside its text.
 const PAIR: usize = size_of::<(String, String)>();
 
@@ -85,22 +93,32 @@ impl Broker {
         !peers.parked.is_empty() || peers.must_wait(clocks, topic, retain)
     }
 
-    /// Has it wait. A program whose message finds no memory is told so.
-    pub(in crate::broker) fn park(&mut self, parked: Parked) {
-        match &parked {
-            Parked::Program { token, .. } if self.is_full() => {
-                let reply = Box::new(Reply::Refused(ReasonCode::QuotaExceeded));
-                self.effects.push_back(Effect::Reply { token: *token, reply });
-                return;
-            }
-            Parked::Program { .. } => self.held += parked.footprint(),
-            Parked::Will { .. } => {}
+    /// Has a message of the program wait; if it finds no memory the program is told so.
+    pub(in crate::broker) fn park(&mut self, token: u64, publication: Box<Publication>) {
+        if self.is_full() {
+            let reply = Box::new(Reply::Refused(ReasonCode::QuotaExceeded));
+            self.effects.push_back(Effect::Reply { token, reply });
+            return;
         }
+        let parked = Parked::Program { token, publication };
+        self.held += parked.footprint();
         if let Some(peers) = &mut self.peers {
-            if let Parked::Will { client_id, .. } = &parked {
-                *peers.wills.entry(client_id.clone()).or_default() += 1;
-            }
             peers.parked.push_back(parked);
+        }
+    }
+
+    /// Has a will wait, which comes after what `clocks` stand for.
+    pub(in crate::broker) fn park_will(
+        &mut self,
+        client_id: Arc<str>,
+        will: Will,
+        clocks: &Clocks,
+    ) {
+        if let Some(peers) = &mut self.peers {
+            let wills = peers.wills.entry(client_id.clone()).or_default();
+            wills.count += 1;
+            wills.clocks.join(clocks);
+            peers.parked.push_back(Parked::Will { client_id, will });
         }
     }
 
@@ -110,9 +128,9 @@ impl Broker {
         match &parked {
             Parked::Program { .. } => self.held -= parked.footprint(),
             Parked::Will { client_id, .. } => {
-                let left = peers.wills.get_mut(client_id).map_or(0, |count| {
-                    *count -= 1;
-                    *count
+                let left = peers.wills.get_mut(client_id).map_or(0, |wills| {
+                    wills.count -= 1;
+                    wills.count
                 });
                 if left == 0 {
                     peers.wills.remove(client_id);
@@ -124,15 +142,8 @@ impl Broker {
 
     /// What a client's session forwards next comes after its will, and so do its later wills.
     pub(in crate::broker) fn note_will(&mut self, client_id: &str, need: &Need) {
-        if let Some(peers) = self.peers.as_mut().filter(|peers| peers.has_will_of(client_id)) {
-            for parked in &mut peers.parked {
-                match parked {
-                    Parked::Will { client_id: of, clocks, .. } if **of == *client_id => {
-                        clocks.note(need);
-                    }
-                    _ => {}
-                }
-            }
+        if let Some(wills) = self.peers.as_mut().and_then(|peers| peers.wills.get_mut(client_id)) {
+            wills.clocks.note(need);
         }
         let key = self.clients.get(client_id).and_then(|index| self.sessions.key_at(*index));
         if let Some(session) = key.and_then(|key| self.sessions.get_mut(key)) {
@@ -165,8 +176,9 @@ impl Broker {
             && let Some(first) = peers.parked.front()
         {
             let waits = match first {
-                Parked::Will { will, clocks, .. } => {
-                    peers.must_wait(clocks, will.body.topic(), will.retain)
+                Parked::Will { client_id, will } => {
+                    let clocks = peers.wills.get(client_id).map(|wills| wills.clocks);
+                    peers.must_wait(&clocks.unwrap_or_default(), will.body.topic(), will.retain)
                 }
                 Parked::Program { publication, .. } => {
                     peers.must_wait(&peers.program, &publication.topic, publication.retain)
@@ -176,7 +188,7 @@ impl Broker {
                 return;
             }
             match self.unpark() {
-                Some(Parked::Will { client_id, will, .. }) => {
+                Some(Parked::Will { client_id, will }) => {
                     self.publish_will_now(now, &client_id, will);
                     // Its client's messages may wait for it.
                     self.retry_paused();

@@ -4,14 +4,17 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::super::pressure::index;
 use crate::map::Map;
-use crate::topic::{Index, split_share};
+use crate::topic::{Index, matches, split_share};
 
 /// Bytes of a topic that is remembered, at most.
 const LAST: usize = 256;
 
 /// What one shard knows of the subscriptions of the others. A set of shards is a bit for each.
 pub(super) struct Routes {
+    /// All of them.
+    others: u64,
     /// Filters without wildcards, by fingerprint: two that collide only waste a message.
     exact: Map<u64, u64>,
     exacts: usize,
@@ -22,9 +25,19 @@ pub(super) struct Routes {
     by_filter: Index,
     groups: Vec<Group>,
     free: Vec<u32>,
-    /// The last topic that was looked for, and the shards that want it. Often the next message has
-    /// the same one; empty, as no topic is, after every change.
-    last: (String, u64),
+    /// Often the next message has the same topic.
+    last: Last,
+}
+
+/// The topic that was looked for last.
+#[derive(Default)]
+struct Last {
+    /// Empty, as no topic is, when something changed that could matter for it.
+    topic: String,
+    /// None if it was not needed.
+    fingerprint: Option<u64>,
+    /// The shards that want it.
+    shards: u64,
 }
 
 /// A shared group as other shards have it.
@@ -45,22 +58,25 @@ pub(in crate::broker) struct Counts {
 }
 
 impl Routes {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(others: u64, seed: u64, budget: u64) -> Self {
         Self {
+            others,
             exact: Map::new(seed),
             exacts: 0,
-            wild: Index::new(seed),
+            wild: index(seed, budget),
             by_name: Map::new(seed),
             by_filter: Index::new(seed),
             groups: Vec::new(),
             free: Vec::new(),
-            last: (String::new(), 0),
+            last: Last::default(),
         }
     }
 
     /// A shard has, or has no more, subscribers of a filter without wildcards.
     pub(super) fn set_exact(&mut self, shard: u16, fingerprint: u64, on: bool) {
-        self.last.0.clear();
+        if self.last.fingerprint.is_none_or(|last| last == fingerprint) {
+            self.last.topic.clear();
+        }
         let before = self.exact.get(&fingerprint).copied().unwrap_or(0);
         let after = if on { before | 1 << shard } else { before & !(1 << shard) };
         if after != 0 {
@@ -74,7 +90,9 @@ impl Routes {
 
     /// The same for a filter with wildcards.
     pub(super) fn set_wild(&mut self, shard: u16, filter: &str, on: bool) {
-        self.last.0.clear();
+        if matches(filter, &self.last.topic) {
+            self.last.topic.clear();
+        }
         if on {
             self.wild.insert(filter, u32::from(shard), 0);
         } else {
@@ -118,27 +136,29 @@ impl Routes {
     /// asked only if it is needed.
     #[inline]
     pub(super) fn matches(&mut self, topic: &str, fingerprint: impl FnOnce() -> u64) -> u64 {
-        if self.last.0 != topic {
-            self.last.1 = self.find(topic, fingerprint);
-            self.last.0.clear();
-            if topic.len() <= LAST {
-                self.last.0.push_str(topic);
-            }
+        if self.last.topic != topic {
+            self.find(topic, fingerprint);
         }
-        self.last.1
+        self.last.shards
     }
 
-    fn find(&self, topic: &str, fingerprint: impl FnOnce() -> u64) -> u64 {
-        let mut shards = 0;
-        if self.exacts > 0 {
-            shards = self.exact.get(&fingerprint()).copied().unwrap_or(0);
+    fn find(&mut self, topic: &str, fingerprint: impl FnOnce() -> u64) {
+        let Self { others, last, .. } = self;
+        last.topic.clear();
+        if topic.len() <= LAST {
+            last.topic.push_str(topic);
         }
-        self.wild.matches(topic, |entries| {
-            for entry in entries {
-                shards |= 1 << entry.key;
-            }
-        });
-        shards
+        last.fingerprint = (self.exacts > 0).then(fingerprint);
+        let exact = last.fingerprint.and_then(|fingerprint| self.exact.get(&fingerprint));
+        last.shards = exact.copied().unwrap_or(0);
+        if last.shards != *others {
+            self.wild.lookup(topic, |entries| {
+                let shards = entries.iter().map(|entry| 1 << entry.key);
+                last.shards |= shards.fold(0, |all, shard| all | shard);
+                // Where all are to have it nothing else matters.
+                last.shards != *others
+            });
+        }
     }
 
     /// The numbers of the groups whose filters match a topic.
@@ -192,7 +212,8 @@ impl Routes {
     /// Memory held, in bytes, about.
     pub(super) fn footprint(&self) -> usize {
         let groups = self.groups.capacity() * size_of::<Group>();
-        self.exact.footprint() + self.wild.footprint() + self.by_filter.footprint() + groups
+        let tables = self.exact.footprint() + self.wild.footprint();
+        tables + self.by_filter.footprint() + groups
     }
 }
 
@@ -202,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_shard_is_found_once_for_all_its_filters() {
-        let mut routes = Routes::new(1);
+        let mut routes = Routes::new(0b1110, 1, u64::MAX);
         assert_eq!(routes.matches("a/b", || unreachable!()), 0);
         routes.set_exact(1, 77, true);
         routes.set_wild(1, "a/+", true);
@@ -219,8 +240,29 @@ mod tests {
     }
 
     #[test]
+    fn changes_that_do_not_matter_for_the_last_topic_leave_it() {
+        let mut routes = Routes::new(0b110, 1, u64::MAX);
+        routes.set_exact(1, 77, true);
+        assert_eq!(routes.matches("a/b", || 77), 0b10);
+        routes.set_exact(2, 78, true);
+        routes.set_wild(2, "b/#", true);
+        assert_eq!(routes.matches("a/b", || unreachable!("it was the last one")), 0b10);
+        routes.set_wild(2, "+/b", true);
+        assert_eq!(routes.matches("a/b", || 77), 0b110);
+        routes.set_wild(2, "+/b", false);
+        assert_eq!(routes.matches("a/b", || 77), 0b10);
+        routes.set_exact(1, 77, false);
+        assert_eq!(routes.matches("a/b", || 77), 0);
+        // A topic for which no fingerprint was needed.
+        let mut routes = Routes::new(0b110, 1, u64::MAX);
+        assert_eq!(routes.matches("a/b", || unreachable!("nothing is there")), 0);
+        routes.set_exact(2, 77, true);
+        assert_eq!(routes.matches("a/b", || 77), 0b100);
+    }
+
+    #[test]
     fn connected_members_have_equal_shares_wherever_they_are() {
-        let mut routes = Routes::new(1);
+        let mut routes = Routes::new(0b110, 1, u64::MAX);
         let full: Arc<str> = Arc::from("$share/g/a/+");
         let counts = |members, connected| Counts { members, connected };
         routes.set_group(1, &full, counts(3, 2));

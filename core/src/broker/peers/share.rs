@@ -63,7 +63,7 @@ impl Broker {
     /// Tells of groups whose members changed, as far as the window allows.
     pub(super) fn announce_changed(&mut self) {
         while let Some(peers) = &mut self.peers
-            && !peers.is_full()
+            && !peers.window_is_full()
             && let Some(full) = peers.changed.pop_front()
         {
             self.announce_share(&full);

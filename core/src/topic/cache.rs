@@ -1,0 +1,304 @@
+//! Which filters match the topics that come again and again.
+
+use alloc::vec::Vec;
+
+use super::matches::{bytes_match, wildcard_at};
+
+/// The numbers of all filters that match a topic, for some topics.
+///
+/// It is kept right instead of being emptied: where a filter comes or goes, the topics it matches
+/// gain or lose its number. So nobody who subscribes and unsubscribes all the time, to whatever
+/// filters, takes it away from others, and he pays himself, by looking through the topics. That is
+/// why they are few.
+///
+/// A topic is taken up when it is asked for twice before another one of its set is: so topics that
+/// never come again displace nothing, and cost no more than to be looked for.
+pub(super) struct Cache {
+    /// None while it is off.
+    sets: Vec<Set>,
+    /// Places in use.
+    used: u32,
+}
+
+/// Sets. The places of all are looked through when a filter with wildcards comes or goes: so many
+/// cost at most about what such a SUBSCRIBE costs besides. Few for the fuzzer, which has few topics.
+const SETS: usize = if cfg!(fuzzing) { 2 } else { 32 };
+/// Places of a set, so that topics with the same hash displace each other seldom.
+const WAYS: usize = 4;
+/// Bytes of a topic, and filters that match it, at most: a place has two cache lines.
+const TOPIC: usize = 80;
+const FILTERS: usize = 11;
+
+#[derive(Clone, Copy)]
+struct Set {
+    /// Of the topics in the places, 0 of none.
+    hashes: [u32; WAYS],
+    /// Of the last topic that was not there.
+    missed: u32,
+    /// Which place the next topic takes.
+    next: u32,
+    places: [Place; WAYS],
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    len: u8,
+    count: u8,
+    topic: [u8; TOPIC],
+    filters: [u32; FILTERS],
+}
+
+const NOTHING: Place = Place { len: 0, count: 0, topic: [0; TOPIC], filters: [0; FILTERS] };
+const EMPTY: Set = Set { hashes: [0; WAYS], missed: 0, next: 0, places: [NOTHING; WAYS] };
+
+/// What is known of a topic.
+pub(super) enum Known<'c> {
+    /// All filters that match.
+    All(&'c [u32]),
+    /// Nothing, but it is worth to be taken up.
+    Again,
+    Nothing,
+}
+
+/// What is found for a topic, to be taken up if it is not too much.
+#[derive(Default)]
+pub(super) struct Finds {
+    numbers: heapless::Vec<u32, FILTERS>,
+    too_many: bool,
+}
+
+impl Finds {
+    /// False if it is too much.
+    pub(super) fn push(&mut self, number: u32) -> bool {
+        self.too_many |= self.numbers.push(number).is_err();
+        !self.too_many
+    }
+}
+
+impl Place {
+    fn topic(&self) -> &[u8] {
+        &self.topic[..usize::from(self.len)]
+    }
+
+    fn filters(&self) -> &[u32] {
+        &self.filters[..usize::from(self.count)]
+    }
+
+    /// False if there is no room.
+    fn push(&mut self, number: u32) -> bool {
+        let Some(slot) = self.filters.get_mut(usize::from(self.count)) else { return false };
+        *slot = number;
+        self.count += 1;
+        true
+    }
+
+    fn remove(&mut self, number: u32) {
+        if let Some(at) = self.filters().iter().position(|known| *known == number) {
+            self.count -= 1;
+            self.filters[at] = self.filters[usize::from(self.count)];
+        }
+    }
+}
+
+impl Cache {
+    pub(super) const fn new() -> Self {
+        Self { sets: Vec::new(), used: 0 }
+    }
+
+    /// Bytes that it has while it is on.
+    pub(super) const BYTES: usize = SETS * size_of::<Set>();
+
+    /// Gives it memory, or takes it away.
+    pub(super) fn switch(&mut self, on: bool) {
+        match (on, self.sets.is_empty()) {
+            (true, true) => {
+                self.sets.reserve_exact(SETS);
+                self.sets.resize(SETS, EMPTY);
+            }
+            (false, false) => *self = Self::new(),
+            _ => {}
+        }
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        !self.sets.is_empty()
+    }
+
+    /// Looks for a topic; `hash` is always the same one for it.
+    pub(super) fn get(&mut self, hash: u32, topic: &str) -> Known<'_> {
+        let hash = hash.max(1);
+        let Some(set) = self.sets.get_mut(set_of(hash)) else { return Known::Nothing };
+        let mut places = set.hashes.iter().zip(&set.places);
+        let found =
+            places.position(|(known, place)| *known == hash && place.topic() == topic.as_bytes());
+        match found {
+            Some(at) => Known::All(set.places[at].filters()),
+            None if core::mem::replace(&mut set.missed, hash) == hash => Known::Again,
+            None => Known::Nothing,
+        }
+    }
+
+    /// Takes up a topic that is not there, with all filters that match it.
+    pub(super) fn put(&mut self, hash: u32, topic: &str, finds: &Finds) {
+        let hash = hash.max(1);
+        let Some(set) = self.sets.get_mut(set_of(hash)) else { return };
+        let found = &finds.numbers;
+        if finds.too_many || topic.len() > TOPIC {
+            return;
+        }
+        let free = set.hashes.iter().position(|known| *known == 0);
+        let at = free.unwrap_or(set.next as usize % WAYS);
+        set.next = at as u32 + 1;
+        self.used += u32::from(free.is_some());
+        let place = &mut set.places[at];
+        place.len = topic.len() as u8;
+        place.topic[..topic.len()].copy_from_slice(topic.as_bytes());
+        place.count = found.len() as u8;
+        place.filters[..found.len()].copy_from_slice(found);
+        set.hashes[at] = hash;
+    }
+
+    /// A filter has come: the topics that it matches gain its number. `hash` is that of its text.
+    pub(super) fn add(&mut self, hash: u32, filter: &str, number: u32) {
+        let mut full = 0;
+        self.each(hash, wildcard_at(filter).is_some(), |known, place| {
+            if bytes_match(filter.as_bytes(), place.topic()) && !place.push(number) {
+                *known = 0;
+                full += 1;
+            }
+        });
+        self.used -= full;
+    }
+
+    /// A filter has gone: the topics that it matched lose its number.
+    pub(super) fn remove(&mut self, hash: u32, filter: &str, number: u32) {
+        self.each(hash, wildcard_at(filter).is_some(), |_, place| place.remove(number));
+    }
+
+    /// Calls `change` for each topic that a filter can match.
+    fn each(&mut self, hash: u32, wild: bool, mut change: impl FnMut(&mut u32, &mut Place)) {
+        if self.used == 0 {
+            return;
+        }
+        let own = set_of(hash.max(1));
+        let sets = if wild { &mut self.sets[..] } else { &mut self.sets[own..=own] };
+        for set in sets {
+            for (known, place) in set.hashes.iter_mut().zip(&mut set.places) {
+                if *known != 0 {
+                    change(known, place);
+                }
+            }
+        }
+    }
+
+    /// Memory held, in bytes.
+    pub(super) fn footprint(&self) -> usize {
+        self.sets.capacity() * size_of::<Set>()
+    }
+}
+
+fn set_of(hash: u32) -> usize {
+    hash as usize % SETS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{format, string::String};
+
+    /// A cache that is on, and has taken up topics without filters; all have the same hash, so that
+    /// they share a set.
+    fn with(topics: &[&str]) -> Cache {
+        let mut cache = Cache::new();
+        cache.switch(true);
+        topics.iter().for_each(|topic| take_up(&mut cache, topic, &[]));
+        cache
+    }
+
+    fn take_up(cache: &mut Cache, topic: &str, numbers: &[u32]) {
+        let mut finds = Finds::default();
+        numbers.iter().for_each(|number| {
+            finds.push(*number);
+        });
+        cache.put(7, topic, &finds);
+    }
+
+    /// The numbers known of a topic.
+    fn known(cache: &mut Cache, topic: &str) -> Option<Vec<u32>> {
+        let Known::All(numbers) = cache.get(7, topic) else { return None };
+        let mut numbers = numbers.to_vec();
+        numbers.sort_unstable();
+        Some(numbers)
+    }
+
+    #[test]
+    fn a_place_has_two_cache_lines() {
+        assert_eq!(size_of::<Place>(), 128);
+        let mut cache = Cache::new();
+        assert_eq!((cache.is_on(), cache.footprint()), (false, 0));
+        cache.switch(true);
+        assert_eq!((cache.is_on(), cache.footprint()), (true, Cache::BYTES));
+        assert!(Cache::BYTES <= 17 * 1024, "{}", Cache::BYTES);
+        cache.switch(false);
+        assert_eq!((cache.is_on(), cache.footprint()), (false, 0));
+    }
+
+    #[test]
+    fn a_topic_is_worth_it_when_it_comes_twice_in_a_row() {
+        let mut cache = with(&[]);
+        assert!(matches!(cache.get(7, "a"), Known::Nothing));
+        assert!(matches!(cache.get(7, "a"), Known::Again));
+        let other = 7 + SETS as u32;
+        assert!(matches!(cache.get(7, "a"), Known::Again));
+        assert!(matches!(cache.get(other, "b"), Known::Nothing));
+        assert!(matches!(cache.get(7, "a"), Known::Nothing), "another one came between");
+        // One of another set does not come between.
+        assert!(matches!(cache.get(8, "c"), Known::Nothing));
+        assert!(matches!(cache.get(7, "a"), Known::Again));
+    }
+
+    #[test]
+    fn filters_that_come_and_go_change_the_topics_they_match() {
+        let mut cache = with(&["a", "a/b", "$a", "b"]);
+        for (number, filter) in (1..).zip(["a/#", "+/b", "#", "a", "a/+", "/+", "b/b/#"]) {
+            cache.add(7, filter, number);
+        }
+        assert_eq!(known(&mut cache, "a"), Some([1, 3, 4].into()));
+        assert_eq!(known(&mut cache, "a/b"), Some([1, 2, 3, 5].into()));
+        assert_eq!(known(&mut cache, "$a"), Some([].into()));
+        assert_eq!(known(&mut cache, "b"), Some([3].into()));
+        cache.remove(7, "#", 3);
+        cache.remove(7, "a", 4);
+        assert_eq!(known(&mut cache, "a"), Some([1].into()));
+        assert_eq!(known(&mut cache, "a/b"), Some([1, 2, 5].into()));
+        assert_eq!(known(&mut cache, "b"), Some([].into()));
+        assert_eq!(cache.used, 4);
+    }
+
+    #[test]
+    fn what_is_too_much_is_not_known() {
+        let all: Vec<u32> = (0..FILTERS as u32).collect();
+        let mut cache = with(&[]);
+        let (long, longer) = ("x".repeat(TOPIC), "x".repeat(TOPIC + 1));
+        take_up(&mut cache, &long, &all);
+        take_up(&mut cache, &longer, &all);
+        assert_eq!(known(&mut cache, &long), Some(all.clone()));
+        assert_eq!(known(&mut cache, &longer), None);
+        // One more filter, and it is not known any more.
+        cache.add(7, "x/#", 99);
+        assert_eq!(known(&mut cache, &long), Some(all.clone()));
+        cache.add(7, "+", 99);
+        assert_eq!((known(&mut cache, &long), cache.used), (None, 0));
+        take_up(&mut cache, &long, &[all, [99].into()].concat());
+        assert_eq!((known(&mut cache, &long), cache.used), (None, 0));
+    }
+
+    #[test]
+    fn a_full_set_displaces_its_topics_in_turn() {
+        let topics: Vec<String> = (0..WAYS + 2).map(|number| format!("{number}")).collect();
+        let mut cache = with(&topics.iter().map(String::as_str).collect::<Vec<_>>());
+        let there: Vec<bool> = topics.iter().map(|t| known(&mut cache, t).is_some()).collect();
+        assert_eq!(there, [false, false, true, true, true, true]);
+        assert_eq!(cache.used as usize, WAYS);
+    }
+}
