@@ -26,6 +26,9 @@ impl Broker {
         self.check_accounts(&conns, &sessions);
         conns.iter().for_each(|(key, conn)| self.check_conn(*key, conn));
         sessions.iter().for_each(|(key, session)| self.check_session(*key, session));
+        if let Some(peers) = &self.peers {
+            peers.check_links();
+        }
         assert!(self.doomed.is_empty() && !self.wake_current);
     }
 

@@ -115,7 +115,7 @@ impl World {
         let mut expected: Vec<_> = matching.map(|((_, key), value)| (*key, *value)).collect();
         expected.sort_unstable();
         assert_eq!(found, expected, "{name}");
-        // Twice in a row it is remembered; then it must stay right.
+        // One that comes again is remembered; then it must stay right.
         let mut again = Vec::new();
         self.index.lookup(name, |entries| {
             assert!(!entries.is_empty());

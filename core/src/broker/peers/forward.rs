@@ -114,7 +114,8 @@ impl Peers {
         link.sent[lane] = number;
         link.under_way[lane].push_back(number);
         link.sent_bytes[lane] += cost;
-        Some(link)
+        self.note_link(shard, lane);
+        Some(&mut self.links[shard])
     }
 
     /// Keeps a run for the next small messages.
@@ -132,9 +133,7 @@ impl Peers {
             if !open.here || !self.is_met(&open.need) {
                 return;
             }
-            let link = &mut self.links[usize::from(from)];
-            let Some(open) = link.open[lane].pop_front() else { return };
-            link.take(lane, open.number, open.bytes);
+            self.links[usize::from(from)].close_first(lane);
         }
     }
 
@@ -445,18 +444,9 @@ impl Broker {
         let Some(peers) = &mut self.peers else { return };
         let link = &mut peers.links[usize::from(from)];
         let confirmed = link.heard.confirmed != counters.confirmed;
-        link.heard = counters;
-        let mut due: Vec<Waiter> = Vec::new();
+        let due = link.hear(counters);
         for lane in [DELIVER, OWNER] {
-            let taken = counters.taken[lane];
-            while link.under_way[lane].pop_front_if(|number| *number <= taken).is_some() {}
-            while let Some((_, waiter)) =
-                link.waiters[lane].pop_front_if(|(number, _)| *number <= counters.taken[lane])
-            {
-                if due.last() != Some(&waiter) {
-                    due.push(waiter);
-                }
-            }
+            peers.note_link(usize::from(from), lane);
         }
         for waiter in due {
             match waiter {

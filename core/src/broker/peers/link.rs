@@ -5,6 +5,10 @@ use alloc::vec::Vec;
 
 use super::super::slots::Key;
 use super::msg::{Counters, Msg};
+use super::{DELIVER, OWNER};
+
+/// Places that an empty book keeps: as many as a busy link uses from turn to turn.
+const KEPT: usize = 1024;
 
 /// Who waits until a message is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +106,33 @@ impl Link {
         self.under_way[lane].get(at).copied()
     }
 
+    /// Notes how far the other is; gives those to be told, some of them perhaps again.
+    pub(super) fn hear(&mut self, counters: Counters) -> Vec<Waiter> {
+        self.heard = counters;
+        let mut due: Vec<Waiter> = Vec::new();
+        for lane in [DELIVER, OWNER] {
+            let taken = self.heard.taken[lane];
+            while self.under_way[lane].pop_front_if(|number| *number <= taken).is_some() {}
+            shrink(&mut self.under_way[lane]);
+            let waiters = &mut self.waiters[lane];
+            while let Some((_, waiter)) = waiters.pop_front_if(|(number, _)| *number <= taken) {
+                if due.last() != Some(&waiter) {
+                    due.push(waiter);
+                }
+            }
+            shrink(waiters);
+        }
+        due
+    }
+
+    /// Takes the first message of the other out that is not done with.
+    pub(super) fn close_first(&mut self, lane: usize) {
+        if let Some(open) = self.open[lane].pop_front() {
+            self.take(lane, open.number, open.bytes);
+        }
+        shrink(&mut self.open[lane]);
+    }
+
     /// Counts a message of the other as taken, with all before.
     pub(super) fn take(&mut self, lane: usize, number: u64, bytes: u64) {
         self.tell.taken[lane] = number;
@@ -126,5 +157,37 @@ impl Link {
 
     pub(super) fn has_news(&self) -> bool {
         !self.out.is_empty() || self.tell != self.told
+    }
+}
+
+/// Gives back the memory of a book that is empty and was long.
+fn shrink<T>(book: &mut VecDeque<T>) {
+    if book.is_empty() && book.capacity() > KEPT {
+        *book = VecDeque::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn books_that_were_long_give_their_memory_back() {
+        const COUNT: u64 = 100_000;
+        let mut link = Link::default();
+        for number in 1..=COUNT {
+            link.under_way[DELIVER].push_back(number);
+            link.wait(DELIVER, number, Waiter::Reply(number));
+            let open = Open { number, bytes: 1, here: true, need: Need::default() };
+            link.open[DELIVER].push_back(open);
+        }
+        let counters = Counters { taken: [COUNT, 0], ..Counters::default() };
+        assert_eq!(link.hear(counters).len(), COUNT as usize);
+        for _ in 0..COUNT {
+            link.close_first(DELIVER);
+        }
+        assert_eq!(link.tell.taken[DELIVER], COUNT);
+        let kept = link.under_way[DELIVER].capacity() + link.waiters[DELIVER].capacity();
+        assert_eq!(kept + link.open[DELIVER].capacity(), 0);
     }
 }

@@ -3,6 +3,7 @@
 //! Links between two shards keep order; between links there is none, and no rule here assumes any.
 
 mod acks;
+mod credit;
 mod forward;
 mod gate;
 mod link;
@@ -89,6 +90,10 @@ pub(super) struct Peers {
     routes: Routes,
     /// By shard; that to itself is not used.
     links: Vec<Link>,
+    /// By lane: the links on which something is not taken, and those without credit. Asked for each
+    /// message, so that it costs no look at each link.
+    unmet: [u64; 2],
+    spent: [u64; 2],
     /// Empty ones, with memory for the next small messages.
     runs: Vec<Run>,
     /// Number of the last message forwarded; it grows from one to the next over all links.
@@ -143,6 +148,8 @@ impl Peers {
             others: place.others(),
             routes: Routes::new(place.others(), seed, config.shard_budget),
             links,
+            unmet: [0; 2],
+            spent: [0; 2],
             runs: Vec::new(),
             clock: 0,
             announces: 0,
@@ -264,54 +271,9 @@ impl Peers {
         self.announces - self.confirmed >= WINDOW || self.queries.len() as u64 >= WINDOW
     }
 
-    /// Whether a message could be forwarded on this lane, to whichever shard.
-    fn has_credit(&self, lane: usize) -> bool {
-        bits(self.others).all(|shard| self.links[shard].outstanding(lane) < self.credit)
-    }
-
-    fn is_met(&self, need: &Need) -> bool {
-        bits(need.shards).all(|shard| self.links[shard].has_taken(need.lane, need.number))
-    }
-
-    /// All that a publisher forwarded on a lane.
-    fn all_of(&self, clocks: &Clocks, lane: usize) -> Need {
-        Need { lane, number: clocks.0[lane], shards: self.others }
-    }
-
-    /// Whether a publisher's next message must wait: credit is missing, or it would go another way
-    /// than one before that has not arrived.
-    pub(super) fn must_wait(&self, clocks: &Clocks, topic: &str, retain: bool) -> bool {
-        if !self.has_credit(DELIVER) || !self.has_credit(OWNER) {
-            return true;
-        }
-        let by_owner = retain && self.place.owner(topic) != self.place.shard;
-        let other = if by_owner { DELIVER } else { OWNER };
-        if defect!("two_ways_at_once") {
-            return false;
-        }
-        !self.is_met(&self.all_of(clocks, other))
-    }
-
     /// Whether a will of a client waits: what it publishes next comes after.
     pub(super) fn has_will_of(&self, client_id: &str) -> bool {
         !self.wills.is_empty() && self.wills.contains_key(client_id)
-    }
-
-    /// What of a publisher's messages is not taken: the last one on each link, at most.
-    fn marks(&self, clocks: &Clocks) -> Vec<Mark> {
-        let lanes = [DELIVER, OWNER].into_iter();
-        let marks = lanes.flat_map(|lane| {
-            bits(self.others).map(move |shard| {
-                let number = clocks.0[lane].min(self.links[shard].sent[lane]);
-                Mark { shard, lane, number }
-            })
-        });
-        marks.filter(|mark| !self.has_marks(&[*mark])).collect()
-    }
-
-    fn has_marks(&self, marks: &[Mark]) -> bool {
-        let taken = |mark: &Mark| self.links[mark.shard].heard.taken[mark.lane] >= mark.number;
-        marks.iter().all(taken)
     }
 
     fn wait_marks(&mut self, marks: &[Mark], waiter: Waiter) {

@@ -1,0 +1,77 @@
+//! What may be sent now: credit, and what must have been taken before.
+
+use alloc::vec::Vec;
+
+use super::link::{Clocks, Mark, Need};
+use super::msg::{DELIVER, OWNER};
+use super::{Peers, bits};
+
+impl Peers {
+    /// Whether a message could be forwarded on this lane, to whichever shard.
+    pub(super) fn has_credit(&self, lane: usize) -> bool {
+        self.spent[lane] == 0
+    }
+
+    pub(super) fn is_met(&self, need: &Need) -> bool {
+        let unmet = need.shards & self.unmet[need.lane];
+        bits(unmet).all(|shard| self.links[shard].has_taken(need.lane, need.number))
+    }
+
+    /// Checks what is known of the links against them.
+    #[cfg(feature = "fuzzing")]
+    pub(in crate::broker) fn check_links(&self) {
+        for (shard, link) in self.links.iter().enumerate() {
+            for lane in [DELIVER, OWNER] {
+                let known = |set: u64| set & 1 << shard != 0;
+                let unmet = !link.under_way[lane].is_empty();
+                assert_eq!(known(self.unmet[lane]), unmet, "something under way to {shard}");
+                let spent = link.outstanding(lane) >= self.credit;
+                assert_eq!(known(self.spent[lane]), spent, "credit with {shard}");
+            }
+        }
+    }
+
+    /// Brings up to date what is known of a link on which something was sent or taken.
+    pub(super) fn note_link(&mut self, shard: usize, lane: usize) {
+        let (link, bit) = (&self.links[shard], 1 << shard);
+        let mark = |set: &mut u64, on: bool| *set = if on { *set | bit } else { *set & !bit };
+        mark(&mut self.unmet[lane], !link.under_way[lane].is_empty());
+        mark(&mut self.spent[lane], link.outstanding(lane) >= self.credit);
+    }
+
+    /// All that a publisher forwarded on a lane.
+    pub(super) fn all_of(&self, clocks: &Clocks, lane: usize) -> Need {
+        Need { lane, number: clocks.0[lane], shards: self.others }
+    }
+
+    /// Whether a publisher's next message must wait: credit is missing, or it would go another way
+    /// than one before that has not arrived.
+    pub(in crate::broker) fn must_wait(&self, clocks: &Clocks, topic: &str, retain: bool) -> bool {
+        if !self.has_credit(DELIVER) || !self.has_credit(OWNER) {
+            return true;
+        }
+        let by_owner = retain && self.place.owner(topic) != self.place.shard;
+        let other = if by_owner { DELIVER } else { OWNER };
+        if defect!("two_ways_at_once") {
+            return false;
+        }
+        !self.is_met(&self.all_of(clocks, other))
+    }
+
+    /// What of a publisher's messages is not taken: the last one on each link, at most.
+    pub(super) fn marks(&self, clocks: &Clocks) -> Vec<Mark> {
+        let lanes = [DELIVER, OWNER].into_iter();
+        let marks = lanes.flat_map(|lane| {
+            bits(self.others).map(move |shard| {
+                let number = clocks.0[lane].min(self.links[shard].sent[lane]);
+                Mark { shard, lane, number }
+            })
+        });
+        marks.filter(|mark| !self.has_marks(&[*mark])).collect()
+    }
+
+    pub(super) fn has_marks(&self, marks: &[Mark]) -> bool {
+        let taken = |mark: &Mark| self.links[mark.shard].heard.taken[mark.lane] >= mark.number;
+        marks.iter().all(taken)
+    }
+}
