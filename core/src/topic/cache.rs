@@ -11,9 +11,9 @@ use super::matches::{bytes_match, wildcard_at};
 /// filters, takes it away from others, and he pays himself, by looking through the topics. That is
 /// why they are few.
 ///
-/// Where all places of its set are taken, a topic is taken up only if it is one of the last few that
-/// were missed there: so topics that never come again displace nothing, and cost no more than to be
-/// looked for.
+/// Where all places of its set are taken, a topic is taken up only if it is one of the last few
+/// that were missed there: so topics that never come again displace nothing, and cost no more than
+/// to be looked for.
 pub(super) struct Cache {
     /// None while it is off.
     sets: Vec<Set>,
@@ -22,7 +22,8 @@ pub(super) struct Cache {
 }
 
 /// Sets. The places of all are looked through when a filter with wildcards comes or goes: so many
-/// cost at most about what such a SUBSCRIBE costs besides. Few for the fuzzer, which has few topics.
+/// cost at most about what SUBSCRIBE and UNSUBSCRIBE cost besides. Few for the fuzzer, which has
+/// few topics.
 const SETS: usize = if cfg!(fuzzing) { 2 } else { 32 };
 /// Places of a set, so that topics with the same hash displace each other seldom.
 const WAYS: usize = 4;

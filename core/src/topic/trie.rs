@@ -7,8 +7,8 @@ use crate::map::Numbers;
 
 /// A trie from filters with wildcards to the numbers their owner gave them.
 ///
-/// One or two children of a node hang on the node. All others that are not `+` are in one hash table
-/// under (parent, level): a node with few children costs no collection of its own, one with a
+/// One or two children of a node hang on the node. All others that are not `+` are in one hash
+/// table under (parent, level): a node with few children costs no collection of its own, one with a
 /// million is searched in constant time.
 pub(super) struct Trie {
     nodes: Slab<Node>,

@@ -46,8 +46,9 @@ pub const ALL: [Micro; 22] = [
     // The same sixteen topics in turn, remembered; and topics of which each comes once.
     micro("match_again", matching::again, 0),
     micro("match_ever_new", matching::ever_new, 0),
-    // A filter comes and goes, while as many topics are remembered as can be.
-    micro("match_churn", matching::churn, 1),
+    // A filter comes and goes, with its text and that of a long level, while as many topics are
+    // remembered as can be.
+    micro("match_churn", matching::churn, 2),
     // One publisher, one subscriber, QoS 0, through the broker.
     micro("publish_qos0", shard::publish_qos0, 0),
     // One publisher, one hundred subscribers, QoS 0.

@@ -312,9 +312,9 @@ impl World {
         }
         for number in 0..self.peers.len() {
             self.now = self.now + Duration::from_micros(10);
-            moved |= !self.peers[number].acks.is_empty();
+            moved |= self.peers[number].owes();
             self.acknowledge(number);
-            self.tick(number);
+            moved |= self.tick(number);
             if self.peers[number].stage == Stage::Away && self.peers[number].link.is_none() {
                 self.forgo(number);
                 moved |= self.connect(number);

@@ -487,15 +487,16 @@ impl World {
         }
     }
 
-    /// Time passes for a client machine.
-    pub(super) fn tick(&mut self, number: usize) {
+    /// Time passes for a client machine. True if it had anything to send.
+    pub(super) fn tick(&mut self, number: usize) -> bool {
         if self.peers[number].ours.is_none() || self.peers[number].link.is_none() {
-            return;
+            return false;
         }
         let bytes = self.peers[number].tick(self.now);
         self.hear(number, 0);
         self.send(number, &bytes);
         self.let_go(number);
+        !bytes.is_empty()
     }
 
     /// A client machine has the transport closed when it is done with it.

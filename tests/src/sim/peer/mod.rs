@@ -173,6 +173,14 @@ impl Peer {
         }
     }
 
+    /// Whether it has anything to acknowledge.
+    pub(super) fn owes(&self) -> bool {
+        match &self.ours {
+            Some(ours) => ours.owes(),
+            None => !self.acks.is_empty(),
+        }
+    }
+
     /// What it waits for, at rest.
     pub(super) fn waits(&self) -> Option<String> {
         match &self.ours {
