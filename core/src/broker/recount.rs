@@ -27,7 +27,7 @@ impl Broker {
         conns.iter().for_each(|(key, conn)| self.check_conn(*key, conn));
         sessions.iter().for_each(|(key, session)| self.check_session(*key, session));
         if let Some(peers) = &self.peers {
-            peers.check_links();
+            assert_eq!(peers.mistaken_link(), None, "shard and lane of a link");
         }
         assert!(self.doomed.is_empty() && !self.wake_current);
     }

@@ -123,8 +123,8 @@ fn that_its_queue_was_full_is_told_though_it_hangs_up_first() {
     world.settle();
 }
 
-/// A message of QoS 2 waits behind a retained one that another shard has not confirmed; the client's
-/// queue is full, and it hangs up. Its message was not published, so that its repeat is.
+/// A message of QoS 2 waits behind a retained one that another shard has not confirmed; the queue
+/// of its client is full, and it hangs up. Its message was not published, so that its repeat is.
 #[test]
 fn a_message_that_waited_when_it_hung_up_is_new_when_it_comes_again() {
     let (mut world, client) = cramped("own");
