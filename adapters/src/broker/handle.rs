@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_channel::{Receiver, Sender};
-use fulmar_core::broker::{ClientInfo, Command, Publication, Reply, Stats};
+use fulmar_core::broker::{ClientInfo, Command, Publication, Reply, SERIAL_BITS, Stats};
 use fulmar_core::codec::{Qos, ReasonCode};
 
 use super::inbox::{Inbox, Item};
@@ -37,8 +37,6 @@ impl std::error::Error for HandleError {}
 
 /// Clients of one page at most.
 const PAGE: u32 = 1_000;
-/// The serial numbers of the sessions of one shard have so many bits.
-const SERIALS: u32 = 48;
 
 /// Figures of a running broker, of all its shards together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +117,7 @@ impl BrokerHandle {
         while let Some(after) = page.next
             && (page.clients.len() as u32) < limit.min(PAGE)
         {
-            let shard = (after >> SERIALS) as usize;
+            let shard = (after >> SERIAL_BITS) as usize;
             let Some(inbox) = self.mesh.inboxes.get(shard) else {
                 page.next = None;
                 break;
@@ -129,7 +127,7 @@ impl BrokerHandle {
             match self.ask(inbox, |answer| Item::Command { command, answer }).await? {
                 Reply::Clients { clients, next } => {
                     page.clients.extend(clients);
-                    let following = (shard as u64 + 1) << SERIALS;
+                    let following = (shard as u64 + 1) << SERIAL_BITS;
                     let more = shard + 1 < self.mesh.inboxes.len();
                     page.next = next.or(more.then_some(following));
                 }

@@ -200,7 +200,7 @@ fn keep_freed_memory() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(BLOCK)));
 }
 
-/// Ends all shards when one of them ends: no other one can do its work.
+/// Ends all shards when one of them fails or panics: no other one can do its work.
 struct Ends<'m>(&'m Mesh);
 
 impl Ends<'_> {

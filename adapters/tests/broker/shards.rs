@@ -1,6 +1,7 @@
 //! A broker with several shards: one for its clients and for its program.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use fulmar_adapters::broker::{Config, HandleError, Options, Qos, ReasonCode};
 use smol::block_on;
@@ -138,7 +139,9 @@ fn connections_of_all_shards_count_together_and_come_free() {
             client.rest();
         }
         let closed = || block_on(broker.handle.stats()).expect("it runs").core.connections == 0;
+        let by = Instant::now() + Duration::from_secs(30);
         while !closed() {
+            assert!(Instant::now() < by, "connections stay counted");
             std::thread::yield_now();
         }
     }

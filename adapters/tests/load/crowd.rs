@@ -21,8 +21,8 @@ const PUBLISHERS: u8 = CLIENTS + 1;
 const TOPICS: u8 = 2;
 /// Messages of each flow.
 const COUNT: u32 = 500;
-/// Messages of a publisher that may be under way: with what is in it the credit between shards and
-/// the windows of subscribers are used up at times, and no queue is.
+/// Messages of a publisher that may be under way: with what is in it the windows of subscribers are
+/// used up at times, and no queue is.
 const WINDOW: u64 = 40;
 /// Subscribers to everything, members of the shared group, and clients that are cut off.
 const STEADY: usize = 4;

@@ -76,7 +76,7 @@ pub use effect::{
 pub use input::{ClientInfo, Command, ConnInfo, Delivery, Input, OpenError, Publication, Reply};
 pub use message::MessageId;
 pub use outbox::Outbox;
-pub use peers::{MAX_SHARDS, PeerMsg, Place};
+pub use peers::{MAX_SHARDS, PeerMsg, Place, SERIAL_BITS};
 pub use recording::{Outcome, Recording, Replay, ReplayError, Step};
 pub use stats::Stats;
 

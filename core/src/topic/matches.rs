@@ -47,6 +47,7 @@ pub(super) fn bytes_match(filter: &[u8], name: &[u8]) -> bool {
 }
 
 /// Where the first level that is a wildcard starts, in bytes.
+#[cfg(feature = "alloc")]
 pub(super) fn wildcard_at(filter: &str) -> Option<usize> {
     let filter = filter.as_bytes();
     (0..filter.len()).find(|at| is_wildcard(filter, *at))

@@ -29,7 +29,7 @@ pub(super) use link::{Clocks, Need};
 pub use msg::PeerMsg;
 use msg::{DELIVER, OWNER};
 pub(super) use pending::Pending;
-pub use place::{MAX_SHARDS, Place};
+pub use place::{MAX_SHARDS, Place, SERIAL_BITS};
 pub(super) use retry::{Held, HeldPublish};
 pub(super) use share::Leaving;
 
@@ -368,7 +368,7 @@ impl Broker {
         let mut broker = Self::new(config, boot);
         if place.shards > 1 {
             broker.peers = Some(Box::new(peers));
-            broker.next_serial = u64::from(place.shard) << SERIALS | 1;
+            broker.next_serial = u64::from(place.shard) << SERIAL_BITS | 1;
             // A connection's name is not that of one on another shard.
             broker.conns = Slots::part(place.shard.into(), NAMES);
         }
@@ -459,8 +459,6 @@ impl Broker {
     }
 }
 
-/// Serial numbers of one shard have so many bits.
-const SERIALS: u32 = 48;
 /// Bits of a connection's name that tell it from others of the same shard and index: the shard has
 /// the rest.
 const NAMES: u32 = u32::BITS - MAX_SHARDS.ilog2();

@@ -2,6 +2,9 @@
 
 /// Shards of one process at most: sets of them are 64 bits.
 pub const MAX_SHARDS: u16 = 64;
+/// The lower bits of a client's serial number count the sessions of its shard; what stands above
+/// them is the shard.
+pub const SERIAL_BITS: u32 = 48;
 
 /// Which shard a broker is among how many, and the key that places sessions and topics. The same
 /// key and number of shards must be given to all.
