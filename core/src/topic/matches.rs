@@ -115,6 +115,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "alloc")]
     #[test]
     fn the_first_wildcard_is_a_whole_level() {
         for (filter, at) in
