@@ -339,6 +339,12 @@ impl Connection {
         self.state.close(reason, None, out);
     }
 
+    /// Lets go of the memory of the packet that was given out last, if it had its own, as the next
+    /// call of [`Connection::next`] would.
+    pub(crate) fn release(&mut self) {
+        self.tail.release();
+    }
+
     /// Throws away what arrived of a packet, since the rest is not wanted any more.
     pub fn discard(&mut self) {
         self.tail = Tail::default();
