@@ -204,7 +204,7 @@ impl Broker {
             let Some(received) = conn.machine.next(now, &mut input, &mut conn.out) else { break };
             step = self.packet(now, key, conn.session, &negotiated, received, &mut conn.out);
         }
-        // One that waits for a long delivery of its packet holds the packet no more, however it came.
+        // One that waits for a long delivery holds its packet no more, however that came.
         conn.machine.release();
         if conn.waiting != Waiting::Nothing && !conn.closing {
             conn.unread.extend_from_slice(input);
