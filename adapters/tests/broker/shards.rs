@@ -16,14 +16,20 @@ fn options() -> Options {
     Options { shards: 4, ..Options::default() }
 }
 
+/// Clients on all shards, with a subscription each.
+fn subscribers(broker: &Running, filter: &str) -> Vec<Wire> {
+    let subscriber = |n| {
+        let mut client = Wire::connect(broker.address, 4, &format!("client {n}"));
+        client.subscribe(filter);
+        client
+    };
+    (0..CLIENTS).map(subscriber).collect()
+}
+
 #[test]
 fn every_client_reaches_every_other_one_and_the_program() {
     let broker = Running::start(options());
-    let mut clients: Vec<Wire> =
-        (0..CLIENTS).map(|n| Wire::connect(broker.address, 4, &format!("client {n}"))).collect();
-    for client in &mut clients {
-        client.subscribe("t/+");
-    }
+    let mut clients = subscribers(&broker, "t/+");
     block_on(async {
         let mut all = broker.handle.subscribe(&[("t/#", Qos::AtLeastOnce)], 1_000).await?;
         for n in 0..CLIENTS {
@@ -48,11 +54,7 @@ fn every_client_reaches_every_other_one_and_the_program() {
 #[test]
 fn a_burst_of_empty_messages_overflows_no_queue_on_any_shard() {
     let broker = Running::start(options());
-    let mut readers: Vec<Wire> =
-        (0..CLIENTS).map(|n| Wire::connect(broker.address, 4, &format!("reader {n}"))).collect();
-    for reader in &mut readers {
-        reader.subscribe("t");
-    }
+    let mut readers = subscribers(&broker, "t");
     let mut writer = Wire::connect(broker.address, 4, "writer");
     // Five times what a queue holds, and less than any socket does.
     let count = 5 * Config::default().max_msg_queue;
