@@ -51,7 +51,7 @@ pub(super) enum Job {
     Deliver { source: Source, message: Arc<Message>, targets: Vec<Target>, next: usize },
     /// Retained messages for a session.
     Walk(Key),
-    /// Connections that waited for other shards.
+    /// What waited for other shards and could go on.
     Peers,
 }
 

@@ -281,7 +281,7 @@ impl Broker {
                 if let Some(peers) = &mut self.peers {
                     peers.owned.push_back(Owned { from, number, parts });
                 }
-                self.retry_parked(now);
+                self.retry_owned(now);
             }
             Way::Share { full, tried } => {
                 let message = self.adopt(parts);
@@ -466,6 +466,7 @@ impl Broker {
         if confirmed {
             self.confirm(now);
         }
+        self.retry_owned(now);
         self.retry_parked(now);
         self.retry_paused();
     }

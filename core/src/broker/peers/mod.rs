@@ -123,7 +123,7 @@ pub(super) struct Peers {
     /// Connections whose input waits, and how many of them are to be looked at.
     paused: VecDeque<Key>,
     due: usize,
-    /// A job for both is waiting.
+    /// A job for all of these is waiting.
     retrying: bool,
     deferred: BTreeMap<u64, Deferred>,
     next_deferred: u64,

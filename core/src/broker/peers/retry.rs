@@ -16,12 +16,12 @@ use super::super::slots::Key;
 use super::super::{Broker, Effect};
 use super::link::{Clocks, Need, Waiter};
 use super::msg::Parts;
-use super::{DELIVER, Deferred};
+use super::{DELIVER, Deferred, Peers};
 use crate::PacketId;
 use crate::codec::{Qos, ReasonCode};
 use crate::time::Instant;
 
-/// Connections looked at in one call.
+/// Connections looked at in one call, and as many messages of each kind that waited.
 const RETRIES: usize = if cfg!(fuzzing) { 1 } else { 64 };
 
 /// What a connection's input waits with.
@@ -84,6 +84,30 @@ pub(super) struct Owned {
     pub(super) from: u16,
     pub(super) number: u64,
     pub(super) parts: Parts,
+}
+
+impl Peers {
+    fn has_owned_to_go(&self) -> bool {
+        !self.owned.is_empty() && self.has_credit(DELIVER)
+    }
+
+    fn has_parked_to_go(&self) -> bool {
+        match self.parked.front() {
+            None => false,
+            Some(Parked::Will { client_id, will }) => {
+                let clocks = self.wills.get(client_id).map(|wills| wills.clocks);
+                !self.must_wait(&clocks.unwrap_or_default(), will.body.topic(), will.retain)
+            }
+            Some(Parked::Program { publication, .. }) => {
+                !self.must_wait(&self.program, &publication.topic, publication.retain)
+            }
+        }
+    }
+
+    fn has_some_to_go(&self) -> bool {
+        let paused = self.due > 0 && !self.paused.is_empty();
+        paused || self.has_owned_to_go() || self.has_parked_to_go()
+    }
 }
 
 impl Broker {
@@ -162,29 +186,25 @@ impl Broker {
         }
     }
 
-    /// Publishes what is parked, in order, as far as that goes. What other shards sent waits for
-    /// credit only, and not behind a will or a message of the program: these wait for messages to
-    /// be taken by other shards, which may wait for ours.
-    pub(super) fn retry_parked(&mut self, now: Instant) {
-        while let Some(peers) = &mut self.peers
-            && peers.has_credit(DELIVER)
-            && let Some(Owned { from, number, parts }) = peers.owned.pop_front()
-        {
+    /// Publishes what other shards sent for their clients, in order, as far as that goes, some in
+    /// each call. It waits for credit only, and not behind a will or a message of the program:
+    /// these wait for messages to be taken by other shards, which may wait for ours.
+    pub(super) fn retry_owned(&mut self, now: Instant) {
+        for _ in 0..RETRIES {
+            let Some(peers) = &mut self.peers else { return };
+            if !peers.has_owned_to_go() {
+                return;
+            }
+            let Some(Owned { from, number, parts }) = peers.owned.pop_front() else { return };
             self.publish_owned(now, from, number, parts);
         }
-        while let Some(peers) = &mut self.peers
-            && let Some(first) = peers.parked.front()
-        {
-            let waits = match first {
-                Parked::Will { client_id, will } => {
-                    let clocks = peers.wills.get(client_id).map(|wills| wills.clocks);
-                    peers.must_wait(&clocks.unwrap_or_default(), will.body.topic(), will.retain)
-                }
-                Parked::Program { publication, .. } => {
-                    peers.must_wait(&peers.program, &publication.topic, publication.retain)
-                }
-            };
-            if waits {
+        self.go_on_later();
+    }
+
+    /// The same for what is parked.
+    pub(super) fn retry_parked(&mut self, now: Instant) {
+        for _ in 0..RETRIES {
+            if !self.peers.as_ref().is_some_and(|peers| peers.has_parked_to_go()) {
                 return;
             }
             match self.unpark() {
@@ -200,6 +220,7 @@ impl Broker {
                 None => {}
             }
         }
+        self.go_on_later();
     }
 
     /// The connection's input waits.
@@ -213,13 +234,21 @@ impl Broker {
     pub(in crate::broker) fn retry_paused(&mut self) {
         let Some(peers) = &mut self.peers else { return };
         peers.due = peers.paused.len();
-        if peers.due > 0 && !core::mem::replace(&mut peers.retrying, true) {
+        self.go_on_later();
+    }
+
+    /// Has what could go on do so with the next call.
+    fn go_on_later(&mut self) {
+        let Some(peers) = &mut self.peers else { return };
+        if peers.has_some_to_go() && !core::mem::replace(&mut peers.retrying, true) {
             self.jobs.push_back(Job::Peers);
         }
     }
 
-    /// Does a part of what [`Broker::retry_paused`] began.
+    /// Goes on with a part of what waited for other shards.
     pub(in crate::broker) fn retry_some(&mut self, now: Instant) {
+        self.retry_owned(now);
+        self.retry_parked(now);
         for _ in 0..RETRIES {
             let Some(peers) = &mut self.peers else { return };
             let Some(left) = peers.due.checked_sub(1) else { break };
@@ -227,10 +256,9 @@ impl Broker {
             let Some(key) = peers.paused.pop_front() else { break };
             self.retry(now, key);
         }
-        let Some(peers) = &mut self.peers else { return };
-        peers.retrying = peers.due > 0 && !peers.paused.is_empty();
-        if peers.retrying {
-            self.jobs.push_back(Job::Peers);
+        if let Some(peers) = &mut self.peers {
+            peers.retrying = false;
+            self.go_on_later();
         }
     }
 
