@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::input::ConnInfo;
 use super::message::Message;
-use super::peers::Held;
+use super::peers::{Held, Until};
 use super::session::Will;
 use super::slots::Key;
 use crate::connection::server::Connection;
@@ -26,7 +26,7 @@ pub(super) enum Waiting {
     /// A fan-out job of its own.
     Job,
     /// Other shards.
-    Peers,
+    Peers(Until),
     /// The driver, which takes it to another shard.
     HandOver,
     /// Acknowledgements that wait for other shards: then it is closed.

@@ -10,7 +10,6 @@ use bytes::Bytes;
 
 use super::conn::{Conn, Pending, Waiting};
 use super::message::Body;
-use super::peers::Held;
 use super::publish::is_reserved;
 use super::receive::Step;
 use super::session::{self, Attached, Session, Will};
@@ -143,7 +142,7 @@ impl Broker {
                 self.shut(now, key, &mut conn, why, Some(said));
             }
         }
-        let waits = conn.waiting == Waiting::Peers;
+        let waits = matches!(conn.waiting, Waiting::Peers(_));
         if !waits {
             conn.waiting = Waiting::Nothing;
         }
@@ -164,24 +163,20 @@ impl Broker {
         data: Option<Bytes>,
     ) {
         let client_id = conn.pending.as_ref().map(|pending| &*pending.client_id);
-        if client_id.is_some_and(|client_id| self.is_leaving(client_id)) {
-            conn.waiting = Waiting::Peers;
-            conn.held = Some(Box::new(Held::Accept(data)));
-            self.pause(key);
-            return;
+        if let Some(before) = client_id.and_then(|client_id| self.leaving_conn(client_id)) {
+            return self.pause_behind(before, key, conn, data);
         }
         if let Err(reason) = self.accept(now, key, conn, data) {
             self.refuse(now, key, conn, reason);
         }
     }
 
-    /// Whether a client's transport is gone, but not all that it brought is handled.
-    fn is_leaving(&self, client_id: &str) -> bool {
+    /// The connection of a client whose transport is gone, but not all that it brought is handled.
+    fn leaving_conn(&self, client_id: &str) -> Option<Key> {
         let key = self.clients.get(client_id).and_then(|index| self.sessions.key_at(*index));
-        let session = key.and_then(|key| self.sessions.get(key));
-        match session.map(|session| session.attached) {
-            Some(Attached::Conn(conn)) => self.conns.get(conn).is_some_and(|conn| conn.gone),
-            _ => false,
+        match self.sessions.get(key?)?.attached {
+            Attached::Conn(conn) => self.conns.get(conn)?.gone.then_some(conn),
+            _ => None,
         }
     }
 

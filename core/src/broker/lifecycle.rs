@@ -91,7 +91,8 @@ impl Broker {
     pub(super) fn closed(&mut self, now: Instant, key: Key) {
         let Some(mut conn) = self.conns.take(key) else { return };
         let accepted = conn.session.is_some();
-        if conn.waiting == Waiting::Peers && accepted && !conn.gone && !conn.closing {
+        let waits = matches!(conn.waiting, Waiting::Peers(_));
+        if waits && accepted && !conn.gone && !conn.closing {
             // What it sent before is handled first, as if it were still there. Who was not let in
             // yet never is: its client may be back already, and would be thrown out for it.
             conn.gone = true;
@@ -111,8 +112,7 @@ impl Broker {
         let gone = conn.gone;
         self.conns.forget(key, conn);
         if gone {
-            // Its client may wait for this on another connection.
-            self.retry_paused();
+            self.has_left(key);
         }
     }
 

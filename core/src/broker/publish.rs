@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 use super::acks::ack;
 use super::fanout::{Job, Source};
 use super::message::{Body, Head, Message, MessageId};
-use super::peers::{Held, HeldPublish, Need};
+use super::peers::{Held, HeldPublish, Need, Until};
 use super::receive::{Step, step};
-use super::session::{HELD, Session};
+use super::session::HELD;
 use super::slots::Key;
 use super::{Broker, DisconnectReason, DropReason};
 use crate::codec::{
@@ -143,14 +143,15 @@ impl Broker {
         let body = || Body::of(publish, incoming.memory.get());
         let expires =
             message_expiry(publish).map_or(Instant::NEVER, |secs| now.after_secs(u64::from(secs)));
-        if self.must_wait(session_key, publish.topic, publish.retain) {
-            return Step::Wait(Box::new(Held::Publish(HeldPublish {
+        if let Some(until) = self.hold_up(key, session_key, publish.topic, publish.retain) {
+            let held = HeldPublish {
                 body: body(),
                 qos: publish.qos,
                 retain: publish.retain,
                 id: publish.packet_id,
                 expires,
-            })));
+            };
+            return Step::Wait(until, Box::new(Held::Publish(held)));
         }
         let draft = Draft {
             topic: publish.topic,
@@ -169,16 +170,19 @@ impl Broker {
         self.published(session_key, negotiated, answer, published, out)
     }
 
-    /// Whether a client's message waits for other shards; never with one.
-    fn must_wait(&self, session: Key, topic: &str, retain: bool) -> bool {
-        let Some(peers) = &self.peers else { return false };
+    /// Whether a client's message waits for other shards, and until when: its connection is told
+    /// then. Never with one shard.
+    fn hold_up(&mut self, conn: Key, session: Key, topic: &str, retain: bool) -> Option<Until> {
+        let peers = self.peers.as_mut()?;
+        let session = self.sessions.get(session)?;
         // What a client subscribed to before, it gets of its own messages, too.
-        let waits = |session: &Session| {
-            session.pending.as_ref().is_some_and(|pending| pending.has_gates())
-                || peers.has_will_of(&session.client_id)
-                || peers.must_wait(&session.clocks, topic, retain)
-        };
-        self.sessions.get(session).is_some_and(waits)
+        if session.pending.as_ref().is_some_and(|pending| pending.has_gates()) {
+            return Some(Until::Gates);
+        }
+        if peers.has_will_of(&session.client_id) {
+            return Some(Until::Will);
+        }
+        peers.hold_up(conn, &session.clocks, topic, retain)
     }
 
     /// Publishes a message that waited, or has it wait on.
@@ -191,8 +195,8 @@ impl Broker {
         held: HeldPublish,
         out: &mut Vec<u8>,
     ) -> Step {
-        if self.must_wait(session, held.body.topic(), held.retain) {
-            return Step::Wait(Box::new(Held::Publish(held)));
+        if let Some(until) = self.hold_up(key, session, held.body.topic(), held.retain) {
+            return Step::Wait(until, Box::new(Held::Publish(held)));
         }
         let client_id = self.sessions.get(session).map(|session| session.client_id.clone());
         let draft = Draft {

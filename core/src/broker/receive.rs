@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::calls::Call;
 use super::conn::{Conn, Pending, Waiting};
-use super::peers::Held;
+use super::peers::{Held, Until};
 use super::publish::Incoming;
 use super::slots::Key;
 use super::{AuthRequest, Broker, ConnId, DisconnectReason, Effect, Input};
@@ -20,8 +20,8 @@ pub(super) enum Step {
     Next,
     /// When its fan-out job is done.
     Job,
-    /// When other shards are further.
-    Wait(Box<Held>),
+    /// When other shards are further, as far as said.
+    Wait(Until, Box<Held>),
     /// Not here: at the shard that has the session. With the CONNECT as bytes.
     HandOver(u16, Vec<u8>),
     /// When the driver has decided about it.
@@ -171,7 +171,7 @@ impl Broker {
     /// handled, unless it waits again; for a decision or another shard it does not, since nobody
     /// needs that.
     pub(super) fn after_wait(&mut self, now: Instant, key: Key, conn: Box<Conn>) {
-        let waits = matches!(conn.waiting, Waiting::Peers | Waiting::Job);
+        let waits = matches!(conn.waiting, Waiting::Peers(_) | Waiting::Job);
         let over = conn.gone && !conn.closing && !waits;
         self.put_back(key, conn);
         self.release_subs(now, key);
@@ -196,8 +196,7 @@ impl Broker {
         let mut step = first;
         while self.take_step(now, key, conn, step) {
             if !input.is_empty() && self.must_wait_to_subscribe(conn, input) {
-                conn.waiting = Waiting::Peers;
-                self.pause(key);
+                self.pause_at_window(key, conn);
                 break;
             }
             let negotiated = conn.machine.negotiated();
@@ -218,10 +217,9 @@ impl Broker {
         match step {
             Step::Next => return !conn.closing && conn.waiting == Waiting::Nothing,
             Step::Job => conn.waiting = Waiting::Job,
-            Step::Wait(held) => {
-                conn.waiting = Waiting::Peers;
+            Step::Wait(until, held) => {
+                conn.waiting = Waiting::Peers(until);
                 conn.held = Some(held);
-                self.pause(key);
             }
             Step::HandOver(to, connect) => {
                 conn.waiting = Waiting::HandOver;
@@ -251,8 +249,7 @@ impl Broker {
             self.held -= super::conn::FOOTPRINT + conn.charged;
             self.spare(core::mem::take(&mut conn.out));
             self.conns.forget(key, conn);
-            // Its client may wait for this on another connection.
-            self.retry_paused();
+            self.has_left(key);
             return;
         }
         self.conns.put(key, conn);

@@ -6,6 +6,7 @@ mod full;
 mod late;
 mod limits;
 mod many;
+mod paused;
 mod random;
 mod retained;
 mod runs;

@@ -6,10 +6,22 @@ use super::link::{Clocks, Mark, Need};
 use super::msg::{DELIVER, OWNER};
 use super::{Peers, bits};
 
+/// What is missing for a message to be published.
+pub(super) enum Lack {
+    Credit,
+    /// That other shards have taken so much.
+    Taken(Need),
+}
+
 impl Peers {
     /// Whether a message could be forwarded on this lane, to whichever shard.
     pub(super) fn has_credit(&self, lane: usize) -> bool {
         self.spent[lane] == 0
+    }
+
+    /// Whether a publisher's message could be.
+    pub(super) fn has_all_credit(&self) -> bool {
+        self.has_credit(DELIVER) && self.has_credit(OWNER)
     }
 
     pub(super) fn is_met(&self, need: &Need) -> bool {
@@ -41,18 +53,24 @@ impl Peers {
         Need { lane, number: clocks.0[lane], shards: self.others }
     }
 
-    /// Whether a publisher's next message must wait: credit is missing, or it would go another way
-    /// than one before that has not arrived.
-    pub(in crate::broker) fn must_wait(&self, clocks: &Clocks, topic: &str, retain: bool) -> bool {
-        if !self.has_credit(DELIVER) || !self.has_credit(OWNER) {
-            return true;
+    /// What a publisher's next message must wait for: credit, or that one before it has arrived
+    /// which went another way.
+    pub(super) fn lacks(&self, clocks: &Clocks, topic: &str, retain: bool) -> Option<Lack> {
+        if !self.has_all_credit() {
+            return Some(Lack::Credit);
         }
         let by_owner = retain && self.place.owner(topic) != self.place.shard;
         let other = if by_owner { DELIVER } else { OWNER };
         if defect!("two_ways_at_once") {
-            return false;
+            return None;
         }
-        !self.is_met(&self.all_of(clocks, other))
+        let need = self.all_of(clocks, other);
+        (!self.is_met(&need)).then_some(Lack::Taken(need))
+    }
+
+    /// Whether it must wait.
+    pub(super) fn must_wait(&self, clocks: &Clocks, topic: &str, retain: bool) -> bool {
+        self.lacks(clocks, topic, retain).is_some()
     }
 
     /// What of a publisher's messages is not taken: the last one on each link, at most.

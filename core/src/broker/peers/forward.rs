@@ -10,6 +10,7 @@ use super::super::queue::Copy;
 use super::super::{Broker, DropReason};
 use super::link::{Link, Need, Open, Waiter};
 use super::msg::{Counters, Forward, Msg, Parts, Way};
+use super::paused::Until;
 use super::retry::Owned;
 use super::run::{Run, Small};
 use super::{DELIVER, OWNER, Peers, bits};
@@ -448,12 +449,18 @@ impl Broker {
         let Some(peers) = &mut self.peers else { return };
         let link = &mut peers.links[usize::from(from)];
         let confirmed = link.heard.confirmed != counters.confirmed;
-        let due = link.hear(counters);
+        link.hear(counters);
         for lane in [DELIVER, OWNER] {
             peers.note_link(usize::from(from), lane);
         }
-        for waiter in due {
+        let mut last = None;
+        while let Some(waiter) = self.next_due(from) {
+            // One may wait for many in a row, and is told of all of them the first time.
+            if last.replace(waiter) == Some(waiter) {
+                continue;
+            }
             match waiter {
+                Waiter::Conn(key) => self.has_come(key, Until::Taken),
                 Waiter::Session(key) => self.release(now, key),
                 Waiter::Reply(number) => self.try_reply(number),
                 Waiter::Peer(other) => {
@@ -468,7 +475,11 @@ impl Broker {
         }
         self.retry_owned(now);
         self.retry_parked(now);
-        self.retry_paused();
+        self.go_on_later();
+    }
+
+    fn next_due(&mut self, from: u16) -> Option<Waiter> {
+        self.peers.as_mut()?.links[usize::from(from)].next_due()
     }
 }
 

@@ -16,6 +16,7 @@ use super::super::slots::Key;
 use super::super::subscribe::{BESIDE, FIRST_STEPS, WALK_STEPS};
 use super::super::transmit::WALK_BELOW;
 use super::msg::{Msg, Page, Parts, Query};
+use super::paused::Until;
 use super::{Peers, Pending, bits, is_wild};
 use crate::time::Instant;
 use crate::topic::Cursor;
@@ -237,7 +238,7 @@ impl Broker {
         let Some(asked) = peers.queries.remove(&page.id) else { return };
         let Asked { session: key, filter, room: kept } = asked;
         if full {
-            self.retry_paused();
+            self.go_on_later();
         }
         let Some(session) = self.sessions.get_mut(key) else { return };
         let id = (filter.clone(), Some(from));
@@ -428,8 +429,10 @@ impl Broker {
             // Before anything else is taken: what it published without RETAIN comes after.
             self.walk(now, gate.session, FIRST_STEPS);
         }
-        // Its client's messages may wait for it.
-        self.retry_paused();
+        let pending = self.sessions.get(gate.session).and_then(|session| session.pending.as_ref());
+        if !pending.is_some_and(|pending| pending.has_gates()) {
+            self.has_come_for(gate.session, Until::Gates);
+        }
     }
 
     /// A subscription behind a gate is no more.

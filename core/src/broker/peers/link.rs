@@ -19,6 +19,8 @@ pub(super) enum Waiter {
     Peer(u16),
     /// A command whose answer waits.
     Reply(u64),
+    /// A connection whose input waits.
+    Conn(Key),
 }
 
 /// What must have been taken, and by whom. Nothing, by nobody, at first.
@@ -106,23 +108,27 @@ impl Link {
         self.under_way[lane].get(at).copied()
     }
 
-    /// Notes how far the other is; gives those to be told, some of them perhaps again.
-    pub(super) fn hear(&mut self, counters: Counters) -> Vec<Waiter> {
+    /// Notes how far the other is.
+    pub(super) fn hear(&mut self, counters: Counters) {
         self.heard = counters;
-        let mut due: Vec<Waiter> = Vec::new();
         for lane in [DELIVER, OWNER] {
             let taken = self.heard.taken[lane];
             while self.under_way[lane].pop_front_if(|number| *number <= taken).is_some() {}
             shrink(&mut self.under_way[lane]);
-            let waiters = &mut self.waiters[lane];
-            while let Some((_, waiter)) = waiters.pop_front_if(|(number, _)| *number <= taken) {
-                if due.last() != Some(&waiter) {
-                    due.push(waiter);
-                }
+        }
+    }
+
+    /// Who is to be told of it next, some of them perhaps again. None who waits meanwhile is among
+    /// them: that is always for what is not taken.
+    pub(super) fn next_due(&mut self) -> Option<Waiter> {
+        for lane in [DELIVER, OWNER] {
+            let (taken, waiters) = (self.heard.taken[lane], &mut self.waiters[lane]);
+            if let Some((_, waiter)) = waiters.pop_front_if(|(number, _)| *number <= taken) {
+                return Some(waiter);
             }
             shrink(waiters);
         }
-        due
+        None
     }
 
     /// Takes the first message of the other out that is not done with.
@@ -182,7 +188,8 @@ mod tests {
             link.open[DELIVER].push_back(open);
         }
         let counters = Counters { taken: [COUNT, 0], ..Counters::default() };
-        assert_eq!(link.hear(counters).len(), COUNT as usize);
+        link.hear(counters);
+        assert_eq!(core::iter::from_fn(|| link.next_due()).count(), COUNT as usize);
         for _ in 0..COUNT {
             link.close_first(DELIVER);
         }

@@ -8,6 +8,7 @@ mod forward;
 mod gate;
 mod link;
 mod msg;
+mod paused;
 mod pending;
 mod place;
 mod retry;
@@ -28,12 +29,14 @@ pub(super) use link::{Clocks, Need};
 
 pub use msg::PeerMsg;
 use msg::{DELIVER, OWNER};
+pub(super) use paused::{Held, HeldPublish, Until};
 pub(super) use pending::Pending;
 pub use place::{MAX_SHARDS, Place, SERIAL_BITS};
-pub(super) use retry::{Held, HeldPublish};
 pub(super) use share::Leaving;
 
 use super::calls::Call;
+#[cfg(feature = "fuzzing")]
+use super::conn::Waiting;
 use super::input::Reply;
 use super::slots::{Key, Slots};
 use super::{Boot, Broker, Config};
@@ -43,6 +46,7 @@ use crate::topic::{Index, TopicFilter, matches};
 use gate::{Asked, Gate};
 use link::{Link, Mark, Waiter};
 use msg::{Change, Msg};
+use paused::Paused;
 use retry::{Owned, Parked, Wills};
 use routes::{Counts, Routes};
 use run::Run;
@@ -120,9 +124,8 @@ pub(super) struct Peers {
     parked: VecDeque<Parked>,
     /// Clients that have wills among them.
     wills: BTreeMap<Arc<str>, Wills>,
-    /// Connections whose input waits, and how many of them are to be looked at.
-    paused: VecDeque<Key>,
-    due: usize,
+    /// Connections whose input waits.
+    paused: Paused,
     /// A job for all of these is waiting.
     retrying: bool,
     deferred: BTreeMap<u64, Deferred>,
@@ -167,8 +170,7 @@ impl Peers {
             owned: VecDeque::new(),
             parked: VecDeque::new(),
             wills: BTreeMap::new(),
-            paused: VecDeque::new(),
-            due: 0,
+            paused: Paused::default(),
             retrying: false,
             deferred: BTreeMap::new(),
             next_deferred: 0,
@@ -285,6 +287,16 @@ impl Peers {
     /// As if a publisher had sent the last message of this shard: its own may be among them.
     pub(super) fn clocks(&self) -> Clocks {
         Clocks([self.clock; 2])
+    }
+
+    /// Has someone told when the first of the shards a need is not met by is further.
+    fn wait_first(&mut self, need: &Need, waiter: Waiter) {
+        for shard in bits(need.shards & self.unmet[need.lane]) {
+            let link = &mut self.links[shard];
+            if let Some(number) = link.last_until(need.lane, need.number) {
+                return link.wait(need.lane, number, waiter);
+            }
+        }
     }
 
     /// Has someone told when a need is met that is not met yet.
@@ -449,7 +461,12 @@ impl Broker {
     #[cfg(feature = "fuzzing")]
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.peers.as_ref().is_none_or(|peers| peers.is_idle())
+        let waits = |key| {
+            let conn = self.conns.get(key);
+            conn.is_some_and(|conn| matches!(conn.waiting, Waiting::Peers(_)) && !conn.closing)
+        };
+        let idle = self.peers.as_ref().is_none_or(|peers| peers.is_idle());
+        idle && !self.conns.keys().any(waits)
     }
 
     pub(super) fn record_call(&mut self, now: Instant, call: &Call<'_>) {

@@ -1,4 +1,4 @@
-//! What waits for other shards, and goes on when they are further.
+//! Messages and answers that wait for other shards, and go on when they are further.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -6,42 +6,19 @@ use alloc::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::conn::Waiting;
 use super::super::fanout::Job;
 use super::super::input::{Publication, Reply};
-use super::super::message::Body;
-use super::super::receive::Step;
 use super::super::session::Will;
-use super::super::slots::Key;
 use super::super::{Broker, Effect};
 use super::link::{Clocks, Need, Waiter};
 use super::msg::Parts;
+use super::paused::Until;
 use super::{DELIVER, Deferred, Peers};
-use crate::PacketId;
-use crate::codec::{Qos, ReasonCode};
+use crate::codec::ReasonCode;
 use crate::time::Instant;
 
-/// Connections looked at in one call, and as many messages of each kind that waited.
-const RETRIES: usize = if cfg!(fuzzing) { 1 } else { 64 };
-
-/// What a connection's input waits with.
-#[derive(Debug)]
-pub(in crate::broker) enum Held {
-    /// A message that cannot be published yet.
-    Publish(HeldPublish),
-    /// An accepted client whose last connection is not at its end yet.
-    Accept(Option<Bytes>),
-}
-
-/// A PUBLISH, checked, its identifier charged, and with nothing else done.
-#[derive(Debug)]
-pub(in crate::broker) struct HeldPublish {
-    pub(in crate::broker) body: Body,
-    pub(in crate::broker) qos: Qos,
-    pub(in crate::broker) retain: bool,
-    pub(in crate::broker) id: Option<PacketId>,
-    pub(in crate::broker) expires: Instant,
-}
+/// Messages of each kind and connections that go on in one call.
+pub(super) const RETRIES: usize = if cfg!(fuzzing) { 1 } else { 64 };
 
 /// A message without a connection to wait on.
 pub(super) enum Parked {
@@ -104,9 +81,8 @@ impl Peers {
         }
     }
 
-    fn has_some_to_go(&self) -> bool {
-        let paused = self.due > 0 && !self.paused.is_empty();
-        paused || self.has_owned_to_go() || self.has_parked_to_go()
+    fn has_some_to_go(&mut self) -> bool {
+        self.has_paused_to_go() || self.has_owned_to_go() || self.has_parked_to_go()
     }
 }
 
@@ -164,6 +140,17 @@ impl Broker {
         Some(parked)
     }
 
+    /// Where no will of a client waits any more, its messages need not wait for it.
+    fn will_has_come(&mut self, client_id: &str) {
+        if self.peers.as_ref().is_some_and(|peers| peers.has_will_of(client_id)) {
+            return;
+        }
+        let key = self.clients.get(client_id).and_then(|index| self.sessions.key_at(*index));
+        if let Some(key) = key {
+            self.has_come_for(key, Until::Will);
+        }
+    }
+
     /// What a client's session forwards next comes after its will, and so do its later wills.
     pub(in crate::broker) fn note_will(&mut self, client_id: &str, need: &Need) {
         if let Some(wills) = self.peers.as_mut().and_then(|peers| peers.wills.get_mut(client_id)) {
@@ -210,8 +197,7 @@ impl Broker {
             match self.unpark() {
                 Some(Parked::Will { client_id, will }) => {
                     self.publish_will_now(now, &client_id, will);
-                    // Its client's messages may wait for it.
-                    self.retry_paused();
+                    self.will_has_come(&client_id);
                 }
                 Some(Parked::Program { token, publication }) => {
                     let (reply, need) = self.publish_program(now, &publication);
@@ -223,22 +209,8 @@ impl Broker {
         self.go_on_later();
     }
 
-    /// The connection's input waits.
-    pub(in crate::broker) fn pause(&mut self, key: Key) {
-        if let Some(peers) = &mut self.peers {
-            peers.paused.push_back(key);
-        }
-    }
-
-    /// Connections may go on: each is looked at once, some in each call.
-    pub(in crate::broker) fn retry_paused(&mut self) {
-        let Some(peers) = &mut self.peers else { return };
-        peers.due = peers.paused.len();
-        self.go_on_later();
-    }
-
     /// Has what could go on do so with the next call.
-    fn go_on_later(&mut self) {
+    pub(super) fn go_on_later(&mut self) {
         let Some(peers) = &mut self.peers else { return };
         if peers.has_some_to_go() && !core::mem::replace(&mut peers.retrying, true) {
             self.jobs.push_back(Job::Peers);
@@ -249,44 +221,11 @@ impl Broker {
     pub(in crate::broker) fn retry_some(&mut self, now: Instant) {
         self.retry_owned(now);
         self.retry_parked(now);
-        for _ in 0..RETRIES {
-            let Some(peers) = &mut self.peers else { return };
-            let Some(left) = peers.due.checked_sub(1) else { break };
-            peers.due = left;
-            let Some(key) = peers.paused.pop_front() else { break };
-            self.retry(now, key);
-        }
+        self.retry_paused(now);
         if let Some(peers) = &mut self.peers {
             peers.retrying = false;
             self.go_on_later();
         }
-    }
-
-    /// Goes on with a connection that waited.
-    fn retry(&mut self, now: Instant, key: Key) {
-        let Some(mut conn) = self.conns.take(key) else { return };
-        if conn.waiting != Waiting::Peers || conn.closing {
-            self.put_back(key, conn);
-            return;
-        }
-        conn.waiting = Waiting::Nothing;
-        let step = match conn.held.take().map(|held| *held) {
-            None => Step::Next,
-            Some(Held::Publish(held)) => match conn.session {
-                Some(session) => {
-                    let negotiated = conn.machine.negotiated();
-                    self.publish_held(now, key, session, &negotiated, held, &mut conn.out)
-                }
-                None => Step::Next,
-            },
-            Some(Held::Accept(data)) => {
-                self.accept_or_refuse(now, key, &mut conn, data);
-                Step::Next
-            }
-        };
-        let unread = core::mem::take(&mut conn.unread);
-        self.go_on(now, key, &mut conn, step, &unread);
-        self.after_wait(now, key, conn);
     }
 
     /// Answers a command when a need is met and so many gates are open.

@@ -1,0 +1,209 @@
+//! Connections whose input waits for other shards. Each waits for one thing at a time, and is
+//! found by that: what another shard says costs nothing for those that it does not help.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::super::Broker;
+use super::super::conn::{Conn, Waiting};
+use super::super::message::Body;
+use super::super::receive::Step;
+use super::super::session::Attached;
+use super::super::slots::Key;
+use super::Peers;
+use super::credit::Lack;
+use super::link::{Clocks, Waiter};
+use super::retry::RETRIES;
+use crate::PacketId;
+use crate::codec::Qos;
+use crate::time::Instant;
+
+/// Until when a connection's input waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::broker) enum Until {
+    /// It need not any more, and is to be looked at.
+    Turn,
+    /// All links have credit.
+    Credit,
+    /// What its client published before, the other way, is taken.
+    Taken,
+    /// The subscriptions of its client stand.
+    Gates,
+    /// The will of its client is published.
+    Will,
+    /// Fewer announcements or questions are open.
+    Window,
+    /// The connection that its client had before is at its end.
+    Left,
+}
+
+/// What connections wait for in a queue, since it is for whoever comes first.
+const QUEUES: [Until; 3] = [Until::Turn, Until::Window, Until::Credit];
+
+/// What a connection's input waits with.
+#[derive(Debug)]
+pub(in crate::broker) enum Held {
+    /// A message that cannot be published yet.
+    Publish(HeldPublish),
+    /// An accepted client whose last connection is not at its end yet.
+    Accept(Option<Bytes>),
+}
+
+/// A PUBLISH, checked, its identifier charged, and with nothing else done.
+#[derive(Debug)]
+pub(in crate::broker) struct HeldPublish {
+    pub(in crate::broker) body: Body,
+    pub(in crate::broker) qos: Qos,
+    pub(in crate::broker) retain: bool,
+    pub(in crate::broker) id: Option<PacketId>,
+    pub(in crate::broker) expires: Instant,
+}
+
+/// Connections that wait, in order. Those that wait for a message to be taken stand in the books
+/// of its link; those that wait for their own client's gates or will are found by its session.
+/// One that was closed meanwhile may stand here still.
+#[derive(Debug, Default)]
+pub(super) struct Paused {
+    turn: VecDeque<Key>,
+    credit: VecDeque<Key>,
+    window: VecDeque<Key>,
+    /// By the connection that is to end first.
+    left: BTreeMap<Key, Vec<Key>>,
+}
+
+impl Paused {
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn is_empty(&self) -> bool {
+        let queues = [&self.turn, &self.credit, &self.window];
+        queues.iter().all(|queue| queue.is_empty()) && self.left.is_empty()
+    }
+}
+
+impl Peers {
+    /// Whether a client's next message must wait by what it published before, and until when.
+    pub(in crate::broker) fn hold_up(
+        &mut self,
+        conn: Key,
+        clocks: &Clocks,
+        topic: &str,
+        retain: bool,
+    ) -> Option<Until> {
+        match self.lacks(clocks, topic, retain)? {
+            Lack::Credit => {
+                self.paused.credit.push_back(conn);
+                Some(Until::Credit)
+            }
+            Lack::Taken(need) => {
+                self.wait_first(&need, Waiter::Conn(conn));
+                Some(Until::Taken)
+            }
+        }
+    }
+
+    /// Those that wait for this, if they may go on.
+    fn may_go(&mut self, until: Until) -> Option<&mut VecDeque<Key>> {
+        match until {
+            Until::Turn => Some(&mut self.paused.turn),
+            Until::Credit if self.has_all_credit() => Some(&mut self.paused.credit),
+            Until::Window if !self.window_is_full() => Some(&mut self.paused.window),
+            _ => None,
+        }
+    }
+
+    pub(super) fn has_paused_to_go(&mut self) -> bool {
+        QUEUES.into_iter().any(|until| self.may_go(until).is_some_and(|queue| !queue.is_empty()))
+    }
+}
+
+impl Broker {
+    /// The connection's next packet is about subscriptions, and too many of these are open.
+    pub(in crate::broker) fn pause_at_window(&mut self, key: Key, conn: &mut Conn) {
+        conn.waiting = Waiting::Peers(Until::Window);
+        if let Some(peers) = &mut self.peers {
+            peers.paused.window.push_back(key);
+        }
+    }
+
+    /// The connection's client had another one, which is to end before.
+    pub(in crate::broker) fn pause_behind(
+        &mut self,
+        before: Key,
+        key: Key,
+        conn: &mut Conn,
+        data: Option<Bytes>,
+    ) {
+        conn.waiting = Waiting::Peers(Until::Left);
+        conn.held = Some(Box::new(Held::Accept(data)));
+        if let Some(peers) = &mut self.peers {
+            peers.paused.left.entry(before).or_default().push(key);
+        }
+    }
+
+    /// A connection is gone for good: its client may wait for that on others.
+    pub(in crate::broker) fn has_left(&mut self, key: Key) {
+        let behind = self.peers.as_mut().and_then(|peers| peers.paused.left.remove(&key));
+        for key in behind.into_iter().flatten() {
+            self.has_come(key, Until::Left);
+        }
+    }
+
+    /// The same of what a session's client waits for on its connection.
+    pub(super) fn has_come_for(&mut self, session: Key, until: Until) {
+        if let Some(Attached::Conn(key)) = self.sessions.get(session).map(|s| s.attached) {
+            self.has_come(key, until);
+        }
+    }
+
+    /// What a connection's input waits for has come, if it is this.
+    pub(super) fn has_come(&mut self, key: Key, until: Until) {
+        if let Some(conn) = self.conns.get_mut(key)
+            && conn.waiting == Waiting::Peers(until)
+            && let Some(peers) = &mut self.peers
+        {
+            conn.waiting = Waiting::Peers(Until::Turn);
+            peers.paused.turn.push_back(key);
+            self.go_on_later();
+        }
+    }
+
+    /// Goes on with connections that may, some in each call.
+    pub(super) fn retry_paused(&mut self, now: Instant) {
+        for until in QUEUES {
+            for _ in 0..RETRIES {
+                let queue = self.peers.as_mut().and_then(|peers| peers.may_go(until));
+                let Some(key) = queue.and_then(VecDeque::pop_front) else { break };
+                self.retry(now, key, until);
+            }
+        }
+    }
+
+    /// Goes on with a connection that waited.
+    fn retry(&mut self, now: Instant, key: Key, until: Until) {
+        let Some(mut conn) = self.conns.take(key) else { return };
+        if conn.waiting != Waiting::Peers(until) || conn.closing {
+            self.put_back(key, conn);
+            return;
+        }
+        conn.waiting = Waiting::Nothing;
+        let step = match conn.held.take().map(|held| *held) {
+            None => Step::Next,
+            Some(Held::Publish(held)) => match conn.session {
+                Some(session) => {
+                    let negotiated = conn.machine.negotiated();
+                    self.publish_held(now, key, session, &negotiated, held, &mut conn.out)
+                }
+                None => Step::Next,
+            },
+            Some(Held::Accept(data)) => {
+                self.accept_or_refuse(now, key, &mut conn, data);
+                Step::Next
+            }
+        };
+        let unread = core::mem::take(&mut conn.unread);
+        self.go_on(now, key, &mut conn, step, &unread);
+        self.after_wait(now, key, conn);
+    }
+}
