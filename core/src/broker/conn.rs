@@ -39,6 +39,8 @@ pub(super) struct Conn {
     pub(super) info: ConnInfo,
     /// The session, once accepted and until closing.
     pub(super) session: Option<Key>,
+    /// Its Client Identifier, at hand for each PUBLISH.
+    pub(super) client_id: Option<Arc<str>>,
     /// Encoded packets that are not messages, in order.
     pub(super) out: Vec<u8>,
     /// Input that waits.
@@ -88,6 +90,7 @@ impl Conn {
             machine: Connection::new(settings, now),
             info,
             session: None,
+            client_id: None,
             out: Vec::new(),
             unread: Vec::new(),
             waiting: Waiting::Nothing,

@@ -64,6 +64,7 @@ mod transmit;
 mod walks;
 
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -205,10 +206,11 @@ pub struct Broker {
     /// How many of the jobs are deliveries.
     deliveries: usize,
     pool: Pool,
-    /// Spare memory: control bytes of connections, targets and reasons of one call.
+    /// Spare memory: control bytes of connections; targets, topic and reasons of one call.
     buffers: Vec<Vec<u8>>,
     lent: Vec<Vec<Arc<Message>>>,
     targets: Vec<Target>,
+    topic: String,
     reasons: Vec<ReasonCode>,
     /// Number of the present fan-out, to see a session twice.
     fanout: u32,
@@ -266,6 +268,7 @@ impl Broker {
             buffers: Vec::new(),
             lent: Vec::new(),
             targets: Vec::new(),
+            topic: String::new(),
             reasons: Vec::new(),
             fanout: 0,
             doomed: Vec::new(),

@@ -1,6 +1,7 @@
 //! Bytes in: packets, one after the other, and what holds them up.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::calls::Call;
@@ -201,7 +202,8 @@ impl Broker {
             }
             let negotiated = conn.machine.negotiated();
             let Some(received) = conn.machine.next(now, &mut input, &mut conn.out) else { break };
-            step = self.packet(now, key, conn.session, &negotiated, received, &mut conn.out);
+            let session = conn.session.zip(conn.client_id.as_ref());
+            step = self.packet(now, key, session, &negotiated, received, &mut conn.out);
         }
         // One that waits for a long delivery holds its packet no more, however that came.
         conn.machine.release();
@@ -315,7 +317,7 @@ impl Broker {
         &mut self,
         now: Instant,
         key: Key,
-        session: Option<Key>,
+        session: Option<(Key, &Arc<str>)>,
         negotiated: &Negotiated,
         received: Received<'_>,
         out: &mut Vec<u8>,
@@ -328,12 +330,12 @@ impl Broker {
             }
             Received::Auth(auth) => {
                 count(self, 15);
-                return self.auth(session, negotiated, &auth);
+                return self.auth(session.map(|(key, _)| key), negotiated, &auth);
             }
             Received::Failed(failure) => return Step::Close(reason_of(failure), None),
             _ => {}
         }
-        let Some(session) = session else {
+        let Some((session, client_id)) = session else {
             // Only DISCONNECT is left while enhanced authentication is under way.
             return Step::Close(DisconnectReason::Client(ReasonCode::Success), None);
         };
@@ -341,7 +343,7 @@ impl Broker {
             Received::Publish(publish, memory) => {
                 count(self, 3);
                 let publish = Incoming { publish, memory };
-                self.publish_in(now, key, session, negotiated, &publish, out)
+                self.publish_in(now, key, (session, client_id), negotiated, &publish, out)
             }
             Received::Puback(ack) => {
                 count(self, 4);

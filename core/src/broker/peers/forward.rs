@@ -413,7 +413,9 @@ impl Broker {
             self.dropped_event(publisher, head.qos, DropReason::OutOfBudget, 1);
             return self.forward_done(from, OWNER, number);
         }
-        let topic = alloc::string::String::from(body.topic());
+        let mut topic = core::mem::take(&mut self.topic);
+        topic.clear();
+        topic.push_str(body.topic());
         let draft = Draft {
             topic: &topic,
             qos: head.qos,
@@ -427,6 +429,7 @@ impl Broker {
             groups: true,
         };
         let published = self.publish(now, &draft, || body);
+        self.topic = topic;
         if let Some(peers) = &mut self.peers {
             if !published.need.is_nothing() {
                 peers.done(from, OWNER, number, Some(published.need));
