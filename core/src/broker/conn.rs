@@ -51,7 +51,7 @@ pub(super) struct Conn {
     /// The transport is gone, but not all it brought is handled.
     pub(super) gone: bool,
     /// The CONNECT to be decided about.
-    pub(super) pending: Option<Box<Pending>>,
+    pub(super) undecided: Option<Box<Undecided>>,
     pub(super) aliases: AliasesOut,
     /// Messages of QoS 0 whose payload was pulled and may not be written yet: they are charged for
     /// as long as they are held here. Those of QoS 1 and 2 are in flight.
@@ -75,7 +75,7 @@ pub(super) struct Conn {
 
 /// A CONNECT to be decided about.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(super) struct Undecided {
     pub(super) client_id: String,
     pub(super) username: Option<Box<str>>,
     pub(super) clean_start: bool,
@@ -96,7 +96,7 @@ impl Conn {
             waiting: Waiting::Nothing,
             held: None,
             gone: false,
-            pending: None,
+            undecided: None,
             aliases: AliasesOut::default(),
             lent: Vec::new(),
             lent_bytes: 0,
@@ -116,7 +116,7 @@ impl Conn {
         let held = self.machine.footprint() + self.aliases.footprint();
         let lent = self.lent_bytes + self.lent.capacity() * size_of::<Arc<Message>>();
         let mut bytes = held + lent + self.unread.capacity() + self.out.capacity();
-        if self.held.is_some() || self.pending.is_some() {
+        if self.held.is_some() || self.undecided.is_some() {
             bytes += self.waits();
         }
         bytes as u64
@@ -125,16 +125,16 @@ impl Conn {
     /// Bytes of the packet that waits to be decided about, or for other shards.
     #[cold]
     fn waits(&self) -> usize {
-        let pending = self.pending.as_ref().map_or(0, |pending| pending.footprint());
+        let undecided = self.undecided.as_ref().map_or(0, |undecided| undecided.footprint());
         let held = match self.held.as_deref() {
             Some(Held::Publish(publish)) => publish.body.len(),
             _ => 0,
         };
-        pending + held
+        undecided + held
     }
 }
 
-impl Pending {
+impl Undecided {
     fn footprint(&self) -> usize {
         let will = self.will.as_ref().map_or(0, |will| will.body.len());
         self.client_id.len() + self.username.as_deref().map_or(0, str::len) + will

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::conn::{Conn, Pending, Waiting};
+use super::conn::{Conn, Undecided, Waiting};
 use super::message::Body;
 use super::publish::is_reserved;
 use super::receive::Step;
@@ -42,7 +42,7 @@ impl Broker {
                 return Step::HandOver(home, bytes);
             }
         }
-        let pending = Pending {
+        let undecided = Undecided {
             client_id: String::from(connect.client_id),
             username: connect.username.map(Box::from),
             clean_start: connect.clean_start,
@@ -52,7 +52,7 @@ impl Broker {
         };
         let (method, data) = authentication(connect.properties);
         let request = AuthRequest {
-            client_id: pending.client_id.clone(),
+            client_id: undecided.client_id.clone(),
             username: connect.username.map(String::from),
             password: connect.password.map(Into::into),
             method: method.map(String::from),
@@ -60,7 +60,7 @@ impl Broker {
             step: AuthStep::Connect,
             version: connect.version,
         };
-        Step::Decide(Some(Box::new(pending)), Box::new(request))
+        Step::Decide(Some(Box::new(undecided)), Box::new(request))
     }
 
     /// Why a well-formed CONNECT cannot be accepted, if so.
@@ -162,7 +162,7 @@ impl Broker {
         conn: &mut Conn,
         data: Option<Bytes>,
     ) {
-        let client_id = conn.pending.as_ref().map(|pending| &*pending.client_id);
+        let client_id = conn.undecided.as_ref().map(|undecided| &*undecided.client_id);
         if let Some(before) = client_id.and_then(|client_id| self.leaving_conn(client_id)) {
             return self.pause_behind(before, key, conn, data);
         }
@@ -228,40 +228,40 @@ impl Broker {
         conn: &mut Conn,
         data: Option<Bytes>,
     ) -> Result<(), ReasonCode> {
-        let Some(mut pending) = conn.pending.take() else {
+        let Some(mut undecided) = conn.undecided.take() else {
             return Err(ReasonCode::UnspecifiedError);
         };
         let negotiated = conn.machine.negotiated();
-        let assigned = pending.client_id.is_empty();
+        let assigned = undecided.client_id.is_empty();
         if assigned {
-            pending.client_id = self.assign_client_id();
+            undecided.client_id = self.assign_client_id();
         }
         // Before anything is changed; a session that is replaced takes no more than it gives.
-        if self.clients.get(&*pending.client_id).is_none() && !self.has_room_for_session() {
+        if self.clients.get(&*undecided.client_id).is_none() && !self.has_room_for_session() {
             return Err(ReasonCode::QuotaExceeded);
         }
-        let resumed = self.take_over(now, &pending.client_id, pending.clean_start);
+        let resumed = self.take_over(now, &undecided.client_id, undecided.clean_start);
         let session_key = match resumed {
             Some(key) => key,
-            None => self.create_session(now, &pending.client_id),
+            None => self.create_session(now, &undecided.client_id),
         };
-        let keep_alive = self.keep_alive(negotiated.version, pending.keep_alive);
+        let keep_alive = self.keep_alive(negotiated.version, undecided.keep_alive);
         let requested = negotiated.session_expiry.unwrap_or(0);
         let expiry = requested.min(self.config.max_session_expiry);
         let terms = Terms {
             keep_alive,
             expiry,
-            clean_start: pending.clean_start,
-            bridge: pending.bridge,
-            username: pending.username.take(),
-            will: pending.will.take(),
+            clean_start: undecided.clean_start,
+            bridge: undecided.bridge,
+            username: undecided.username.take(),
+            will: undecided.will.take(),
         };
         let connack = Accepted {
-            client_id: assigned.then_some(&*pending.client_id),
+            client_id: assigned.then_some(&*undecided.client_id),
             // 3.1 has no such flag.
             session_present: resumed.is_some() && negotiated.version > Version::V31,
             expiry: (expiry != requested).then_some(expiry),
-            keep_alive: (keep_alive != pending.keep_alive).then_some(keep_alive),
+            keep_alive: (keep_alive != undecided.keep_alive).then_some(keep_alive),
             data: data.as_deref(),
         };
         self.attach(now, key, conn, session_key, terms);
@@ -280,7 +280,7 @@ impl Broker {
             conn: ConnId::of(key),
             client_id: session.client_id.clone(),
             version: negotiated.version,
-            clean_start: pending.clean_start,
+            clean_start: undecided.clean_start,
             session_present: resumed.is_some(),
             keep_alive,
         };

@@ -78,7 +78,7 @@ impl Broker {
         }
         conn.unread = alloc::vec::Vec::new();
         conn.machine.discard();
-        conn.pending = None;
+        conn.undecided = None;
         self.ended(now, key, conn, why);
         // Of one that waited for other shards the transport may be gone.
         if !conn.gone {

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::calls::Call;
-use super::conn::{Conn, Pending, Waiting};
+use super::conn::{Conn, Undecided, Waiting};
 use super::peers::{Held, Until};
 use super::publish::Incoming;
 use super::slots::Key;
@@ -26,7 +26,7 @@ pub(super) enum Step {
     /// Not here: at the shard that has the session. With the CONNECT as bytes.
     HandOver(u16, Vec<u8>),
     /// When the driver has decided about it.
-    Decide(Option<Box<Pending>>, Box<AuthRequest>),
+    Decide(Option<Box<Undecided>>, Box<AuthRequest>),
     /// Not: CONNACK with this reason.
     Refuse(ReasonCode),
     /// Not: DISCONNECT with this reason, if one is due.
@@ -228,11 +228,11 @@ impl Broker {
                 conn.unread = connect;
                 self.effects.push_back(Effect::Handover { conn: ConnId::of(key), to });
             }
-            Step::Decide(pending, mut request) => {
+            Step::Decide(undecided, mut request) => {
                 // AUTH brings none: that of CONNECT stays.
-                conn.pending = pending.or(conn.pending.take());
-                if let Some(pending) = &conn.pending {
-                    request.client_id.clone_from(&pending.client_id);
+                conn.undecided = undecided.or(conn.undecided.take());
+                if let Some(undecided) = &conn.undecided {
+                    request.client_id.clone_from(&undecided.client_id);
                 }
                 conn.waiting = Waiting::Verdict;
                 let conn = ConnId::of(key);

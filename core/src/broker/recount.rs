@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::conn::{self, Conn};
 use super::fanout::{GROUP, Job};
-use super::peers::PENDING;
+use super::peers::OWED;
 use super::session::{self, Attached, Session, Subscription};
 use super::slots::Key;
 use super::{Broker, ConnId};
@@ -42,7 +42,7 @@ impl Broker {
             held += session::FOOTPRINT + session.client_id.len() as u64;
             held += session.username.as_ref().map_or(0, |name| name.len() as u64);
             held += session.inbound.awaiting() as u64 * session::HELD;
-            held += session.acks.as_ref().map_or(0, |acks| acks.len() as u64 * PENDING);
+            held += session.acks.as_ref().map_or(0, |acks| acks.len() as u64 * OWED);
             held += session.queue.staged().weight();
             held += session.will.as_ref().map_or(0, |will| will.body.len() as u64);
             let filters = session.subscriptions.iter().map(|s| Subscription::cost(&s.filter));

@@ -21,7 +21,7 @@ use crate::time::Instant;
 const KEPT: usize = 64;
 
 /// Bytes charged for an acknowledgement that waits.
-pub(in crate::broker) const PENDING: u64 = 64;
+pub(in crate::broker) const OWED: u64 = 64;
 
 /// Acknowledgements owed to a client on its present connection: one order for each kind, so that
 /// none waits for one of another kind. `[MQTT-4.6.0-2]` `[MQTT-4.6.0-3]`
@@ -86,7 +86,7 @@ impl Broker {
         }
         let acks = session.acks.get_or_insert_default();
         acks.publishes[kind_of(qos)].push_back(Publish { id, reason, need });
-        self.held += PENDING;
+        self.held += OWED;
         peers.wait(&need, Waiter::Session(key));
         false
     }
@@ -139,7 +139,7 @@ impl Broker {
         let kind = usize::from(packet.packet_type());
         let acks = session.acks.get_or_insert_default();
         acks.subs.push_back(Sub { packet: bytes, kind, gates });
-        self.held += PENDING;
+        self.held += OWED;
         Step::Next
     }
 
@@ -162,7 +162,7 @@ impl Broker {
             if !marks.is_empty() {
                 let acks = session.acks.get_or_insert_default();
                 peers.wait_marks(&marks, Waiter::Session(key));
-                self.held += marks.len() as u64 * PENDING;
+                self.held += marks.len() as u64 * OWED;
                 (acks.marks, acks.pings) = (marks, 1);
                 return Step::Next;
             }
@@ -177,7 +177,7 @@ impl Broker {
         if !peers.has_marks(&acks.marks) {
             return 0;
         }
-        self.held -= acks.marks.len() as u64 * PENDING;
+        self.held -= acks.marks.len() as u64 * OWED;
         acks.marks = Vec::new();
         let due = core::mem::take(&mut acks.pings);
         let later = core::mem::take(&mut acks.later);
@@ -187,7 +187,7 @@ impl Broker {
                 return due.saturating_add(later);
             }
             peers.wait_marks(&acks.marks, Waiter::Session(key));
-            self.held += acks.marks.len() as u64 * PENDING;
+            self.held += acks.marks.len() as u64 * OWED;
             acks.pings = later;
         }
         due
@@ -264,7 +264,7 @@ impl Broker {
                 if qos == Qos::AtLeastOnce {
                     session.inbound.puback_sent();
                 }
-                self.held -= PENDING;
+                self.held -= OWED;
                 return Some((qos, ack.id, ack.reason));
             }
         }
@@ -277,7 +277,7 @@ impl Broker {
             return None;
         }
         acks.first += 1;
-        self.held -= PENDING;
+        self.held -= OWED;
         acks.subs.pop_front()
     }
 
@@ -296,7 +296,7 @@ impl Broker {
     /// The connection is gone: nobody waits for its acknowledgements.
     pub(in crate::broker) fn forget_acks(&mut self, key: Key) {
         let Some(acks) = self.sessions.get_mut(key).and_then(|s| s.acks.as_mut()) else { return };
-        self.held -= acks.len() as u64 * PENDING;
+        self.held -= acks.len() as u64 * OWED;
         acks.first += acks.subs.len() as u64;
         acks.subs = VecDeque::new();
         acks.publishes = Default::default();

@@ -9,8 +9,7 @@ use super::super::publish::{Draft, Published};
 use super::super::queue::Copy;
 use super::super::{Broker, DropReason};
 use super::link::{Link, Need, Open, Waiter};
-use super::msg::{Counters, Forward, Msg, Parts, Way};
-use super::paused::Until;
+use super::msg::{Forward, Msg, Parcel, Way};
 use super::retry::Owned;
 use super::run::{Run, Small};
 use super::{DELIVER, OWNER, Peers, bits};
@@ -54,8 +53,8 @@ impl Peers {
         message: &Message,
         way: impl Fn(usize) -> Way,
     ) -> Need {
-        let parts = Parts { head: message.head.clone(), body: message.body().clone() };
-        self.send_parts(shards, parts, way)
+        let parcel = Parcel { head: message.head.clone(), body: message.body().clone() };
+        self.send_parcel(shards, parcel, way)
     }
 
     /// The same, for their own subscribers.
@@ -66,18 +65,18 @@ impl Peers {
         }
     }
 
-    fn send_parts(&mut self, shards: u64, parts: Parts, way: impl Fn(usize) -> Way) -> Need {
+    fn send_parcel(&mut self, shards: u64, parcel: Parcel, way: impl Fn(usize) -> Way) -> Need {
         let need = self.next_number(shards, way(0).lane());
         let last = shards.checked_ilog2().map(|last| last as usize);
-        let cost = parts.body.footprint();
-        let mut parts = Some(parts);
+        let cost = parcel.body.footprint();
+        let mut parcel = Some(parcel);
         for shard in bits(shards) {
             let Some(link) = self.sent(shard, &need, cost) else { continue };
             // The last one gets it, the others a copy.
-            let parts = if Some(shard) == last { parts.take() } else { parts.clone() };
-            let Some(parts) = parts else { continue };
+            let parcel = if Some(shard) == last { parcel.take() } else { parcel.clone() };
+            let Some(parcel) = parcel else { continue };
             let (number, way) = (need.number, way(shard));
-            link.out.push(Msg::Forward(Forward { number, cost, way, parts }));
+            link.out.push(Msg::Forward(Forward { number, cost, way, parcel }));
         }
         need
     }
@@ -132,7 +131,7 @@ impl Peers {
     }
 
     /// Counts what another shard sent as taken, as far as it is done with.
-    fn settle(&mut self, from: u16, lane: usize) {
+    pub(super) fn settle(&mut self, from: u16, lane: usize) {
         loop {
             let Some(open) = self.links[usize::from(from)].open[lane].front() else { return };
             if !open.here || !self.is_met(&open.need) {
@@ -247,8 +246,8 @@ impl Broker {
         if let Some(small) = Small::of_draft(draft, id) {
             return peers.send_small(wanted.shards, &small);
         }
-        let parts = Parts { head: draft.head(id), body: body() };
-        peers.send_parts(wanted.shards, parts, |_| Way::Deliver)
+        let parcel = Parcel { head: draft.head(id), body: body() };
+        peers.send_parcel(wanted.shards, parcel, |_| Way::Deliver)
     }
 
     /// Hands a message that is to be retained to the shard that owns its topic.
@@ -259,33 +258,33 @@ impl Broker {
         owner: u16,
     ) -> Published {
         let id = self.next_message_id();
-        let parts = Parts { head: draft.head(id), body };
+        let parcel = Parcel { head: draft.head(id), body };
         let Some(peers) = &mut self.peers else { return Published::default() };
-        let need = peers.send_parts(1 << owner, parts, |_| Way::Owner);
+        let need = peers.send_parcel(1 << owner, parcel, |_| Way::Owner);
         Published { receivers: 1, job: false, need }
     }
 
     /// Takes a message of another shard.
     pub(super) fn take_forward(&mut self, now: Instant, from: u16, forward: Forward) {
-        let Forward { number, cost, way, parts } = forward;
+        let Forward { number, cost, way, parcel } = forward;
         let lane = way.lane();
         let Some(peers) = &mut self.peers else { return };
         let open = Open { number, bytes: cost, here: false, need: Need::default() };
         peers.links[usize::from(from)].open[lane].push_back(open);
         if lane == DELIVER && self.is_full() {
-            self.refuse_here(now, from, &way, parts);
+            self.refuse_here(now, from, &way, parcel);
             return self.forward_done(from, DELIVER, number);
         }
         match way {
-            Way::Deliver => self.deliver_here(now, from, number, parts),
+            Way::Deliver => self.deliver_here(now, from, number, parcel),
             Way::Owner => {
                 if let Some(peers) = &mut self.peers {
-                    peers.owned.push_back(Owned { from, number, parts });
+                    peers.owned.push_back(Owned { from, number, parcel });
                 }
                 self.retry_owned(now);
             }
             Way::Share { full, tried } => {
-                let message = self.adopt(parts);
+                let message = self.adopt(parcel);
                 if !self.share_here(now, &message, &full) {
                     self.pass_share(now, &message, &full, tried);
                 }
@@ -298,7 +297,7 @@ impl Broker {
     /// to have lost it. Waiting for memory instead would stop publishers on all shards for the
     /// sake of sessions that may be gone for good. A subscription that does not stand yet, and has
     /// its owner's answer, gets it all the same: it must not end with the older value.
-    fn refuse_here(&mut self, now: Instant, from: u16, way: &Way, parts: Parts) {
+    fn refuse_here(&mut self, now: Instant, from: u16, way: &Way, parcel: Parcel) {
         let mut targets = core::mem::take(&mut self.targets);
         targets.clear();
         match way {
@@ -307,9 +306,9 @@ impl Broker {
                     self.choose(group, &mut targets);
                 }
             }
-            _ => self.find_targets(&Draft::of(&parts), &mut targets),
+            _ => self.find_targets(&Draft::of(&parcel), &mut targets),
         }
-        let message = self.adopt(parts);
+        let message = self.adopt(parcel);
         for target in targets.drain(..) {
             let copy = Copy {
                 message: message.clone(),
@@ -328,7 +327,7 @@ impl Broker {
     pub(super) fn take_run(&mut self, now: Instant, from: u16, run: Run) {
         for (number, small) in run.iter() {
             let job = if self.is_full() {
-                self.refuse_here(now, from, &Way::Deliver, small.parts());
+                self.refuse_here(now, from, &Way::Deliver, small.parcel());
                 false
             } else {
                 self.deliver_small(now, from, number, &small)
@@ -353,7 +352,7 @@ impl Broker {
         let mut targets = core::mem::take(&mut self.targets);
         let early = self.targets_here(&small.draft(), &mut targets);
         let job = (!targets.is_empty() || early) && {
-            let message = self.adopt(small.parts());
+            let message = self.adopt(small.parcel());
             self.deliver_to(now, (from, number), message, &mut targets)
         };
         self.keep_targets(targets);
@@ -361,11 +360,11 @@ impl Broker {
     }
 
     /// The same for a message of its own.
-    fn deliver_here(&mut self, now: Instant, from: u16, number: u64, parts: Parts) {
+    fn deliver_here(&mut self, now: Instant, from: u16, number: u64, parcel: Parcel) {
         let mut targets = core::mem::take(&mut self.targets);
-        let early = self.targets_here(&Draft::of(&parts), &mut targets);
+        let early = self.targets_here(&Draft::of(&parcel), &mut targets);
         let job = (!targets.is_empty() || early) && {
-            let message = self.adopt(parts);
+            let message = self.adopt(parcel);
             self.deliver_to(now, (from, number), message, &mut targets)
         };
         self.keep_targets(targets);
@@ -405,8 +404,8 @@ impl Broker {
     }
 
     /// Publishes and retains a message of another shard whose topic is owned here.
-    pub(super) fn publish_owned(&mut self, now: Instant, from: u16, number: u64, parts: Parts) {
-        let Parts { head, body } = parts;
+    pub(super) fn publish_owned(&mut self, now: Instant, from: u16, number: u64, parcel: Parcel) {
+        let Parcel { head, body } = parcel;
         if self.is_full() {
             // As where it was published, but that the client is told nothing.
             let publisher = head.publisher.clone().unwrap_or_else(|| Arc::from(""));
@@ -446,50 +445,12 @@ impl Broker {
             peers.done(from, lane, number, None);
         }
     }
-
-    /// Another shard says how far it is.
-    pub(super) fn take_counters(&mut self, now: Instant, from: u16, counters: Counters) {
-        let Some(peers) = &mut self.peers else { return };
-        let link = &mut peers.links[usize::from(from)];
-        let confirmed = link.heard.confirmed != counters.confirmed;
-        link.hear(counters);
-        for lane in [DELIVER, OWNER] {
-            peers.note_link(usize::from(from), lane);
-        }
-        let mut last = None;
-        while let Some(waiter) = self.next_due(from) {
-            // One may wait for many in a row, and is told of all of them the first time.
-            if last.replace(waiter) == Some(waiter) {
-                continue;
-            }
-            match waiter {
-                Waiter::Conn(key) => self.has_come(key, Until::Taken),
-                Waiter::Session(key) => self.release(now, key),
-                Waiter::Reply(number) => self.try_reply(number),
-                Waiter::Peer(other) => {
-                    if let Some(peers) = &mut self.peers {
-                        peers.settle(other, OWNER);
-                    }
-                }
-            }
-        }
-        if confirmed {
-            self.confirm(now);
-        }
-        self.retry_owned(now);
-        self.retry_parked(now);
-        self.go_on_later();
-    }
-
-    fn next_due(&mut self, from: u16) -> Option<Waiter> {
-        self.peers.as_mut()?.links[usize::from(from)].next_due()
-    }
 }
 
 impl<'d> Draft<'d> {
     /// A message that another shard published.
-    pub(super) fn of(parts: &'d Parts) -> Self {
-        Self::of_body(&parts.head, &parts.body)
+    pub(super) fn of(parcel: &'d Parcel) -> Self {
+        Self::of_body(&parcel.head, &parcel.body)
     }
 
     pub(super) fn of_body(head: &'d Head, body: &'d Body) -> Self {

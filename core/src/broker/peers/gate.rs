@@ -15,7 +15,7 @@ use super::super::session::{Options, Session, Walk, WalkId};
 use super::super::slots::Key;
 use super::super::subscribe::{BESIDE, FIRST_STEPS, WALK_STEPS};
 use super::super::transmit::WALK_BELOW;
-use super::msg::{Msg, Page, Parts, Query};
+use super::msg::{Msg, Page, Parcel, Query};
 use super::paused::Until;
 use super::{Peers, Pending, bits, is_wild};
 use crate::time::Instant;
@@ -222,7 +222,7 @@ impl Broker {
         let done = query.room > 0
             && self.retained.walk(now, &mut cursor, WALK_STEPS, &mut |_, message| {
                 bytes += message.footprint();
-                messages.push(Parts { head: message.head.clone(), body: message.body().clone() });
+                messages.push(Parcel { head: message.head.clone(), body: message.body().clone() });
                 messages.len() < query.room as usize && bytes < PAGE_BYTES
             });
         let page = Page { id: query.id, upto, after: cursor.after(), done, messages };
@@ -261,19 +261,19 @@ impl Broker {
         let mut bytes = session.queue.bytes() + waiting;
         let (mut after, mut done) = (page.after, page.done);
         let mut copies = Vec::new();
-        for parts in page.messages {
+        for parcel in page.messages {
             if room == 0 || bytes > 0 && bytes >= most_bytes {
                 // The rest is asked for again, later.
                 (after, done) = (last, false);
                 break;
             }
-            last = Some(Arc::from(parts.body.topic()));
+            last = Some(Arc::from(parcel.body.topic()));
             // [MQTT-3.8.3-3]
-            if own.is_some() && own == parts.head.publisher {
+            if own.is_some() && own == parcel.head.publisher {
                 continue;
             }
-            (room, bytes) = (room - 1, bytes + parts.body.footprint());
-            copies.push(parts);
+            (room, bytes) = (room - 1, bytes + parcel.body.footprint());
+            copies.push(parcel);
         }
         walk.cursor = Cursor::at(filter.clone(), page.upto, after);
         walk.query = 0;
@@ -281,11 +281,11 @@ impl Broker {
         session.answered(id, done);
         let copies: Vec<Copy> = copies
             .into_iter()
-            .map(|parts| {
+            .map(|parcel| {
                 // [U5-037]: RETAIN is set, whatever Retain As Published says.
-                let qos = options.qos().min(parts.head.qos);
+                let qos = options.qos().min(parcel.head.qos);
                 let ids = Ids::One(options.identifier());
-                Copy { message: self.adopt(parts), ids, group: NO_GROUP, qos, retain: true }
+                Copy { message: self.adopt(parcel), ids, group: NO_GROUP, qos, retain: true }
             })
             .collect();
         self.take_copies(now, key, gate, from, copies);
@@ -326,9 +326,9 @@ impl Broker {
     }
 
     /// A message of another shard, for this one.
-    pub(super) fn adopt(&mut self, parts: Parts) -> Arc<Message> {
+    pub(super) fn adopt(&mut self, parcel: Parcel) -> Arc<Message> {
         self.next_message += 1;
-        Message::new(parts.body, parts.head, self.next_message, &self.ledger)
+        Message::new(parcel.body, parcel.head, self.next_message, &self.ledger)
     }
 
     /// Whether a new subscription could want a message.

@@ -23,7 +23,7 @@ use alloc::vec::Vec;
 
 pub(super) use acks::Acks;
 #[cfg(feature = "fuzzing")]
-pub(super) use acks::PENDING;
+pub(super) use acks::OWED;
 pub(super) use gate::{Waits, Wish};
 pub(super) use link::{Clocks, Need};
 

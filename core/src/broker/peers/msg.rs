@@ -66,12 +66,12 @@ pub(super) struct Page {
     pub(super) after: Option<Arc<str>>,
     /// Nothing follows.
     pub(super) done: bool,
-    pub(super) messages: Vec<Parts>,
+    pub(super) messages: Vec<Parcel>,
 }
 
 /// A message on its way between shards. The body is shared, not copied.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::broker) struct Parts {
+pub(in crate::broker) struct Parcel {
     pub(in crate::broker) head: Head,
     pub(in crate::broker) body: Body,
 }
@@ -83,7 +83,7 @@ pub(super) struct Forward {
     /// Bytes of credit that it takes.
     pub(super) cost: u64,
     pub(super) way: Way,
-    pub(super) parts: Parts,
+    pub(super) parcel: Parcel,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -135,7 +135,7 @@ impl PeerMsg {
     #[must_use]
     pub fn payload(&self) -> usize {
         match &self.0 {
-            Msg::Forward(forward) => forward.parts.body.len(),
+            Msg::Forward(forward) => forward.parcel.body.len(),
             Msg::Run(run) => run.payload(),
             _ => 0,
         }
@@ -165,7 +165,7 @@ impl PeerMsg {
                 optional(out, page.after.as_deref(), |out, text| data(out, text.as_bytes()));
                 out.push(page.done.into());
                 number(out, page.messages.len() as u64);
-                page.messages.iter().for_each(|parts| write_parts(out, parts));
+                page.messages.iter().for_each(|parcel| write_parcel(out, parcel));
             }
             Msg::Forward(forward) => {
                 out.push(3);
@@ -180,14 +180,14 @@ impl PeerMsg {
                         number(out, *tried);
                     }
                 }
-                write_parts(out, &forward.parts);
+                write_parcel(out, &forward.parcel);
             }
             Msg::Run(run) => {
                 out.push(5);
                 number(out, run.len() as u64);
                 for (at, small) in run.iter() {
                     number(out, at);
-                    write_parts(out, &small.parts());
+                    write_parcel(out, &small.parcel());
                 }
             }
             Msg::Counters(c) => {
@@ -228,7 +228,7 @@ fn write_change(out: &mut Vec<u8>, change: &Change) {
     }
 }
 
-fn write_parts(out: &mut Vec<u8>, Parts { head, body }: &Parts) {
+fn write_parcel(out: &mut Vec<u8>, Parcel { head, body }: &Parcel) {
     number(out, head.id.epoch.into());
     number(out, head.id.shard.into());
     number(out, head.id.sequence);
@@ -255,7 +255,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Msg> {
             let (after, done) = (reader.optional(read_text)?, reader.flag()?);
             let mut messages = Vec::new();
             for _ in 0..reader.number()? {
-                messages.push(read_parts(reader)?);
+                messages.push(read_parcel(reader)?);
             }
             Msg::Page(Page { id, upto, after, done, messages })
         }
@@ -267,7 +267,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Msg> {
                 2 => Way::Share { full: read_group(reader)?, tried: reader.number()? },
                 _ => return None,
             };
-            Msg::Forward(Forward { number, cost, way, parts: read_parts(reader)? })
+            Msg::Forward(Forward { number, cost, way, parcel: read_parcel(reader)? })
         }
         4 => {
             let mut n = [0; 5];
@@ -280,8 +280,8 @@ fn read(reader: &mut Reader<'_>) -> Option<Msg> {
             let mut run = Run::default();
             for _ in 0..reader.number()? {
                 let number = reader.number()?;
-                let parts = read_parts(reader)?;
-                let small = Small::of_parts(&parts).filter(|_| !run.is_full())?;
+                let parcel = read_parcel(reader)?;
+                let small = Small::of_parcel(&parcel).filter(|_| !run.is_full())?;
                 run.push(number, &small);
             }
             Msg::Run(run)
@@ -322,7 +322,7 @@ fn read_change(reader: &mut Reader<'_>) -> Option<Change> {
     })
 }
 
-fn read_parts(reader: &mut Reader<'_>) -> Option<Parts> {
+fn read_parcel(reader: &mut Reader<'_>) -> Option<Parcel> {
     let id = MessageId {
         epoch: u32::try_from(reader.number()?).ok()?,
         shard: u16::try_from(reader.number()?).ok()?,
@@ -341,7 +341,7 @@ fn read_parts(reader: &mut Reader<'_>) -> Option<Parts> {
     let properties = Properties::from_wire(PropertyPacket::Publish, wire).ok()?;
     let body = Body::new(&topic, properties, reader.data()?);
     // What it forwards is all it may have.
-    (body.wire_properties() == wire).then_some(Parts { head, body })
+    (body.wire_properties() == wire).then_some(Parcel { head, body })
 }
 
 #[cfg(test)]
@@ -349,7 +349,7 @@ mod tests {
     use super::*;
     use crate::codec::{Property, Qos};
 
-    fn parts(payload: &[u8]) -> Parts {
+    fn parcel(payload: &[u8]) -> Parcel {
         let properties = [Property::ContentType("c"), Property::UserProperty("k", "v")];
         let head = Head {
             id: MessageId { epoch: 3, shard: 2, sequence: 9 },
@@ -358,14 +358,14 @@ mod tests {
             expires: Instant::from_micros(55),
             publisher: Some(Arc::from("p")),
         };
-        Parts { head, body: Body::new("a/b", Properties::list(&properties), payload) }
+        Parcel { head, body: Body::new("a/b", Properties::list(&properties), payload) }
     }
 
     fn samples() -> Vec<PeerMsg> {
         let full: Arc<str> = Arc::from("$share/g/a/#");
         let counts = Counts { members: 2, connected: 1 };
         let forward =
-            |way| Msg::Forward(Forward { number: 7, cost: 9, way, parts: parts(b"payload") });
+            |way| Msg::Forward(Forward { number: 7, cost: 9, way, parcel: parcel(b"payload") });
         let query = Query {
             id: 1,
             filter: Arc::from("a/#"),
@@ -374,13 +374,13 @@ mod tests {
             room: 32,
         };
         let (id, upto, after, done) = (1, 4, None, true);
-        let messages = [parts(b""), parts(b"x")].to_vec();
+        let messages = [parcel(b""), parcel(b"x")].to_vec();
         let mut run = Run::default();
-        let mut small = parts(b"small");
+        let mut small = parcel(b"small");
         small.body = Body::new("a/b", Properties::default(), b"small");
         small.head.expires = Instant::NEVER;
         for number in 3..6 {
-            run.push(number, &Small::of_parts(&small).expect("a small message"));
+            run.push(number, &Small::of_parcel(&small).expect("a small message"));
             small.head.publisher = None;
         }
         [

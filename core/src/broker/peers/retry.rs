@@ -11,9 +11,9 @@ use super::super::input::{Publication, Reply};
 use super::super::session::Will;
 use super::super::{Broker, Effect};
 use super::link::{Clocks, Need, Waiter};
-use super::msg::Parts;
+use super::msg::{Counters, Parcel};
 use super::paused::Until;
-use super::{DELIVER, Deferred, Peers};
+use super::{DELIVER, Deferred, OWNER, Peers};
 use crate::codec::ReasonCode;
 use crate::time::Instant;
 
@@ -60,7 +60,7 @@ const PAIR: usize = size_of::<(String, String)>();
 pub(super) struct Owned {
     pub(super) from: u16,
     pub(super) number: u64,
-    pub(super) parts: Parts,
+    pub(super) parcel: Parcel,
 }
 
 impl Peers {
@@ -173,6 +173,44 @@ impl Broker {
         }
     }
 
+    /// Another shard says how far it is.
+    pub(super) fn take_counters(&mut self, now: Instant, from: u16, counters: Counters) {
+        let Some(peers) = &mut self.peers else { return };
+        let link = &mut peers.links[usize::from(from)];
+        let confirmed = link.heard.confirmed != counters.confirmed;
+        link.hear(counters);
+        for lane in [DELIVER, OWNER] {
+            peers.note_link(usize::from(from), lane);
+        }
+        let mut last = None;
+        while let Some(waiter) = self.next_due(from) {
+            // One may wait for many in a row, and is told of all of them the first time.
+            if last.replace(waiter) == Some(waiter) {
+                continue;
+            }
+            match waiter {
+                Waiter::Conn(key) => self.has_come(key, Until::Taken),
+                Waiter::Session(key) => self.release(now, key),
+                Waiter::Reply(number) => self.try_reply(number),
+                Waiter::Peer(other) => {
+                    if let Some(peers) = &mut self.peers {
+                        peers.settle(other, OWNER);
+                    }
+                }
+            }
+        }
+        if confirmed {
+            self.confirm(now);
+        }
+        self.retry_owned(now);
+        self.retry_parked(now);
+        self.go_on_later();
+    }
+
+    fn next_due(&mut self, from: u16) -> Option<Waiter> {
+        self.peers.as_mut()?.links[usize::from(from)].next_due()
+    }
+
     /// Publishes what other shards sent for their clients, in order, as far as that goes, some in
     /// each call. It waits for credit only, and not behind a will or a message of the program:
     /// these wait for messages to be taken by other shards, which may wait for ours.
@@ -182,8 +220,8 @@ impl Broker {
             if !peers.has_owned_to_go() {
                 return;
             }
-            let Some(Owned { from, number, parts }) = peers.owned.pop_front() else { return };
-            self.publish_owned(now, from, number, parts);
+            let Some(Owned { from, number, parcel }) = peers.owned.pop_front() else { return };
+            self.publish_owned(now, from, number, parcel);
         }
         self.go_on_later();
     }

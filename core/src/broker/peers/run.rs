@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::super::fanout::Source;
 use super::super::message::{Body, Head, Message, MessageId, OVERHEAD};
 use super::super::publish::Draft;
-use super::msg::Parts;
+use super::msg::Parcel;
 use crate::codec::{Properties, Qos};
 use crate::time::Instant;
 
@@ -66,8 +66,8 @@ impl<'m> Small<'m> {
     }
 
     /// A message on its way.
-    pub(super) fn of_parts(parts: &'m Parts) -> Option<Self> {
-        Self::of_draft(&Draft::of(parts), parts.head.id)
+    pub(super) fn of_parcel(parcel: &'m Parcel) -> Option<Self> {
+        Self::of_draft(&Draft::of(parcel), parcel.head.id)
     }
 
     /// A message that stays here, too.
@@ -97,7 +97,7 @@ impl<'m> Small<'m> {
     }
 
     /// As a message of its own.
-    pub(super) fn parts(&self) -> Parts {
+    pub(super) fn parcel(&self) -> Parcel {
         let head = Head {
             id: self.id,
             qos: self.qos,
@@ -105,7 +105,7 @@ impl<'m> Small<'m> {
             expires: Instant::NEVER,
             publisher: self.publisher.cloned(),
         };
-        Parts { head, body: Body::new(self.topic, Properties::default(), self.payload) }
+        Parcel { head, body: Body::new(self.topic, Properties::default(), self.payload) }
     }
 }
 
@@ -213,8 +213,8 @@ mod tests {
         assert_eq!((run.len(), run.payload(), &*run.topics), (5, 10, "a/baa/b"));
         for ((number, small), expected) in run.iter().zip(&smalls) {
             assert_eq!(number, 7 + expected.id.sequence);
-            assert_eq!(small.parts(), expected.parts());
-            assert_eq!(small.footprint(), small.parts().body.footprint());
+            assert_eq!(small.parcel(), expected.parcel());
+            assert_eq!(small.footprint(), small.parcel().body.footprint());
         }
         run.clear();
         assert_eq!(run, Run::default());
