@@ -19,7 +19,7 @@ const MAX_REMAINING: usize = 268_435_455;
 
 /// What a recipient is to get.
 #[derive(Clone, Copy)]
-pub(super) struct Parts<'p> {
+pub(super) struct Fields<'p> {
     pub(super) topic: &'p [u8],
     /// The forwarded properties as they stand in a PUBLISH.
     pub(super) properties: &'p [u8],
@@ -31,7 +31,7 @@ pub(super) struct Parts<'p> {
     pub(super) retain: bool,
 }
 
-impl<'p> Parts<'p> {
+impl<'p> Fields<'p> {
     #[inline]
     pub(super) fn of(copy: &'p Copy, now: Instant) -> Self {
         let message = &*copy.message;
@@ -60,49 +60,49 @@ pub(super) struct Layout {
 
 impl Layout {
     #[inline]
-    pub(super) fn of(parts: &Parts<'_>, negotiated: &Negotiated, aliases: &AliasesOut) -> Self {
-        let id = if parts.qos == Qos::AtMostOnce { 0 } else { 2 };
-        let payload = parts.payload.len();
+    pub(super) fn of(fields: &Fields<'_>, negotiated: &Negotiated, aliases: &AliasesOut) -> Self {
+        let id = if fields.qos == Qos::AtMostOnce { 0 } else { 2 };
+        let payload = fields.payload.len();
         if negotiated.version < Version::V5 {
             return Self {
                 version: negotiated.version,
                 alias: Alias::None,
                 expiry: None,
                 properties: 0,
-                remaining: 2 + parts.topic.len() + id + payload,
+                remaining: 2 + fields.topic.len() + id + payload,
             };
         }
         let alias = match negotiated.max_topic_alias {
             0 => Alias::None,
-            max => aliases.find(parts.topic, max),
+            max => aliases.find(fields.topic, max),
         };
-        let ids: usize = parts.ids.iter().map(|id| 1 + vbi_len(id as usize)).sum();
+        let ids: usize = fields.ids.iter().map(|id| 1 + vbi_len(id as usize)).sum();
         let properties = ids
             + if alias == Alias::None { 0 } else { 3 }
-            + if parts.expiry.is_some() { 5 } else { 0 }
-            + parts.properties.len();
+            + if fields.expiry.is_some() { 5 } else { 0 }
+            + fields.properties.len();
         let topic = match alias {
             Alias::Known(_) => 0,
-            _ => parts.topic.len(),
+            _ => fields.topic.len(),
         };
         let remaining = 2 + topic + id + vbi_len(properties) + properties + payload;
         let version = negotiated.version;
-        Self { version, alias, expiry: parts.expiry, properties, remaining }
+        Self { version, alias, expiry: fields.expiry, properties, remaining }
     }
 
     /// The same, without a new alias where that makes the packet too large.
     #[inline]
     pub(super) fn fitting(
-        parts: &Parts<'_>,
+        fields: &Fields<'_>,
         negotiated: &Negotiated,
         aliases: &AliasesOut,
     ) -> Result<Self, DropReason> {
-        let layout = Self::of(parts, negotiated, aliases);
+        let layout = Self::of(fields, negotiated, aliases);
         if layout.fits(negotiated) {
             return Ok(layout);
         }
         let plain = Negotiated { max_topic_alias: 0, ..*negotiated };
-        let layout = Self::of(parts, &plain, aliases);
+        let layout = Self::of(fields, &plain, aliases);
         if layout.fits(negotiated) { Ok(layout) } else { Err(DropReason::TooLarge) }
     }
 
@@ -124,18 +124,18 @@ impl Layout {
     #[inline]
     pub(super) fn write_to(
         &self,
-        parts: &Parts<'_>,
+        fields: &Fields<'_>,
         message: &Message,
         id: Option<PacketId>,
         dup: bool,
         outbox: &mut Outbox,
     ) {
-        if parts.payload.len() >= SHARE_FROM {
-            outbox.bytes().reserve(5 + self.remaining - parts.payload.len());
-            self.write_head(parts, id, dup, outbox.bytes());
+        if fields.payload.len() >= SHARE_FROM {
+            outbox.bytes().reserve(5 + self.remaining - fields.payload.len());
+            self.write_head(fields, id, dup, outbox.bytes());
             outbox.share(message.payload_shared());
         } else {
-            self.write(parts, id, dup, outbox.bytes());
+            self.write(fields, id, dup, outbox.bytes());
         }
     }
 
@@ -143,24 +143,24 @@ impl Layout {
     #[inline]
     pub(super) fn write(
         &self,
-        parts: &Parts<'_>,
+        fields: &Fields<'_>,
         id: Option<PacketId>,
         dup: bool,
         out: &mut Vec<u8>,
     ) {
         out.reserve(5 + self.remaining);
-        self.write_head(parts, id, dup, out);
-        out.extend_from_slice(parts.payload);
+        self.write_head(fields, id, dup, out);
+        out.extend_from_slice(fields.payload);
     }
 
     #[inline]
-    fn write_head(&self, parts: &Parts<'_>, id: Option<PacketId>, dup: bool, out: &mut Vec<u8>) {
-        let dup = dup && !defect!("dup_missing") || defect!("dup_passed_on") && parts.retain;
-        out.push(0x30 | u8::from(dup) << 3 | (parts.qos as u8) << 1 | u8::from(parts.retain));
+    fn write_head(&self, fields: &Fields<'_>, id: Option<PacketId>, dup: bool, out: &mut Vec<u8>) {
+        let dup = dup && !defect!("dup_missing") || defect!("dup_passed_on") && fields.retain;
+        out.push(0x30 | u8::from(dup) << 3 | (fields.qos as u8) << 1 | u8::from(fields.retain));
         put_vbi(out, self.remaining);
         let topic = match self.alias {
             Alias::Known(_) => &[][..],
-            _ => parts.topic,
+            _ => fields.topic,
         };
         out.extend_from_slice(&(topic.len() as u16).to_be_bytes());
         out.extend_from_slice(topic);
@@ -168,11 +168,11 @@ impl Layout {
             out.extend_from_slice(&id.get().to_be_bytes());
         }
         if self.version == Version::V5 {
-            self.write_properties(parts, out);
+            self.write_properties(fields, out);
         }
     }
 
-    fn write_properties(&self, parts: &Parts<'_>, out: &mut Vec<u8>) {
+    fn write_properties(&self, fields: &Fields<'_>, out: &mut Vec<u8>) {
         put_vbi(out, self.properties);
         if let Alias::New(alias) | Alias::Known(alias) = self.alias {
             out.push(0x23);
@@ -182,11 +182,11 @@ impl Layout {
             out.push(0x02);
             out.extend_from_slice(&secs.to_be_bytes());
         }
-        for id in parts.ids.iter() {
+        for id in fields.ids.iter() {
             out.push(0x0b);
             put_vbi(out, id as usize);
         }
-        out.extend_from_slice(parts.properties);
+        out.extend_from_slice(fields.properties);
     }
 }
 

@@ -5,7 +5,7 @@
 use alloc::vec::Vec;
 
 use super::fanout::Target;
-use super::layout::{Layout, Parts};
+use super::layout::{Fields, Layout};
 use super::message::{Body, Head, Message, OVERHEAD};
 use super::outbox::Outbox;
 use super::publish::Draft;
@@ -95,7 +95,7 @@ impl Broker {
         }
         // Not the one whose input is being handled: it is lent out.
         let Some(conn) = self.conns.get_mut(key) else { return false };
-        let parts = Parts {
+        let fields = Fields {
             topic: draft.topic.as_bytes(),
             properties: &[],
             payload,
@@ -107,7 +107,7 @@ impl Broker {
         let mut negotiated = conn.machine.negotiated();
         negotiated.max_topic_alias =
             negotiated.max_topic_alias.min(self.config.max_topic_alias_out);
-        let layout = Layout::of(&parts, &negotiated, &conn.aliases);
+        let layout = Layout::of(&fields, &negotiated, &conn.aliases);
         // An alias may stand for the topic only once it is decided what is sent when.
         if layout.alias != Alias::None || !layout.fits(&negotiated) {
             return false;
@@ -122,7 +122,7 @@ impl Broker {
         {
             return false;
         }
-        queue.stage(&mut self.pool, |out| layout.write(&parts, None, false, out));
+        queue.stage(&mut self.pool, |out| layout.write(&fields, None, false, out));
         self.held += more;
         self.places += 1;
         self.stats.queued += 1;

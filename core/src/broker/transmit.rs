@@ -7,7 +7,7 @@ use super::acks::ack;
 use super::calls::Call;
 use super::conn::Conn;
 use super::fanout::Job;
-use super::layout::{Layout, Parts, SHARE_FROM};
+use super::layout::{Fields, Layout, SHARE_FROM};
 use super::outbox::Outbox;
 use super::queue::Copy;
 use super::slots::Key;
@@ -122,12 +122,12 @@ impl Broker {
             let layout = if copy.message.is_expired(now) {
                 Err(DropReason::Expired)
             } else {
-                let parts = Parts::of(copy, now);
-                let layout = Layout::fitting(&parts, &negotiated, &conn.aliases);
+                let fields = Fields::of(copy, now);
+                let layout = Layout::fitting(&fields, &negotiated, &conn.aliases);
                 if let Ok(layout) = &layout
                     && copy.qos == Qos::AtMostOnce
                 {
-                    layout.write_to(&parts, &copy.message, None, false, out);
+                    layout.write_to(&fields, &copy.message, None, false, out);
                 }
                 layout
             };
@@ -157,8 +157,8 @@ impl Broker {
                 && let Some(copy) = session.outbound.get(id)
             {
                 let id = if defect!("identifier_reused") { PacketId::MIN } else { id };
-                let parts = Parts::of(copy, now);
-                layout.write_to(&parts, &copy.message, Some(id), false, out);
+                let fields = Fields::of(copy, now);
+                layout.write_to(&fields, &copy.message, Some(id), false, out);
             }
         }
         self.sleep(key);
@@ -187,10 +187,10 @@ impl Broker {
             }
             match session.outbound.next_resend() {
                 Some(Resend::Publish { id, what, .. }) => {
-                    let parts = Parts::of(what, now);
-                    let layout = Layout::of(&parts, &plain, &AliasesOut::default());
+                    let fields = Fields::of(what, now);
+                    let layout = Layout::of(&fields, &plain, &AliasesOut::default());
                     if layout.fits(negotiated) {
-                        layout.write_to(&parts, &what.message, Some(id), true, out);
+                        layout.write_to(&fields, &what.message, Some(id), true, out);
                         self.stats.messages_sent[what.qos as usize] += 1;
                         self.stats.packets_sent[3] += 1;
                         continue;
