@@ -1,4 +1,4 @@
-//! From CONNECT to CONNACK: checks, the driver's decision, takeover, the session.
+//! From CONNECT to CONNACK: checks, takeover, the session.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -8,17 +8,18 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::conn::{Conn, Undecided, Waiting};
+use super::auth::authentication;
+use super::conn::{Conn, Undecided};
 use super::message::Body;
 use super::publish::is_reserved;
 use super::receive::Step;
 use super::session::{self, Attached, Session, Will};
 use super::slots::Key;
 use super::{
-    AuthRequest, AuthStep, Broker, ConnId, Connected, DisconnectReason, Event, SessionEnd, Verdict,
+    AuthRequest, AuthStep, Broker, ConnId, Connected, DisconnectReason, Event, SessionEnd,
 };
 use crate::codec::{
-    Auth, Connack, Connect, Disconnect, Packet, Properties, Property, PropertyId, Qos, ReasonCode,
+    Connack, Connect, Disconnect, Packet, Properties, Property, PropertyId, Qos, ReasonCode,
     Version,
 };
 use crate::connection::Negotiated;
@@ -26,7 +27,7 @@ use crate::time::Instant;
 use crate::topic::TopicName;
 
 /// Properties of one CONNACK at most.
-type List<'p> = heapless::Vec<Property<'p>, 16>;
+pub(super) type List<'p> = heapless::Vec<Property<'p>, 16>;
 
 impl Broker {
     pub(super) fn connect(&mut self, connect: &Connect<'_>) -> Step {
@@ -90,69 +91,6 @@ impl Broker {
         retain.then_some(ReasonCode::RetainNotSupported)
     }
 
-    pub(super) fn auth(
-        &mut self,
-        session: Option<Key>,
-        negotiated: &Negotiated,
-        auth: &Auth<'_>,
-    ) -> Step {
-        let (method, data) = authentication(auth.properties);
-        let step = match auth.reason {
-            ReasonCode::Reauthenticate if session.is_some() => AuthStep::Reauthenticate,
-            _ => AuthStep::Continue,
-        };
-        let session = session.and_then(|key| self.sessions.get(key));
-        let request = AuthRequest {
-            client_id: session.map_or_else(String::new, |s| String::from(&*s.client_id)),
-            username: None,
-            password: None,
-            method: method.map(String::from),
-            data: data.map(Into::into),
-            step,
-            version: negotiated.version,
-        };
-        Step::Decide(None, Box::new(request))
-    }
-
-    /// The driver has decided about a client.
-    pub(super) fn authenticated(&mut self, now: Instant, key: Key, verdict: Verdict) {
-        let Some(mut conn) = self.conns.take(key) else { return };
-        if conn.waiting != Waiting::Verdict || conn.closing {
-            self.conns.put(key, conn);
-            return;
-        }
-        match verdict {
-            Verdict::Accept { data } if conn.session.is_none() => {
-                conn.waiting = Waiting::Nothing;
-                self.accept_or_refuse(now, key, &mut conn, data);
-            }
-            Verdict::Accept { data } => {
-                self.send_auth(now, key, &mut conn, ReasonCode::Success, data);
-            }
-            Verdict::Continue { data } => {
-                self.send_auth(now, key, &mut conn, ReasonCode::ContinueAuthentication, data);
-            }
-            Verdict::Refuse(reason) if conn.session.is_none() => {
-                self.refuse(now, key, &mut conn, reason);
-            }
-            Verdict::Refuse(reason) => {
-                // [MQTT-4.12.1-2]
-                let why = DisconnectReason::Refused(reason);
-                let said = ReasonCode::NotAuthorized;
-                self.shut(now, key, &mut conn, why, Some(said));
-            }
-        }
-        let waits = matches!(conn.waiting, Waiting::Peers(_));
-        if !waits {
-            conn.waiting = Waiting::Nothing;
-        }
-        self.finish(now, key, &mut conn);
-        self.put_back(key, conn);
-        if !waits {
-            self.resume(now, key);
-        }
-    }
-
     /// Lets a client in, unless its connection before is not at its end yet: what it sent there is
     /// handled first.
     pub(super) fn accept_or_refuse(
@@ -177,35 +115,6 @@ impl Broker {
         match self.sessions.get(key?)?.attached {
             Attached::Conn(conn) => self.conns.get(conn)?.gone.then_some(conn),
             _ => None,
-        }
-    }
-
-    fn send_auth(
-        &mut self,
-        now: Instant,
-        key: Key,
-        conn: &mut Conn,
-        reason: ReasonCode,
-        data: Option<Bytes>,
-    ) {
-        // [MQTT-4.12.0-5]
-        let method = conn.machine.method().map(String::from);
-        let mut list = List::new();
-        if let Some(method) = &method {
-            let _ = list.push(Property::AuthenticationMethod(method));
-        }
-        if let Some(data) = &data {
-            let _ = list.push(Property::AuthenticationData(data));
-        }
-        let auth = Packet::Auth(Auth { reason, properties: Properties::list(&list) });
-        if conn.machine.send(now, &auth, &mut conn.out).is_ok() {
-            self.stats.packets_sent[15] += 1;
-        } else if conn.session.is_none() {
-            // Without a method there is no AUTH; or the client does not take one of this size.
-            self.refuse(now, key, conn, ReasonCode::BadAuthenticationMethod);
-        } else {
-            let why = DisconnectReason::Refused(ReasonCode::NotAuthorized);
-            self.shut(now, key, conn, why, Some(ReasonCode::NotAuthorized));
         }
     }
 
@@ -499,18 +408,6 @@ struct Accepted<'p> {
 /// Bytes of a text that may be there.
 pub(super) fn len_of(text: Option<&str>) -> u64 {
     text.map_or(0, str::len) as u64
-}
-
-fn authentication<'p>(properties: Properties<'p>) -> (Option<&'p str>, Option<&'p [u8]>) {
-    let method = match properties.find(PropertyId::AuthenticationMethod) {
-        Some(Property::AuthenticationMethod(method)) => Some(method),
-        _ => None,
-    };
-    let data = match properties.find(PropertyId::AuthenticationData) {
-        Some(Property::AuthenticationData(data)) => Some(data),
-        _ => None,
-    };
-    (method, data)
 }
 
 fn will(will: &crate::codec::Will<'_>) -> Box<Will> {

@@ -32,6 +32,7 @@
 //! ```
 
 mod acks;
+mod auth;
 mod calls;
 mod command;
 mod config;

@@ -5,6 +5,7 @@
 
 mod alias;
 mod input;
+mod judge;
 pub mod server;
 
 use alloc::vec::Vec;
