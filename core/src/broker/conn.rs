@@ -39,8 +39,6 @@ pub(super) struct Conn {
     pub(super) info: ConnInfo,
     /// The session, once accepted and until closing.
     pub(super) session: Option<Key>,
-    /// Its Client Identifier, at hand for each PUBLISH.
-    pub(super) client_id: Option<Arc<str>>,
     /// Encoded packets that are not messages, in order.
     pub(super) out: Vec<u8>,
     /// Input that waits.
@@ -90,7 +88,6 @@ impl Conn {
             machine: Connection::new(settings, now),
             info,
             session: None,
-            client_id: None,
             out: Vec::new(),
             unread: Vec::new(),
             waiting: Waiting::Nothing,

@@ -255,7 +255,6 @@ impl Broker {
         conn.session = Some(session_key);
         self.stats.sessions_connected += 1;
         let Some(session) = self.sessions.get_mut(session_key) else { return };
-        conn.client_id = Some(session.client_id.clone());
         session.attached = Attached::Conn(key);
         session.version = negotiated.version;
         session.bridge = terms.bridge;

@@ -75,7 +75,7 @@ impl Broker {
         &mut self,
         now: Instant,
         key: Key,
-        (session_key, client_id): (Key, &Arc<str>),
+        session_key: Key,
         negotiated: &Negotiated,
         incoming: &Incoming<'_>,
         out: &mut Vec<u8>,
@@ -83,6 +83,7 @@ impl Broker {
         let publish = &incoming.publish;
         self.stats.messages_received[publish.qos as usize] += 1;
         let Some(session) = self.sessions.get_mut(session_key) else { return Step::Next };
+        let client_id = session.client_id.clone();
         let refused = match publish.packet_id {
             None => self.admit(publish),
             Some(id) => match session.inbound.publish(id, publish.qos) {
@@ -113,7 +114,7 @@ impl Broker {
         };
         if let Some(reason) = refused {
             if let Some(close) =
-                self.refused_publish(client_id, reason, publish, negotiated.version)
+                self.refused_publish(&client_id, reason, publish, negotiated.version)
             {
                 // Not taken: a repeat on the next connection is not a repeat of it.
                 if let Some(id) = publish.packet_id {
@@ -125,7 +126,7 @@ impl Broker {
             let need = Need::default();
             return self.answer_publish(session_key, negotiated, answer, reason, need, out);
         }
-        self.take_message(now, key, (session_key, client_id), negotiated, incoming, out)
+        self.take_message(now, key, (session_key, &client_id), negotiated, incoming, out)
     }
 
     /// Publishes a client's message, or has it wait.
@@ -189,7 +190,7 @@ impl Broker {
         &mut self,
         now: Instant,
         key: Key,
-        (session, client_id): (Key, &Arc<str>),
+        session: Key,
         negotiated: &Negotiated,
         held: HeldPublish,
         out: &mut Vec<u8>,
@@ -197,6 +198,7 @@ impl Broker {
         if let Some(until) = self.hold_up(key, session, held.body.topic(), held.retain) {
             return Step::Wait(until, Box::new(Held::Publish(held)));
         }
+        let client_id = self.sessions.get(session).map(|session| session.client_id.clone());
         let draft = Draft {
             topic: held.body.topic(),
             qos: held.qos,
@@ -204,7 +206,7 @@ impl Broker {
             empty: held.body.payload().is_empty(),
             plain: None,
             expires: held.expires,
-            publisher: Some(client_id),
+            publisher: client_id.as_ref(),
             source: Source::Conn(key),
             id: None,
             groups: true,

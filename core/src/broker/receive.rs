@@ -1,7 +1,6 @@
 //! Bytes in: packets, one after the other, and what holds them up.
 
 use alloc::boxed::Box;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::calls::Call;
@@ -202,8 +201,7 @@ impl Broker {
             }
             let negotiated = conn.machine.negotiated();
             let Some(received) = conn.machine.next(now, &mut input, &mut conn.out) else { break };
-            let session = conn.session.zip(conn.client_id.as_ref());
-            step = self.packet(now, key, session, &negotiated, received, &mut conn.out);
+            step = self.packet(now, key, conn.session, &negotiated, received, &mut conn.out);
         }
         // One that waits for a long delivery holds its packet no more, however that came.
         conn.machine.release();
@@ -317,7 +315,7 @@ impl Broker {
         &mut self,
         now: Instant,
         key: Key,
-        session: Option<(Key, &Arc<str>)>,
+        session: Option<Key>,
         negotiated: &Negotiated,
         received: Received<'_>,
         out: &mut Vec<u8>,
@@ -330,12 +328,12 @@ impl Broker {
             }
             Received::Auth(auth) => {
                 count(self, 15);
-                return self.auth(session.map(|(key, _)| key), negotiated, &auth);
+                return self.auth(session, negotiated, &auth);
             }
             Received::Failed(failure) => return Step::Close(reason_of(failure), None),
             _ => {}
         }
-        let Some((session, client_id)) = session else {
+        let Some(session) = session else {
             // Only DISCONNECT is left while enhanced authentication is under way.
             return Step::Close(DisconnectReason::Client(ReasonCode::Success), None);
         };
@@ -343,7 +341,7 @@ impl Broker {
             Received::Publish(publish, memory) => {
                 count(self, 3);
                 let publish = Incoming { publish, memory };
-                self.publish_in(now, key, (session, client_id), negotiated, &publish, out)
+                self.publish_in(now, key, session, negotiated, &publish, out)
             }
             Received::Puback(ack) => {
                 count(self, 4);

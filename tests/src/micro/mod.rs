@@ -70,7 +70,7 @@ pub const ALL: [Micro; 22] = [
     // Twenty-five messages of QoS 0 from one shard to another, and none back.
     micro("crossing_one_way", crossing::one_way, 0),
     // A message of QoS 1 from one shard to another and one back, with all acknowledgements.
-    micro("crossing_qos1", crossing::qos1, 8),
+    micro("crossing_qos1", crossing::qos1, 6),
     // The client machine sends a message of QoS 1 and gets its PUBACK.
     micro("client_publish", client::publish, 0),
     // It gets a message of QoS 1 and acknowledges it.

@@ -190,7 +190,7 @@ impl Broker {
         conn.waiting = Waiting::Nothing;
         let step = match conn.held.take().map(|held| *held) {
             None => Step::Next,
-            Some(Held::Publish(held)) => match conn.session.zip(conn.client_id.as_ref()) {
+            Some(Held::Publish(held)) => match conn.session {
                 Some(session) => {
                     let negotiated = conn.machine.negotiated();
                     self.publish_held(now, key, session, &negotiated, held, &mut conn.out)
