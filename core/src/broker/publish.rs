@@ -172,6 +172,7 @@ impl Broker {
 
     /// Whether a client's message waits for other shards, and until when: its connection is told
     /// then. Never with one shard.
+    #[inline]
     fn hold_up(&mut self, conn: Key, session: Key, topic: &str, retain: bool) -> Option<Until> {
         let peers = self.peers.as_mut()?;
         let session = self.sessions.get(session)?;
@@ -182,7 +183,8 @@ impl Broker {
         if peers.has_will_of(&session.client_id) {
             return Some(Until::Will);
         }
-        peers.hold_up(conn, &session.clocks, topic, retain)
+        let lack = peers.lacks(&session.clocks, topic, retain)?;
+        Some(peers.pause(conn, &lack))
     }
 
     /// Publishes a message that waited, or has it wait on.

@@ -33,6 +33,7 @@ pub(super) struct State {
 }
 
 impl State {
+    #[inline]
     pub(super) fn limit(&self) -> u32 {
         match self.phase {
             Phase::Connected => self.settings.max_packet_size,
@@ -41,6 +42,7 @@ impl State {
     }
 
     /// Refuses by the first byte what need not be read to its end.
+    #[inline]
     pub(super) fn check_first(&self, first: u8) -> Result<(), ProtocolError> {
         match (self.phase, first >> 4) {
             (_, 0) => Err(ProtocolError::malformed("U5-004")),
@@ -51,6 +53,7 @@ impl State {
         }
     }
 
+    #[inline]
     pub(super) fn judge<'c>(
         &'c mut self,
         frame: Frame<'c>,

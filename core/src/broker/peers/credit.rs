@@ -7,7 +7,7 @@ use super::msg::{DELIVER, OWNER};
 use super::{Peers, bits};
 
 /// What is missing for a message to be published.
-pub(super) enum Lack {
+pub(in crate::broker) enum Lack {
     Credit,
     /// That other shards have taken so much.
     Taken(Need),
@@ -55,7 +55,13 @@ impl Peers {
 
     /// What a publisher's next message must wait for: credit, or that one before it has arrived
     /// which went another way.
-    pub(super) fn lacks(&self, clocks: &Clocks, topic: &str, retain: bool) -> Option<Lack> {
+    #[inline]
+    pub(in crate::broker) fn lacks(
+        &self,
+        clocks: &Clocks,
+        topic: &str,
+        retain: bool,
+    ) -> Option<Lack> {
         if !self.has_all_credit() {
             return Some(Lack::Credit);
         }

@@ -15,7 +15,7 @@ use super::super::session::Attached;
 use super::super::slots::Key;
 use super::Peers;
 use super::credit::Lack;
-use super::link::{Clocks, Waiter};
+use super::link::Waiter;
 use super::retry::RETRIES;
 use crate::PacketId;
 use crate::codec::Qos;
@@ -83,22 +83,17 @@ impl Paused {
 }
 
 impl Peers {
-    /// Whether a client's next message must wait by what it published before, and until when.
-    pub(in crate::broker) fn hold_up(
-        &mut self,
-        conn: Key,
-        clocks: &Clocks,
-        topic: &str,
-        retain: bool,
-    ) -> Option<Until> {
-        match self.lacks(clocks, topic, retain)? {
+    /// A connection's next message lacks something; gives until when it waits.
+    #[cold]
+    pub(in crate::broker) fn pause(&mut self, conn: Key, lack: &Lack) -> Until {
+        match lack {
             Lack::Credit => {
                 self.paused.credit.push_back(conn);
-                Some(Until::Credit)
+                Until::Credit
             }
             Lack::Taken(need) => {
-                self.wait_first(&need, Waiter::Conn(conn));
-                Some(Until::Taken)
+                self.wait_first(need, Waiter::Conn(conn));
+                Until::Taken
             }
         }
     }
