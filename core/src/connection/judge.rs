@@ -8,7 +8,7 @@ use super::alias::AliasesIn;
 use super::server::{Failure, Memory, Phase, Received};
 use super::{Negotiated, Settings};
 use crate::codec::{
-    Auth, Connack, Disconnect, Frame, Level, Packet, Properties, Property, PropertyId,
+    Ack, Auth, Connack, Disconnect, Frame, Level, Packet, Properties, Property, PropertyId,
     ProtocolError, Publish, ReasonCode, Version, decode, level,
 };
 use crate::time::Instant;
@@ -62,6 +62,16 @@ impl State {
     ) -> Received<'c> {
         if self.phase == Phase::AwaitConnect {
             return self.judge_connect(frame, out);
+        }
+        if self.phase == Phase::Connected
+            && let Some(ack) = Ack::plain(frame)
+        {
+            return match frame.packet_type() {
+                4 => Received::Puback(ack),
+                5 => Received::Pubrec(ack),
+                6 => Received::Pubrel(ack),
+                _ => Received::Pubcomp(ack),
+            };
         }
         let packet = match decode(self.negotiated.version, frame) {
             Ok(packet) => packet,

@@ -17,6 +17,7 @@ use super::super::subscribe::{BESIDE, FIRST_STEPS, WALK_STEPS};
 use super::super::transmit::WALK_BELOW;
 use super::msg::{Msg, Page, Parcel, Query};
 use super::paused::Until;
+use super::run::Small;
 use super::{Peers, Pending, bits, is_wild};
 use crate::time::Instant;
 use crate::topic::Cursor;
@@ -328,7 +329,13 @@ impl Broker {
     /// A message of another shard, for this one.
     pub(super) fn adopt(&mut self, parcel: Parcel) -> Arc<Message> {
         self.next_message += 1;
-        Message::new(parcel.body, parcel.head, self.next_message, &self.ledger)
+        self.messages.make(parcel.head, self.next_message, |_| parcel.body)
+    }
+
+    /// The same for a small one.
+    pub(super) fn adopt_small(&mut self, small: &Small<'_>) -> Arc<Message> {
+        self.next_message += 1;
+        self.messages.make(small.head(), self.next_message, |spare| small.body(spare))
     }
 
     /// Whether a new subscription could want a message.
