@@ -39,6 +39,8 @@ pub struct Report {
     pub filled: u64,
     /// Reads into memory that the broker took.
     pub given: u64,
+    /// Reads that were handed over in pieces.
+    pub cut: u64,
 }
 
 /// Runs one seed.
@@ -56,6 +58,7 @@ pub fn run(seed: u64) -> Result<Report, Violation> {
             messages: world.key,
             filled: world.reads.filled,
             given: world.reads.given,
+            cut: world.reads.cut,
         }),
     }
 }

@@ -56,6 +56,8 @@ pub(super) struct World {
     pub(super) peers: Vec<Peer>,
     pub(super) links: BTreeMap<ConnId, Link>,
     pub(super) reads: Reads,
+    /// Of whom more was read than is handed over; one within the reading of another.
+    pub(super) reading: Vec<ConnId>,
     outbox: Outbox,
     /// The number of the last message.
     pub(super) key: u64,
@@ -98,6 +100,7 @@ impl World {
             peers,
             links: BTreeMap::new(),
             reads: Reads::new(seed),
+            reading: Vec::new(),
             outbox: Outbox::new(),
             key: 0,
             token: 0,
@@ -218,7 +221,14 @@ impl World {
     pub(super) fn end(&mut self) {
         let next = self.shards.poll_timeout();
         self.oracle.end(next);
-        while let Some((conn, to)) = self.moving.pop() {
+        self.move_on();
+    }
+
+    /// Connections that belong to other shards go there, unless more of them may have been read.
+    pub(super) fn move_on(&mut self) {
+        while self.reading.is_empty()
+            && let Some((conn, to)) = self.moving.pop()
+        {
             self.hand_over(conn, to);
         }
     }
