@@ -15,6 +15,8 @@ const ROOM: usize = 64 * 1024;
 /// Of a thousand reads, how many are handed over in pieces, and in how many pieces, about, at most.
 const CUT: u32 = 300;
 const PIECES: u64 = 8;
+/// Of a thousand clients, how many do not wait for CONNACK.
+const HURRY: u32 = 300;
 
 /// Draws how each read is done, as if nothing were drawn for it elsewhere.
 pub(super) struct Reads {
@@ -98,6 +100,24 @@ impl Reads {
 }
 
 impl World {
+    /// Some clients do not wait for CONNACK, but send more behind CONNECT, as they may.
+    pub(super) fn hurry(&mut self, peer: usize, mut bytes: Vec<u8>) -> Vec<u8> {
+        let waits = self.peers[peer].rude || self.peers[peer].ours.is_some();
+        if waits || self.calm || !self.reads.rng.chance(HURRY) {
+            return bytes;
+        }
+        for _ in 0..self.reads.rng.range(1, 4) {
+            if self.reads.rng.chance(300) {
+                bytes.extend([0xc0, 0]);
+                continue;
+            }
+            self.key += 1;
+            let (rng, plan, key) = (&mut self.reads.rng, &self.plan, self.key);
+            bytes.extend(self.peers[peer].publish_early(rng, plan, key));
+        }
+        bytes
+    }
+
     /// Moves bytes to the broker, `most` at once. True if there were any.
     pub(super) fn carry_in(&mut self, conn: ConnId, most: usize) -> bool {
         let Some(link) = self.links.get(&conn) else { return false };

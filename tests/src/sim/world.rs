@@ -285,6 +285,7 @@ impl World {
         }
         let (now, key, calm) = (self.now, self.key, self.calm);
         let bytes = self.peers[peer].connect(&mut self.rng, &self.plan, now, key, calm);
+        let bytes = self.hurry(peer, bytes);
         self.links.insert(conn, Link { peer, remote, ..Link::default() });
         self.peers[peer].link = Some(conn);
         self.send(peer, &bytes);
