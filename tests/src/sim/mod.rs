@@ -21,6 +21,7 @@ mod run;
 mod shards;
 mod show;
 mod world;
+mod writing;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
