@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn requests_are_refused_beyond_the_limit_and_after_the_end() {
-        let (mut poller, waker) = Poller::new().expect("files can be opened");
+        let (poller, waker) = Poller::new().expect("files can be opened");
         let inbox = Inbox::new(waker);
         let (answer, answers) = async_channel::bounded(1);
         for _ in 0..MAX_REQUESTS {

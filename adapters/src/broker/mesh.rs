@@ -75,23 +75,32 @@ impl Mesh {
         let _ = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    /// Adds a batch, which is empty then, to what a shard is to have; wakes it if it sleeps.
-    pub(super) fn send(&self, from: u16, to: u16, batch: &mut Vec<PeerMsg>) {
+    /// Adds a batch, which is empty then, to what a shard is to have. True if that sleeps: nobody
+    /// else wakes it, so that who is told must do so, or stand in for it.
+    #[must_use]
+    pub(super) fn send(&self, from: u16, to: u16, batch: &mut Vec<PeerMsg>) -> bool {
         let mailbox = &self.mailboxes[usize::from(to)];
         let queue = &mailbox.queues[usize::from(from)];
         queue.lock().unwrap_or_else(PoisonError::into_inner).append(batch);
         mailbox.filled.fetch_or(1 << from, Ordering::SeqCst);
         // Either it sees the bit before it sleeps, or this sees that it sleeps.
-        if mailbox.asleep.swap(false, Ordering::SeqCst) {
-            mailbox.waker.wake();
-        }
+        mailbox.asleep.swap(false, Ordering::SeqCst)
+    }
+
+    /// Ends a shard's wait, the present one or the next.
+    pub(super) fn wake(&self, shard: u16) {
+        self.mailboxes[usize::from(shard)].waker.wake();
+    }
+
+    /// Whether there is something for a shard that it has not looked at.
+    pub(super) fn filled(&self, shard: u16) -> bool {
+        self.mailboxes[usize::from(shard)].filled.load(Ordering::SeqCst) != 0
     }
 
     /// Says that a shard is about to wait; false if it must not, since something is there.
     pub(super) fn sleep(&self, shard: u16) -> bool {
-        let mailbox = &self.mailboxes[usize::from(shard)];
-        mailbox.asleep.store(true, Ordering::SeqCst);
-        mailbox.filled.load(Ordering::SeqCst) == 0
+        self.mailboxes[usize::from(shard)].asleep.store(true, Ordering::SeqCst);
+        !self.filled(shard)
     }
 
     /// Says that a shard is awake; gives the set of those that have something for it.
@@ -115,18 +124,17 @@ mod tests {
 
     #[test]
     fn a_shard_is_woken_only_when_it_sleeps_and_never_sleeps_over_a_message() {
-        let (mut poller, waker) = Poller::new().expect("files can be opened");
+        let (poller, waker) = Poller::new().expect("files can be opened");
         let (_other, second) = Poller::new().expect("files can be opened");
         let mesh = Mesh::new(1, vec![waker, second]);
-        let none = Some(std::time::Duration::ZERO);
         assert!(mesh.sleep(0));
-        mesh.send(1, 0, &mut Vec::new());
-        mesh.send(1, 0, &mut Vec::new());
+        assert!(mesh.send(1, 0, &mut Vec::new()), "it sleeps");
+        assert!(!mesh.send(1, 0, &mut Vec::new()), "one that was told is enough");
+        mesh.wake(0);
         assert!(poller.wait(None, &mut Vec::new()).expect("waiting works"), "woken");
         assert_eq!(mesh.awake(0), 0b10);
-        mesh.send(1, 0, &mut Vec::new());
-        assert!(!poller.wait(none, &mut Vec::new()).expect("waiting works"), "it was awake");
-        assert!(!mesh.sleep(0), "something is there");
+        assert!(!mesh.send(1, 0, &mut Vec::new()), "it was awake");
+        assert!(mesh.filled(0) && !mesh.sleep(0), "something is there");
         assert_eq!(mesh.awake(0), 0b10);
         assert!(mesh.sleep(0));
     }

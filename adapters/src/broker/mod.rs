@@ -22,9 +22,9 @@
 //! # }
 //! ```
 //!
-//! Each shard of the broker has a thread that runs it and owns its connections; another one
-//! accepts them and finds out where they belong, and one more (of `smol`) watches the listening
-//! sockets. [`BrokerHandle`] may be used from any thread and any executor.
+//! Each shard of the broker has a thread that runs it and waits for its connections; while that
+//! sleeps another shard's thread may do the little that is to do. One more thread accepts
+//! connections and finds out where they belong, and one (of `smol`) watches the listening sockets. [`BrokerHandle`] may be used from any thread and any executor.
 //!
 //! Tested on Linux. For FreeBSD and macOS it compiles; there nothing has been run.
 
@@ -39,6 +39,7 @@ mod place;
 mod poller;
 mod record;
 mod requests;
+mod seat;
 mod server;
 mod shard;
 mod socket;

@@ -1,10 +1,8 @@
 //! What a shard has to do with the others: batches in, batches out.
 
-use std::time::Duration;
-
 use fulmar_core::broker::PeerMsg;
 
-use super::shard::Shard;
+use super::shard::{FEW, Shard};
 
 /// Messages of other shards taken in a turn.
 const TURN: usize = 1024;
@@ -12,16 +10,6 @@ const TURN: usize = 1024;
 const KEPT: usize = 4096;
 
 impl Shard {
-    /// How long to wait, after saying so to the other shards.
-    pub(super) fn rest(&self) -> Option<Duration> {
-        let timeout = self.timeout();
-        if self.mesh.shards() > 1 && timeout != Some(Duration::ZERO) && !self.mesh.sleep(self.shard)
-        {
-            return Some(Duration::ZERO);
-        }
-        timeout
-    }
-
     /// Hands over what the other shards sent, in bursts, as with what clients send, and so much
     /// that clients are not kept waiting for long.
     pub(super) fn take_peers(&mut self) {
@@ -70,16 +58,26 @@ impl Shard {
         }
     }
 
-    /// Sends each other shard what there is for it, as one batch.
+    /// Sends each other shard what there is for it, as one batch. One that sleeps is woken; or, if
+    /// it is little and this one has nothing else to do, noted in `stand_ins`.
     pub(super) fn tell_peers(&mut self) {
         let mut waiting = self.broker.peers_waiting();
+        let idle = self.to_read.is_empty() && self.to_write.len() <= FEW;
+        let mut left = if idle { FEW } else { 0 };
         while waiting != 0 {
             let to = waiting.trailing_zeros() as u16;
             waiting &= waiting - 1;
             let mut batch = self.batches.pop().unwrap_or_default();
             self.broker.take_peer_messages(to, &mut batch);
-            self.mesh.send(self.shard, to, &mut batch);
+            let messages: usize = batch.iter().map(|msg| msg.messages().max(1)).sum();
+            let sleeps = self.mesh.send(self.shard, to, &mut batch);
             self.keep(batch);
+            if sleeps && messages <= left {
+                left -= messages;
+                self.stand_ins |= 1 << to;
+            } else if sleeps {
+                self.mesh.wake(to);
+            }
         }
     }
 }

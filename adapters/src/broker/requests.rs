@@ -35,7 +35,7 @@ impl Shard {
                     core: self.broker.stats(),
                     reads: self.reads,
                     writes: self.writes,
-                    waits: self.poller.waits,
+                    waits: self.waits,
                 });
             }
             Item::Unsubscribe(subscriber) => {

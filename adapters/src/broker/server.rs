@@ -19,6 +19,7 @@ use super::mesh::Mesh;
 use super::notice::Notice;
 use super::place::Bounds;
 use super::poller::Poller;
+use super::seat::Seats;
 use super::shard::{Parts, Shard};
 use super::{Authenticate, Observe, Options};
 
@@ -156,22 +157,20 @@ impl Server {
             timeout: options.config.connect_timeout,
         };
         let (accepting, stop) = async_channel::bounded(1);
-        let mut shards = Vec::new();
-        for (parts, (shard, poller)) in parts(options, pollers.len()).zip((0..).zip(pollers)) {
-            shards.push(Shard::new(parts, shard, poller, Arc::clone(mesh), accepting.clone())?);
-        }
-        drop(accepting);
+        let shards = make_shards(options, pollers, mesh, accepting)?;
         let mut others = Others { threads: Vec::new(), accepts: None, mesh: Arc::clone(mesh) };
-        let first = shards.remove(0);
-        for (number, shard) in (1..).zip(shards) {
-            let mesh = Arc::clone(mesh);
+        let numbers = 1..shards.len() as u16;
+        let seats = Arc::new(Seats::new(shards, mesh));
+        for number in numbers {
+            let (mesh, seats) = (Arc::clone(mesh), Arc::clone(&seats));
             let name = format!("fulmar-shard-{number}");
-            others.threads.push(Builder::new().name(name).spawn(move || Ends(&mesh).after(shard))?);
+            let serve = move || Ends(&mesh).after(|| seats.serve(number));
+            others.threads.push(Builder::new().name(name).spawn(serve)?);
         }
         let placing = Arc::clone(mesh);
         let accept = move || accept::run(listeners, &placing, bounds, &stop);
         others.accepts = Some(Builder::new().name("fulmar-accept".into()).spawn(accept)?);
-        let result = Ends(mesh).after(first);
+        let result = Ends(mesh).after(|| seats.serve(0));
         // The listening sockets are closed when this returns.
         result.and(others.join())
     }
@@ -204,8 +203,8 @@ fn keep_freed_memory() {
 struct Ends<'m>(&'m Mesh);
 
 impl Ends<'_> {
-    fn after(self, shard: Shard) -> io::Result<()> {
-        let result = shard.run();
+    fn after(self, serve: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let result = serve();
         if result.is_err() {
             abort(self.0);
         }
@@ -265,6 +264,21 @@ fn shards(asked: u16) -> u16 {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let shards = if asked == 0 { cores() } else { usize::from(asked) };
     shards.clamp(1, usize::from(MAX_SHARDS)) as u16
+}
+
+/// All shards, one for each poller. Fails when the system gives no random seed.
+pub(super) fn make_shards(
+    options: Options,
+    pollers: Vec<Poller>,
+    mesh: &Arc<Mesh>,
+    accepting: Sender<()>,
+) -> io::Result<Vec<Shard>> {
+    let parts = parts(options, pollers.len()).zip((0..).zip(pollers));
+    parts
+        .map(|(parts, (shard, poller))| {
+            Shard::new(parts, shard, poller, Arc::clone(mesh), accepting.clone())
+        })
+        .collect()
 }
 
 /// What each shard is made from. What is told and asked by several goes through a lock.

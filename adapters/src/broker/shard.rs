@@ -1,7 +1,7 @@
-//! The thread of a broker: readiness in, effects out, bytes both ways.
+//! A broker with its sockets: readiness in, effects out, bytes both ways.
 //!
-//! A turn waits, hands the broker what has arrived, does what the broker asks for, and then writes
-//! once to every connection that has bytes. While work is left over the wait only looks.
+//! A turn hands the broker what has arrived, does what the broker asks for, and then writes once to
+//! every connection that has bytes. Which thread takes it, and when, is said in `seat.rs`.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -32,8 +32,8 @@ const LARGE: usize = 4 * 1024;
 
 /// What one read can give; shared by all connections.
 const SCRATCH: usize = 64 * 1024;
-/// Connections written to before other shards are told what was taken.
-const FEW: usize = 16;
+/// So many connections to write to, or messages, are less work than to wake a thread for them.
+pub(super) const FEW: usize = 16;
 /// Bytes of the smallest PUBLISH: a topic of one letter, and no payload.
 const SMALLEST_PUBLISH: usize = 5;
 
@@ -53,8 +53,11 @@ pub(super) struct Shard {
     /// When the present turn began to work.
     pub(super) now: Instant,
     clock: Clock,
-    pub(super) poller: Poller,
-    ready: Vec<Ready>,
+    pub(super) poller: Arc<Poller>,
+    /// Waits for readiness so far; each is one system call.
+    pub(super) waits: u64,
+    /// When its thread ends its present wait at the latest.
+    pub(super) waits_until: Option<Instant>,
     pub(super) sockets: Sockets,
     /// Connections to read from, each once.
     pub(super) to_read: VecDeque<ConnId>,
@@ -85,6 +88,8 @@ pub(super) struct Shard {
     pub(super) mesh: Arc<Mesh>,
     /// Which shard this is.
     pub(super) shard: u16,
+    /// Sleeping shards that got a little, and were not woken.
+    pub(super) stand_ins: u64,
     /// Memory for batches, empty.
     pub(super) batches: Vec<Vec<PeerMsg>>,
     /// What other shards sent and no turn had time for, by sender, in order.
@@ -152,8 +157,9 @@ impl Shard {
             recording: recording.transpose()?,
             now,
             clock,
-            poller,
-            ready: Vec::new(),
+            poller: Arc::new(poller),
+            waits: 0,
+            waits_until: None,
             sockets: Sockets::default(),
             to_read: VecDeque::new(),
             to_write: Vec::new(),
@@ -171,6 +177,7 @@ impl Shard {
             inbox: Arc::clone(&mesh.inboxes[usize::from(shard)]),
             mesh,
             shard,
+            stand_ins: 0,
             batches: Vec::new(),
             from_peers: VecDeque::new(),
             items: Vec::new(),
@@ -187,12 +194,8 @@ impl Shard {
         })
     }
 
-    /// Serves until it is told to stop. Fails when the poller does.
-    pub(super) fn run(mut self) -> io::Result<()> {
-        let mut result = Ok(());
-        while result.is_ok() && !self.is_over() {
-            result = self.turn();
-        }
+    /// Closes what is open, and tells the subscriptions the last they get.
+    pub(super) fn end(mut self) {
         self.accepting = None;
         let open = self.sockets.ids();
         if !open.is_empty() {
@@ -201,21 +204,19 @@ impl Shard {
         for id in open {
             self.close(id);
         }
-        // What this led to is the last that subscriptions get.
         self.feed();
         self.record(true);
-        result
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.stop_by.is_some_and(|by| self.now >= by || self.sockets.len() == 0)
     }
 
-    fn turn(&mut self) -> io::Result<()> {
-        let timeout = self.rest();
-        let woken = self.poller.wait(timeout, &mut self.ready)?;
+    /// Does all there is to do, once. Takes what became ready, and whether somebody woke it; gives
+    /// the sleeping shards that need a short turn now.
+    pub(super) fn turn(&mut self, ready: &mut Vec<Ready>, woken: bool) -> u64 {
         self.now = self.clock.now();
-        self.mark_ready();
+        self.mark_ready(ready);
         if woken {
             self.take_items();
         }
@@ -226,19 +227,33 @@ impl Shard {
         self.close_overdue();
         self.effects();
         // What came from other shards goes to its subscribers first, if these are few: to tell that
-        // it was taken wakes a thread, which takes longer than to write.
-        let deliver = self.to_read.is_empty() && self.to_write.len() <= FEW;
+        // it was taken may wake a thread, which takes longer than to write.
+        if self.to_read.is_empty() && self.to_write.len() <= FEW {
+            self.write_turn();
+        }
         self.read_turn();
-        if !deliver {
-            self.tell_peers();
-        }
+        self.tell_peers();
         self.write_turn();
-        if deliver {
-            self.tell_peers();
-        }
         self.end_turn();
         self.record(false);
-        Ok(())
+        mem::take(&mut self.stand_ins)
+    }
+
+    /// The turn of a shard whose thread sleeps, by another one: takes what other shards have for
+    /// it. Gives whether its own thread may sleep on, and the shards that need a turn in return.
+    pub(super) fn stand_in(&mut self) -> (bool, u64) {
+        self.now = self.clock.now();
+        self.take_peers();
+        if self.to_write.len() <= FEW {
+            self.write_turn();
+        }
+        self.tell_peers();
+        self.end_turn();
+        self.record(false);
+        let nothing_new = self.mesh.sleep(self.shard);
+        let in_time = self.deadline().is_none_or(|at| self.waits_until.is_some_and(|by| by <= at));
+        let sleeps_on = nothing_new && in_time && !self.is_left_over() && !self.is_over();
+        (sleeps_on, mem::take(&mut self.stand_ins))
     }
 
     fn record(&mut self, last: bool) {
@@ -249,26 +264,36 @@ impl Shard {
         }
     }
 
-    /// How long to wait: not at all while work is left over, `None` for ever.
-    pub(super) fn timeout(&self) -> Option<Duration> {
-        let left_over = !(self.to_read.is_empty()
+    /// Whether there is something to do without anything happening.
+    pub(super) fn is_left_over(&self) -> bool {
+        !(self.to_read.is_empty()
             && self.to_write.is_empty()
             && self.ended.is_empty()
             && self.leaving.is_empty()
             && self.available.is_empty()
             && self.from_peers.is_empty()
-            && self.broker.peers_waiting() == 0);
-        if left_over {
+            && self.broker.peers_waiting() == 0)
+    }
+
+    /// When there is something to do if nothing happens; `None` is never.
+    fn deadline(&self) -> Option<Instant> {
+        let overdue = self.closing.peek().map(|Reverse((by, _))| *by);
+        [self.broker.poll_timeout(), overdue, self.stop_by].into_iter().flatten().min()
+    }
+
+    /// How long its thread is to wait, which is said to the other shards: not at all while work is
+    /// left over, `None` for ever.
+    pub(super) fn rest(&mut self) -> Option<Duration> {
+        self.waits += 1;
+        self.waits_until = self.deadline();
+        if self.is_left_over() || self.mesh.shards() > 1 && !self.mesh.sleep(self.shard) {
             return Some(Duration::ZERO);
         }
-        let overdue = self.closing.peek().map(|Reverse((by, _))| *by);
-        let first = [self.broker.poll_timeout(), overdue, self.stop_by].into_iter().flatten().min();
-        first.map(|at| at.since(self.clock.now()))
+        self.waits_until.map(|at| at.since(self.clock.now()))
     }
 
     /// Notes what the wait told about sockets.
-    fn mark_ready(&mut self) {
-        let mut ready = mem::take(&mut self.ready);
+    fn mark_ready(&mut self, ready: &mut Vec<Ready>) {
         for ready in ready.drain(..) {
             let Some(socket) = self.sockets.at(ready.index) else { continue };
             let id = socket.id;
@@ -288,7 +313,6 @@ impl Shard {
                 self.queue_write(id);
             }
         }
-        self.ready = ready;
     }
 
     fn take_items(&mut self) {

@@ -1,0 +1,249 @@
+//! Where the shards of a broker sit between their turns, and the threads that take these.
+//!
+//! Each shard has a thread, which waits for its sockets and takes its turns. What goes to a shard
+//! whose thread sleeps needs no wake if it is little: the thread that sent it stands in, and takes
+//! that turn before it waits itself. At a low rate a message that crosses costs two threads' waits
+//! no more than one that does not; where there is much to do each thread does its own.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+
+use super::mesh::Mesh;
+use super::poller::Ready;
+use super::shard::Shard;
+
+/// How often a thread may stand in for others, and take what they answered, before it looks at its
+/// sockets again.
+const ROUNDS: usize = 4;
+
+/// The shards of a broker, by number; none where one has ended.
+pub(super) struct Seats {
+    seats: Vec<Mutex<Option<Shard>>>,
+    mesh: Arc<Mesh>,
+}
+
+impl Seats {
+    pub(super) fn new(shards: Vec<Shard>, mesh: &Arc<Mesh>) -> Self {
+        let seats = shards.into_iter().map(|shard| Mutex::new(Some(shard))).collect();
+        Self { seats, mesh: Arc::clone(mesh) }
+    }
+
+    /// Serves one shard on the present thread until it is told to stop. Fails when its poller does,
+    /// or when a thread that stood in for it panicked.
+    pub(super) fn serve(&self, number: u16) -> io::Result<()> {
+        let _left = Leave(self.seat(number));
+        let result = self.turns(number);
+        if let Some(shard) = self.seat(number).lock().map_err(|_| panicked())?.take() {
+            shard.end();
+        }
+        result
+    }
+
+    fn turns(&self, number: u16) -> io::Result<()> {
+        let poller = self.with(number, |shard| Arc::clone(&shard.poller))?;
+        let mut ready = Vec::new();
+        loop {
+            // Nobody else's turn makes it wait longer than it should: then this thread is woken.
+            let rest = self.with(number, |shard| (!shard.is_over()).then(|| shard.rest()))?;
+            let Some(timeout) = rest else { return Ok(()) };
+            let woken = poller.wait(timeout, &mut ready)?;
+            self.turn(number, &mut ready, woken)?;
+        }
+    }
+
+    /// A turn of the shard, and of those that need only a short one for what this sent them.
+    fn turn(&self, number: u16, ready: &mut Vec<Ready>, woken: bool) -> io::Result<()> {
+        let mut others = self.with(number, |shard| shard.turn(ready, woken))?;
+        for _ in 0..ROUNDS {
+            if others == 0 {
+                return Ok(());
+            }
+            others = bits(others).fold(0, |next, other| next | self.stand_in(other));
+            if self.mesh.filled(number) {
+                others |= self.with(number, |shard| shard.turn(ready, false))?;
+            }
+        }
+        bits(others).for_each(|other| self.mesh.wake(other));
+        Ok(())
+    }
+
+    /// Takes the turn of a shard that sleeps; gives those that need one in return. Its own thread
+    /// is woken where it has more to do, or has come in between.
+    fn stand_in(&self, number: u16) -> u64 {
+        let (sleeps_on, others) = match self.seat(number).try_lock() {
+            Ok(mut seat) => match seat.as_mut() {
+                Some(shard) => shard.stand_in(),
+                None => return 0,
+            },
+            Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => (false, 0),
+        };
+        if !sleeps_on {
+            self.mesh.wake(number);
+        }
+        others
+    }
+
+    fn seat(&self, number: u16) -> &Mutex<Option<Shard>> {
+        &self.seats[usize::from(number)]
+    }
+
+    /// Does something with a shard on its own thread, which alone ends it.
+    fn with<T>(&self, number: u16, act: impl FnOnce(&mut Shard) -> T) -> io::Result<T> {
+        let mut seat = self.seat(number).lock().map_err(|_| panicked())?;
+        seat.as_mut().map(act).ok_or_else(panicked)
+    }
+}
+
+/// Closes all that a shard holds when its thread goes, in whatever way: others wait for that.
+struct Leave<'s>(&'s Mutex<Option<Shard>>);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+fn panicked() -> io::Error {
+    io::Error::other("a shard panicked")
+}
+
+/// The numbers in a set.
+fn bits(mut set: u64) -> impl Iterator<Item = u16> {
+    std::iter::from_fn(move || {
+        let number = (set != 0).then(|| set.trailing_zeros() as u16)?;
+        set &= set - 1;
+        Some(number)
+    })
+}
+
+// Where a poller cannot tell whether it was woken there is nothing to see.
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::time::Duration;
+
+    use async_channel::bounded;
+    use fulmar_core::broker::{Command, Publication};
+    use fulmar_core::codec::Qos;
+    use smol::future::{block_on, poll_once};
+
+    use super::super::inbox::Item;
+    use super::super::poller::Poller;
+    use super::super::server::make_shards;
+    use super::super::shard::FEW;
+    use super::super::subscription::Subscription;
+    use super::super::{Delivery, Options};
+    use super::*;
+
+    /// Two shards, whose turns are taken by hand, and a subscription on the second one.
+    struct Two {
+        seats: Seats,
+        pollers: [Arc<Poller>; 2],
+        subscription: Subscription,
+    }
+
+    impl Two {
+        fn new() -> Self {
+            let (first, second) = (Poller::new(), Poller::new());
+            let (first, first_waker) = first.expect("files can be opened");
+            let (second, second_waker) = second.expect("files can be opened");
+            let mesh = Arc::new(Mesh::new(1, vec![first_waker, second_waker]));
+            let (accepting, _) = bounded(1);
+            let shards = make_shards(Options::default(), vec![first, second], &mesh, accepting);
+            let shards = shards.expect("there are random numbers");
+            let pollers = [Arc::clone(&shards[0].poller), Arc::clone(&shards[1].poller)];
+            let seats = Seats::new(shards, &mesh);
+            let (answer, answers) = bounded(1);
+            let filters = vec![("a".into(), Qos::AtLeastOnce)];
+            let command = Command::Subscribe { filters, queue: 1_000 };
+            let _ = mesh.inboxes[1].push(Item::Subscribe { command, answer });
+            let mut two = None;
+            // The shards agree on it with some messages in turn.
+            for _ in 0..10 {
+                for number in [1, 0] {
+                    seats.turn(number, &mut Vec::new(), true).expect("it goes on");
+                }
+                two = two.or(answers.try_recv().ok());
+            }
+            let subscription = two.expect("an answer").expect("the limit is higher");
+            let two = Self { seats, pollers, subscription };
+            two.sleep(0);
+            two.sleep(1);
+            two
+        }
+
+        /// Has a shard say that it waits, and forget who woke it.
+        fn sleep(&self, number: u16) {
+            let rest = self.seats.with(number, |shard| shard.rest()).expect("it goes on");
+            assert_ne!(rest, Some(Duration::ZERO), "it has nothing to do");
+            self.is_woken(number);
+        }
+
+        fn is_woken(&self, number: u16) -> bool {
+            let poller = &self.pollers[usize::from(number)];
+            poller.wait(Some(Duration::ZERO), &mut Vec::new()).expect("waiting works")
+        }
+
+        /// Publishes so many messages on the first shard, and takes its turn.
+        fn publish(&self, count: usize) {
+            for _ in 0..count {
+                let topic = "a".into();
+                let publication =
+                    Publication { topic, qos: Qos::AtLeastOnce, ..Publication::default() };
+                let command = Command::Publish(Box::new(publication));
+                let (answer, _) = bounded(1);
+                let _ = self.seats.mesh.inboxes[0].push(Item::Command { command, answer });
+            }
+            self.seats.turn(0, &mut Vec::new(), true).expect("it goes on");
+        }
+
+        fn next(&mut self) -> Option<Delivery> {
+            block_on(poll_once(self.subscription.next())).flatten()
+        }
+    }
+
+    #[test]
+    fn little_is_done_for_a_sleeping_shard_and_for_much_it_is_woken() {
+        let mut two = Two::new();
+        for _ in 0..3 {
+            two.publish(1);
+            assert!(two.next().is_some(), "without its thread");
+            assert!(!two.is_woken(1) && !two.seats.mesh.filled(1) && !two.seats.mesh.filled(0));
+        }
+        two.publish(FEW + 1);
+        assert!(two.next().is_none() && two.is_woken(1), "its own thread does it");
+        two.seats.turn(1, &mut Vec::new(), false).expect("it goes on");
+        for _ in 0..=FEW {
+            assert!(two.next().is_some());
+        }
+    }
+
+    #[test]
+    fn a_shard_whose_thread_came_in_between_is_woken() {
+        let mut two = Two::new();
+        let seat = two.seats.seat(1).lock().expect("nobody panicked");
+        two.publish(1);
+        drop(seat);
+        assert!(two.next().is_none() && two.is_woken(1));
+        two.seats.turn(1, &mut Vec::new(), true).expect("it goes on");
+        assert!(two.next().is_some());
+    }
+
+    #[test]
+    fn who_has_to_do_something_earlier_than_it_wakes_is_woken() {
+        let mut two = Two::new();
+        two.seats.with(1, |shard| shard.waits_until = None).expect("it goes on");
+        let soon = two.seats.with(1, |shard| shard.now).expect("it goes on");
+        two.seats.with(1, |shard| shard.stop_by = Some(soon)).expect("it goes on");
+        two.publish(1);
+        assert!(two.next().is_some() && two.is_woken(1), "both");
+    }
+
+    #[test]
+    fn a_shard_that_ended_takes_no_turn() {
+        let two = Two::new();
+        drop(Leave(two.seats.seat(1)));
+        two.publish(1);
+        assert_eq!(two.seats.stand_in(1), 0);
+        assert!(two.seats.turn(1, &mut Vec::new(), true).is_err());
+    }
+}
