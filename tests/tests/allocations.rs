@@ -70,8 +70,8 @@ fn for_a_few_subscribers_nothing_is_allocated() {
 }
 
 #[test]
-fn with_a_hundred_subscribers_a_message_costs_no_more() {
-    assert_at_most(2, 100, SMALL);
+fn with_a_hundred_subscribers_it_is_no_more() {
+    assert_at_most(0, 100, SMALL);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn with_a_shared_payload_a_message_costs_three_allocations_at_most() {
 }
 
 #[test]
-fn an_acknowledged_message_costs_two_allocations_at_most() {
+fn an_acknowledged_message_allocates_nothing() {
     for version in [Version::V31, Version::V311, Version::V5] {
         let mut shard = Shard::new(Config::default());
         let publisher = shard.connect(version, "publisher");
@@ -109,7 +109,7 @@ fn an_acknowledged_message_costs_two_allocations_at_most() {
         // PUBLISH to one, PUBACK to the other.
         assert_eq!(after - before, MESSAGES * (message.len() as u64 + 4), "{version:?}");
         let count = counted.count_total;
-        assert!(count <= 2 * MESSAGES, "{version:?}: {count} allocations");
+        assert_eq!(count, 0, "{version:?}");
     }
 }
 

@@ -24,7 +24,8 @@
 //!
 //! Each shard of the broker has a thread that runs it and waits for its connections; while that
 //! sleeps another shard's thread may do the little that is to do. One more thread accepts
-//! connections and finds out where they belong, and one (of `smol`) watches the listening sockets. [`BrokerHandle`] may be used from any thread and any executor.
+//! connections and finds out where they belong, and one, of `smol`, watches the listening sockets.
+//! [`BrokerHandle`] may be used from any thread and any executor.
 //!
 //! Tested on Linux. For FreeBSD and macOS it compiles; there nothing has been run.
 

@@ -25,7 +25,10 @@ impl Broker {
     pub(super) fn puback(&mut self, key: Key, _: &Negotiated, ack: &Ack<'_>) -> Step {
         let Some(session) = self.sessions.get_mut(key) else { return Step::Next };
         match session.outbound.puback(ack.packet_id) {
-            Acked::Done(_) => self.settled(key),
+            Acked::Done(copy) => {
+                self.messages.give(copy.message);
+                self.settled(key)
+            }
             // Harmless: the answer to a repeat, say.
             Acked::Unknown => Step::Next,
             Acked::WrongType => wrong_type("MQTT-4.3.3-3"),
@@ -42,7 +45,11 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(key) else { return Step::Next };
         let reason = match session.outbound.pubrec(received.packet_id, received.reason.is_error()) {
             // [MQTT-4.3.3-4]
-            Recd::Release(_) | Recd::Again => ReasonCode::Success,
+            Recd::Release(copy) => {
+                self.messages.give(copy.message);
+                ReasonCode::Success
+            }
+            Recd::Again => ReasonCode::Success,
             // [MQTT-4.4.0-2]: the receiver refused it, which is the end of it.
             Recd::Failed(_) => return self.settled(key),
             Recd::Unknown if received.reason.is_error() => return Step::Next,

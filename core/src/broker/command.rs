@@ -121,7 +121,8 @@ impl Broker {
             id: None,
             groups: true,
         };
-        let body = || Body::new(draft.topic, Properties::list(&list), &publication.payload);
+        let list = Properties::list(&list);
+        let body = |spare| Body::new_in(spare, draft.topic, list, &publication.payload);
         Ok(self.publish(now, &draft, body))
     }
 

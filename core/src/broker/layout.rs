@@ -35,10 +35,11 @@ impl<'p> Parts<'p> {
     #[inline]
     pub(super) fn of(copy: &'p Copy, now: Instant) -> Self {
         let message = &*copy.message;
+        let (topic, properties, payload) = message.body().parts();
         Self {
-            topic: message.topic_bytes(),
-            properties: message.wire_properties(),
-            payload: message.payload(),
+            topic,
+            properties,
+            payload,
             // A copy that was sent before its expiry is sent again after it. [MQTT-4.3.3-7]
             expiry: message.seconds_left(now).map(|secs| secs.max(1)),
             ids: &copy.ids,

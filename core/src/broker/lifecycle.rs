@@ -270,7 +270,7 @@ impl Broker {
             groups: true,
         };
         for _ in 0..1 + usize::from(defect!("will_twice")) {
-            let published = self.publish(now, &draft, || body.clone());
+            let published = self.publish(now, &draft, |_| body.clone());
             if !published.need.is_nothing() {
                 self.note_will(client_id, &published.need);
             }

@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Deref;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
@@ -13,13 +14,72 @@ use crate::time::Instant;
 /// Bytes charged for a message beside its body.
 pub(super) const OVERHEAD: u64 = 160;
 
+/// Bytes that a spare message may hold, and how many are kept: 256 KiB in all.
+const SPARE: (usize, usize) = (128, 1024);
+
 /// Counts the bytes of all messages alive in a shard. Microcontrollers have no 64-bit atomics.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ledger(Arc<AtomicUsize>);
+struct Ledger(Arc<AtomicUsize>);
 
 impl Ledger {
+    fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn take(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Where the messages of a shard come from. Those that nobody has any more leave their memory to
+/// the next ones, so that steady traffic allocates nothing.
+#[derive(Debug, Default)]
+pub(super) struct Messages {
+    ledger: Ledger,
+    /// Nobody else has them, and they are charged with nothing.
+    spare: Vec<Arc<Message>>,
+}
+
+impl Messages {
+    /// Bytes charged for all that are alive.
     pub(super) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed) as u64
+        self.ledger.0.load(Ordering::Relaxed) as u64
+    }
+
+    /// A message; `body` may use the memory it is given, which is empty.
+    pub(super) fn make(
+        &mut self,
+        head: Head,
+        arrival: u64,
+        body: impl FnOnce(Vec<u8>) -> Body,
+    ) -> Arc<Message> {
+        if let Some(mut spare) = self.spare.pop()
+            && let Some(message) = Arc::get_mut(&mut spare)
+        {
+            message.body = body(message.body.take_memory());
+            (message.head, message.arrival) = (head, arrival);
+            message.charge();
+            return spare;
+        }
+        let (body, ledger) = (body(Vec::new()), self.ledger.clone());
+        let mut message = Message { body, head, arrival, charged: 0, ledger };
+        message.charge();
+        Arc::new(message)
+    }
+
+    /// Takes back what one of those who had a message needs no more: its memory is kept if that was
+    /// the last one. A message may as well be dropped.
+    pub(super) fn give(&mut self, mut message: Arc<Message>) {
+        // The count is looked at first, since it costs less than to ask for the message alone.
+        if Arc::strong_count(&message) == 1
+            && self.spare.len() < SPARE.1
+            && let Some(last) = Arc::get_mut(&mut message)
+            && last.body.spare() <= SPARE.0
+        {
+            last.uncharge();
+            last.head.publisher = None;
+            self.spare.push(message);
+        }
     }
 }
 
@@ -55,13 +115,15 @@ pub(super) struct Message {
     pub(super) head: Head,
     /// When this shard took it, in its own reckoning: its number is another shard's, perhaps.
     pub(super) arrival: u64,
+    /// Bytes it stands with in the ledger.
+    charged: usize,
     ledger: Ledger,
 }
 
 /// The bytes of a message, to be had before it has a [`Head`], as for a will.
 #[derive(Clone, Debug)]
 pub(super) struct Body {
-    bytes: Bytes,
+    bytes: Memory,
     topic_at: u16,
     topic_len: u16,
     properties_at: u32,
@@ -70,25 +132,53 @@ pub(super) struct Body {
     payload_at: u32,
 }
 
+/// Where the bytes of a message lie.
+#[derive(Clone, Debug)]
+enum Memory {
+    /// Few, which are copied wherever they go.
+    Own(Vec<u8>),
+    /// They are shared with sockets and other shards.
+    Shared(Bytes),
+}
+
+impl Deref for Memory {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
 impl PartialEq for Body {
     /// Wherever the parts lie.
     fn eq(&self, other: &Self) -> bool {
-        let parts = |body: &Self| {
-            (body.topic_bytes().len(), body.wire_properties().len(), body.payload().len())
-        };
-        parts(self) == parts(other)
-            && self.topic_bytes() == other.topic_bytes()
-            && self.wire_properties() == other.wire_properties()
-            && self.payload() == other.payload()
+        self.parts() == other.parts()
     }
 }
 
 impl Body {
     /// Copies once, without what is not forwarded: topic alias, expiry and will delay.
     pub(super) fn new(topic: &str, properties: Properties<'_>, payload: &[u8]) -> Self {
+        Self::new_in(Vec::new(), topic, properties, payload)
+    }
+
+    /// The same, into memory that is empty, if it fits.
+    pub(super) fn new_in(
+        mut bytes: Vec<u8>,
+        topic: &str,
+        properties: Properties<'_>,
+        payload: &[u8],
+    ) -> Self {
         let forwarded = || properties.iter().filter(|property| is_forwarded(property));
         let properties_len: usize = forwarded().map(|property| property.wire_len()).sum();
-        let mut bytes = Vec::with_capacity(topic.len() + properties_len + payload.len());
+        let len = topic.len() + properties_len + payload.len();
+        if bytes.capacity() < len || len >= SHARE_FROM {
+            bytes = Vec::with_capacity(len);
+        }
         bytes.extend_from_slice(topic.as_bytes());
         if properties_len > 0 {
             bytes.resize(topic.len() + properties_len, 0);
@@ -99,7 +189,10 @@ impl Body {
         }
         bytes.extend_from_slice(payload);
         Self {
-            bytes: Bytes::from(bytes),
+            bytes: match len {
+                SHARE_FROM.. => Memory::Shared(bytes.into()),
+                _ => Memory::Own(bytes),
+            },
             topic_at: 0,
             topic_len: topic.len() as u16,
             properties_at: topic.len() as u32,
@@ -109,12 +202,12 @@ impl Body {
     }
 
     /// Keeps `memory`, in which the PUBLISH lies, where it is worth more than a copy of what is
-    /// forwarded.
-    pub(super) fn of(publish: &Publish<'_>, memory: Option<&Bytes>) -> Self {
-        memory
-            .filter(|_| publish.payload.len() >= SHARE_FROM)
-            .and_then(|memory| Self::within(publish, memory))
-            .unwrap_or_else(|| Self::new(publish.topic, publish.properties, publish.payload))
+    /// forwarded, in `spare` if it fits.
+    pub(super) fn of(publish: &Publish<'_>, memory: Option<&Bytes>, spare: Vec<u8>) -> Self {
+        let kept = memory.filter(|_| publish.payload.len() >= SHARE_FROM);
+        kept.and_then(|memory| Self::within(publish, memory)).unwrap_or_else(|| {
+            Self::new_in(spare, publish.topic, publish.properties, publish.payload)
+        })
     }
 
     fn within(publish: &Publish<'_>, memory: &Bytes) -> Option<Self> {
@@ -136,12 +229,43 @@ impl Body {
             properties_at: if properties.is_empty() { 0 } else { at(properties)? as u32 },
             properties_len: properties.len() as u32,
             payload_at: at(publish.payload)? as u32,
-            bytes: memory.clone(),
+            bytes: Memory::Shared(memory.clone()),
         })
+    }
+
+    /// Takes its memory away; it must not be used after that.
+    fn take_memory(&mut self) -> Vec<u8> {
+        match core::mem::replace(&mut self.bytes, Memory::Own(Vec::new())) {
+            Memory::Own(mut bytes) => {
+                bytes.clear();
+                bytes
+            }
+            Memory::Shared(_) => Vec::new(),
+        }
+    }
+
+    /// Bytes that it would keep as a spare one.
+    fn spare(&self) -> usize {
+        match &self.bytes {
+            Memory::Own(bytes) => bytes.capacity(),
+            Memory::Shared(_) => usize::MAX,
+        }
     }
 
     pub(super) fn topic_bytes(&self) -> &[u8] {
         &self.bytes[usize::from(self.topic_at)..][..usize::from(self.topic_len)]
+    }
+
+    /// Topic, the forwarded properties as they stand in a PUBLISH, and payload.
+    #[inline]
+    pub(super) fn parts(&self) -> (&[u8], &[u8], &[u8]) {
+        let bytes = &*self.bytes;
+        let topic = &bytes[usize::from(self.topic_at)..][..usize::from(self.topic_len)];
+        let properties = match self.properties_len {
+            0 => &[],
+            len => &bytes[self.properties_at as usize..][..len as usize],
+        };
+        (topic, properties, &bytes[self.payload_at as usize..])
     }
 
     pub(super) fn topic(&self) -> &str {
@@ -183,10 +307,13 @@ fn is_forwarded(property: &Property<'_>) -> bool {
 }
 
 impl Message {
-    pub(super) fn new(body: Body, head: Head, arrival: u64, ledger: &Ledger) -> Arc<Self> {
-        let message = Self { body, head, arrival, ledger: ledger.clone() };
-        ledger.0.fetch_add(message.footprint() as usize, Ordering::Relaxed);
-        Arc::new(message)
+    fn charge(&mut self) {
+        self.charged = self.footprint() as usize;
+        self.ledger.add(self.charged);
+    }
+
+    fn uncharge(&mut self) {
+        self.ledger.take(core::mem::take(&mut self.charged));
     }
 
     pub(super) fn topic_bytes(&self) -> &[u8] {
@@ -210,9 +337,12 @@ impl Message {
         self.body.payload()
     }
 
-    /// The payload without copying it.
+    /// The payload, not copied where it is large.
     pub(super) fn payload_shared(&self) -> Bytes {
-        self.body.bytes.slice(self.body.payload_at as usize..)
+        match &self.body.bytes {
+            Memory::Own(_) => Bytes::copy_from_slice(self.payload()),
+            Memory::Shared(bytes) => bytes.slice(self.body.payload_at as usize..),
+        }
     }
 
     /// What it consists of, for another shard.
@@ -242,6 +372,6 @@ impl Message {
 
 impl Drop for Message {
     fn drop(&mut self) {
-        self.ledger.0.fetch_sub(self.footprint() as usize, Ordering::Relaxed);
+        self.uncharge();
     }
 }

@@ -88,7 +88,7 @@ use crate::topic::{Groups, Index, Retained};
 use calls::Call;
 use conn::Conn;
 use fanout::{Job, Target};
-use message::{Ledger, Message};
+use message::{Message, Messages};
 use queue::Pool;
 use session::Session;
 use slots::{Key, Slots};
@@ -189,7 +189,7 @@ pub struct Broker {
     index: Index,
     groups: Groups,
     retained: Retained<Arc<Message>>,
-    ledger: Ledger,
+    messages: Messages,
     /// Bytes charged to the budget beside messages and places in queues.
     held: u64,
     /// Copies in queues and in flight.
@@ -252,7 +252,7 @@ impl Broker {
             index: pressure::index(boot.seed, config.shard_budget),
             groups: Groups::new(boot.seed),
             retained: Retained::new(config.max_retained, config.max_retained_bytes),
-            ledger: Ledger::default(),
+            messages: Messages::default(),
             held: 0,
             places: 0,
             next_message: 0,

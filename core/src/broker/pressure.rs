@@ -36,7 +36,7 @@ impl Broker {
     #[inline]
     pub(super) fn used(&self) -> u64 {
         let peers = self.peers.as_ref().map_or(0, |peers| peers.footprint());
-        let kept = self.ledger.bytes() + self.retained.footprint() + peers;
+        let kept = self.messages.bytes() + self.retained.footprint() + peers;
         let kept = kept + self.index.remembered() as u64;
         kept + self.held + self.places * PLACE
     }

@@ -140,12 +140,12 @@ impl Broker {
         out: &mut Vec<u8>,
     ) -> Step {
         let publish = &incoming.publish;
-        let body = || Body::of(publish, incoming.memory.get());
+        let body = |spare| Body::of(publish, incoming.memory.get(), spare);
         let expires =
             message_expiry(publish).map_or(Instant::NEVER, |secs| now.after_secs(u64::from(secs)));
         if self.must_wait(session_key, publish.topic, publish.retain) {
             return Step::Wait(Box::new(Held::Publish(HeldPublish {
-                body: body(),
+                body: body(Vec::new()),
                 qos: publish.qos,
                 retain: publish.retain,
                 id: publish.packet_id,
@@ -207,7 +207,7 @@ impl Broker {
             id: None,
             groups: true,
         };
-        let published = self.publish(now, &draft, || held.body.clone());
+        let published = self.publish(now, &draft, |_| held.body.clone());
         let answer = Answer { qos: held.qos, id: held.id };
         self.published(session, negotiated, answer, published, out)
     }
@@ -327,12 +327,12 @@ impl Broker {
         &mut self,
         now: Instant,
         draft: &Draft<'_>,
-        body: impl FnOnce() -> Body,
+        body: impl FnOnce(Vec<u8>) -> Body,
     ) -> Published {
         if draft.retain
             && let Some(owner) = self.remote_owner(draft.topic)
         {
-            return self.send_to_owner(draft, body(), owner);
+            return self.send_to_owner(draft, body(Vec::new()), owner);
         }
         let mut targets = core::mem::take(&mut self.targets);
         targets.clear();
@@ -358,7 +358,7 @@ impl Broker {
                 return published;
             }
             let head = draft.head(id);
-            let message = Message::new(body(), head, new.sequence, &self.ledger);
+            let message = self.messages.make(head, new.sequence, body);
             if keep {
                 self.retain(&message);
             }
@@ -392,10 +392,15 @@ impl Broker {
         let topic = message.topic();
         // All that goes when it goes.
         let bytes = message.footprint() + Retained::<Arc<Message>>::cost(topic);
-        let stored = !full && self.retained.set(topic, message.clone(), bytes, expires).1.is_ok();
-        if full {
+        let (old, stored) = if full {
             // The old value is not true any more.
-            self.retained.remove(message.topic());
+            (self.retained.remove(topic), false)
+        } else {
+            let (old, result) = self.retained.set(topic, message.clone(), bytes, expires);
+            (old, result.is_ok())
+        };
+        if let Some(old) = old {
+            self.messages.give(old);
         }
         if !stored {
             let publisher = head.publisher.clone().unwrap_or_else(|| Arc::from(""));
@@ -420,6 +425,7 @@ impl Broker {
             self.deliver(now, &message, target);
         }
         if rest.is_empty() {
+            self.messages.give(message);
             return false;
         }
         self.held += Job::footprint(&rest);

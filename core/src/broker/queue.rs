@@ -267,14 +267,14 @@ impl Queue {
 mod tests {
     use alloc::vec::Vec;
 
-    use super::super::message::{Body, Head, Ledger, MessageId};
+    use super::super::message::{Body, Head, MessageId, Messages};
     use super::*;
     use crate::codec::Properties;
 
-    fn copy(ledger: &Ledger, qos: Qos, payload: &[u8], expires: Instant) -> Copy {
+    fn copy(messages: &mut Messages, qos: Qos, payload: &[u8], expires: Instant) -> Copy {
         let head = Head { id: MessageId::default(), qos, retain: false, expires, publisher: None };
-        let body = Body::new("t", Properties::EMPTY, payload);
-        let message = Message::new(body, head, 0, ledger);
+        let body = |spare| Body::new_in(spare, "t", Properties::EMPTY, payload);
+        let message = messages.make(head, 0, body);
         Copy { message, ids: Ids::One(0), group: NO_GROUP, qos, retain: false }
     }
 
@@ -284,30 +284,30 @@ mod tests {
 
     #[test]
     fn one_order_while_the_window_is_open_and_qos_0_passes_while_it_is_shut() {
-        let (ledger, mut pool) = (Ledger::default(), Pool::default());
+        let (mut messages, mut pool) = (Messages::default(), Pool::default());
         let mut queue = Queue::default();
         let qos = [1, 0, 2, 0, 1].map(|bits| Qos::from_bits(bits).unwrap());
         for (i, qos) in (0u8..).zip(qos) {
-            queue.push(copy(&ledger, qos, &[i], Instant::NEVER), &mut pool);
+            queue.push(copy(&mut messages, qos, &[i], Instant::NEVER), &mut pool);
         }
         assert_eq!(queue.front(true).unwrap().message.payload(), [0]);
         assert_eq!(drain(&mut queue, false, &mut pool), [1, 3]);
         assert!(queue.front(false).is_none());
         assert_eq!(drain(&mut queue, true, &mut pool), [0, 2, 4]);
-        assert_eq!((queue.bytes(), ledger.bytes()), (0, 0));
+        assert_eq!((queue.bytes(), messages.bytes()), (0, 0));
         for (i, qos) in (0u8..).zip(qos) {
-            queue.push(copy(&ledger, qos, &[i], Instant::NEVER), &mut pool);
+            queue.push(copy(&mut messages, qos, &[i], Instant::NEVER), &mut pool);
         }
         assert_eq!(drain(&mut queue, true, &mut pool), [0, 1, 2, 3, 4]);
     }
 
     #[test]
     fn what_has_expired_leaves_and_the_rest_keeps_its_order() {
-        let (ledger, mut pool) = (Ledger::default(), Pool::default());
+        let (mut messages, mut pool) = (Messages::default(), Pool::default());
         let mut queue = Queue::default();
         for (i, seconds) in [5, u64::MAX, 3, 9].into_iter().enumerate() {
             let expires = Instant::ZERO.after_secs(seconds);
-            queue.push(copy(&ledger, Qos::AtLeastOnce, &[i as u8], expires), &mut pool);
+            queue.push(copy(&mut messages, Qos::AtLeastOnce, &[i as u8], expires), &mut pool);
         }
         let mut gone = Vec::new();
         queue.expire(Instant::ZERO.after_secs(2), &mut |c| gone.push(c.message.payload()[0]));
@@ -315,7 +315,7 @@ mod tests {
         queue.expire(Instant::ZERO.after_secs(5), &mut |c| gone.push(c.message.payload()[0]));
         assert_eq!(gone, [0, 2]);
         assert_eq!(drain(&mut queue, true, &mut pool), [1, 3]);
-        assert_eq!(ledger.bytes(), 0);
+        assert_eq!(messages.bytes(), 0);
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Broker {
         // What was given to the driver is held until it is written.
         let lent = conns.iter().any(|(_, conn)| !conn.lent.is_empty());
         if sessions.is_empty() && self.retained.is_empty() && self.jobs.is_empty() && !lent {
-            assert_eq!(self.ledger.bytes(), 0, "bytes of messages");
+            assert_eq!(self.messages.bytes(), 0, "bytes of messages");
             assert_eq!(self.retained.footprint(), 0, "bytes of retained messages");
         }
     }

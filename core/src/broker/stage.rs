@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::fanout::Target;
 use super::layout::{Layout, Parts};
-use super::message::{Body, Head, Message, OVERHEAD};
+use super::message::{Body, Head, OVERHEAD};
 use super::outbox::Outbox;
 use super::publish::Draft;
 use super::queue::{Copy, Ids, NO_GROUP};
@@ -163,8 +163,9 @@ impl Broker {
             let qos = Qos::AtMostOnce;
             let retain = publish.retain;
             let head = Head { id, qos, retain, expires: Instant::NEVER, publisher: None };
-            let body = Body::new(publish.topic, Properties::EMPTY, publish.payload);
-            let message = Message::new(body, head, id.sequence, &self.ledger);
+            let (topic, payload) = (publish.topic, publish.payload);
+            let body = |spare| Body::new_in(spare, topic, Properties::EMPTY, payload);
+            let message = self.messages.make(head, id.sequence, body);
             copies.push(Copy {
                 message,
                 ids: ids(publish.properties),

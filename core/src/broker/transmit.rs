@@ -91,6 +91,8 @@ impl Broker {
                 conn.lent = self.lent.pop().unwrap_or_default();
             }
             conn.lent.push(copy.message);
+        } else {
+            self.messages.give(copy.message);
         }
     }
 

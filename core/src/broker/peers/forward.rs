@@ -239,14 +239,14 @@ impl Broker {
         &mut self,
         draft: &Draft<'_>,
         id: MessageId,
-        body: impl FnOnce() -> Body,
+        body: impl FnOnce(Vec<u8>) -> Body,
         wanted: &Wanted,
     ) -> Need {
         let Some(peers) = &mut self.peers else { return Need::default() };
         if let Some(small) = Small::of_draft(draft, id) {
             return peers.send_small(wanted.shards, &small);
         }
-        let parts = Parts { head: draft.head(id), body: body() };
+        let parts = Parts { head: draft.head(id), body: body(Vec::new()) };
         peers.send_parts(wanted.shards, parts, |_| Way::Deliver)
     }
 
@@ -352,7 +352,7 @@ impl Broker {
         let mut targets = core::mem::take(&mut self.targets);
         let early = self.targets_here(&small.draft(), &mut targets);
         let job = (!targets.is_empty() || early) && {
-            let message = self.adopt(small.parts());
+            let message = self.adopt_small(small);
             self.deliver_to(now, (from, number), message, &mut targets)
         };
         self.keep_targets(targets);
@@ -425,7 +425,7 @@ impl Broker {
             id: Some(head.id),
             groups: true,
         };
-        let published = self.publish(now, &draft, || body);
+        let published = self.publish(now, &draft, |_| body);
         if let Some(peers) = &mut self.peers {
             if !published.need.is_nothing() {
                 peers.done(from, OWNER, number, Some(published.need));

@@ -16,6 +16,7 @@ use super::super::slots::Key;
 use super::super::subscribe::{BESIDE, FIRST_STEPS, WALK_STEPS};
 use super::super::transmit::WALK_BELOW;
 use super::msg::{Msg, Page, Parts, Query};
+use super::run::Small;
 use super::{Peers, Pending, bits, is_wild};
 use crate::time::Instant;
 use crate::topic::Cursor;
@@ -328,7 +329,13 @@ impl Broker {
     /// A message of another shard, for this one.
     pub(super) fn adopt(&mut self, parts: Parts) -> Arc<Message> {
         self.next_message += 1;
-        Message::new(parts.body, parts.head, self.next_message, &self.ledger)
+        self.messages.make(parts.head, self.next_message, |_| parts.body)
+    }
+
+    /// The same for a small one.
+    pub(super) fn adopt_small(&mut self, small: &Small<'_>) -> Arc<Message> {
+        self.next_message += 1;
+        self.messages.make(small.head(), self.next_message, |spare| small.body(spare))
     }
 
     /// Whether a new subscription could want a message.

@@ -98,14 +98,22 @@ impl<'m> Small<'m> {
 
     /// As a message of its own.
     pub(super) fn parts(&self) -> Parts {
-        let head = Head {
+        Parts { head: self.head(), body: self.body(Vec::new()) }
+    }
+
+    pub(super) fn head(&self) -> Head {
+        Head {
             id: self.id,
             qos: self.qos,
             retain: self.retain,
             expires: Instant::NEVER,
             publisher: self.publisher.cloned(),
-        };
-        Parts { head, body: Body::new(self.topic, Properties::default(), self.payload) }
+        }
+    }
+
+    /// In memory that is empty, if it fits.
+    pub(super) fn body(&self, spare: Vec<u8>) -> Body {
+        Body::new_in(spare, self.topic, Properties::default(), self.payload)
     }
 }
 
