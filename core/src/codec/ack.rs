@@ -29,6 +29,17 @@ const fn reason_rule(packet_type: u8) -> &'static str {
 }
 
 impl<'a> Ack<'a> {
+    /// One with nothing but its identifier, as nearly all are, in any version; `None` for all else.
+    #[inline]
+    pub(crate) fn plain(frame: Frame<'_>) -> Option<Self> {
+        let (0x40 | 0x50 | 0x62 | 0x70, &[high, low]) = (frame.first, frame.body) else {
+            return None;
+        };
+        let packet_id = PacketId::new(u16::from_be_bytes([high, low]))?;
+        let ack = Self { packet_id, reason: ReasonCode::Success, properties: Properties::EMPTY };
+        frame.minimal.then_some(ack)
+    }
+
     #[inline]
     pub(super) fn decode(version: Version, frame: Frame<'a>) -> Result<Self, ProtocolError> {
         check_flags(version, frame)?;
@@ -97,4 +108,34 @@ enum Form {
     Id,
     Reason,
     Full,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Packet, decode};
+    use super::*;
+
+    #[test]
+    fn a_plain_acknowledgement_is_what_decoding_gives() {
+        let bodies: [&[u8]; 7] =
+            [&[], &[0], &[0, 0], &[0, 1], &[0xff, 0xff], &[0, 1, 0], &[0, 1, 0, 0]];
+        let mut plain = 0;
+        for first in 0..=255 {
+            for (body, minimal) in bodies.iter().flat_map(|body| [(*body, true), (*body, false)]) {
+                let frame = Frame { first, minimal, body };
+                let Some(ack) = Ack::plain(frame) else { continue };
+                plain += 1;
+                for version in [Version::V31, Version::V311, Version::V5] {
+                    let packet = match first >> 4 {
+                        4 => Packet::Puback(ack),
+                        5 => Packet::Pubrec(ack),
+                        6 => Packet::Pubrel(ack),
+                        _ => Packet::Pubcomp(ack),
+                    };
+                    assert_eq!(decode(version, frame), Ok(packet));
+                }
+            }
+        }
+        assert_eq!(plain, 8, "four types, two identifiers");
+    }
 }

@@ -416,6 +416,16 @@ impl State {
         if self.phase == Phase::AwaitConnect {
             return self.judge_connect(frame, out);
         }
+        if self.phase == Phase::Connected
+            && let Some(ack) = Ack::plain(frame)
+        {
+            return match frame.packet_type() {
+                4 => Received::Puback(ack),
+                5 => Received::Pubrec(ack),
+                6 => Received::Pubrel(ack),
+                _ => Received::Pubcomp(ack),
+            };
+        }
         let packet = match decode(self.negotiated.version, frame) {
             Ok(packet) => packet,
             Err(error) => return self.fail(error, out),
