@@ -6,7 +6,7 @@ use super::shard::{FEW, LARGE, Shard};
 
 /// Messages of other shards taken in a turn.
 const TURN: usize = 1024;
-/// Sleeping shards that one turn may be followed by a turn of: they take theirs one after the other.
+/// Sleeping shards that one thread stands in for after a turn: they take theirs one by one.
 const STAND_INS: u32 = 2;
 /// Messages that a batch which is kept for the next one has room for.
 const KEPT: usize = 4096;

@@ -135,8 +135,8 @@ impl Server {
         BrokerHandle { mesh: Arc::clone(&self.life.mesh), stopped: self.stopped.clone() }
     }
 
-    /// Serves on the present thread, and on one more for each shard but the first and for accepting,
-    /// until a handle stops it.
+    /// Serves on the present thread, and on one more for each shard but the first and for
+    /// accepting, until a handle stops it.
     ///
     /// With the GNU C library, freed memory at the end of a heap is kept up to 2 MiB from now on,
     /// in the whole process: large messages need no new pages then.

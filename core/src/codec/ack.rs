@@ -111,7 +111,8 @@ enum Form {
     Full,
 }
 
-#[cfg(all(test, feature = "alloc"))]
+#[cfg(test)]
+#[cfg(feature = "alloc")]
 mod tests {
     use super::super::{Packet, decode};
     use super::*;
