@@ -59,6 +59,7 @@ fn search(first: u64, count: u64, limit: Duration) -> (Report, u64, Option<(u64,
                     found.0.messages += report.messages;
                     found.0.filled += report.filled;
                     found.0.given += report.given;
+                    found.0.cut += report.cut;
                 }
                 Err(violation) => {
                     if all {
@@ -100,10 +101,12 @@ fn every_rule_holds_for_every_seed() {
     if let Some((seed, violation)) = violation {
         panic!("{}", explain(seed, &violation, 60));
     }
-    let Report { calls, messages, filled, given } = report;
+    let Report { calls, messages, filled, given, cut } = report;
     println!("{ran} seeds, {calls} calls, {messages} messages");
     println!("{filled} reads into memory of a large packet, {given} into memory that was taken");
+    println!("{cut} reads in pieces");
     assert!(ran < SEEDS || filled > 0 && given > 0, "no large packet was read into memory");
+    assert!(ran < SEEDS || cut > 0, "no read was in pieces");
 }
 
 #[test]

@@ -2,10 +2,12 @@
 
 use fulmar_core::broker::PeerMsg;
 
-use super::shard::{FEW, Shard};
+use super::shard::{FEW, LARGE, Shard};
 
 /// Messages of other shards taken in a turn.
 const TURN: usize = 1024;
+/// Sleeping shards that one thread stands in for after a turn: they take theirs one by one.
+const STAND_INS: u32 = 2;
 /// Messages that a batch which is kept for the next one has room for.
 const KEPT: usize = 4096;
 
@@ -59,10 +61,10 @@ impl Shard {
     }
 
     /// Sends each other shard what there is for it, as one batch. One that sleeps is woken; or, if
-    /// it is little and this one has nothing else to do, noted in `stand_ins`.
+    /// it is little and this one has little to do, noted in `stand_ins`.
     pub(super) fn tell_peers(&mut self) {
         let mut waiting = self.broker.peers_waiting();
-        let idle = self.to_read.is_empty() && self.to_write.len() <= FEW;
+        let idle = self.calm && self.to_read.is_empty() && self.to_write.len() <= FEW;
         let mut left = if idle { FEW } else { 0 };
         while waiting != 0 {
             let to = waiting.trailing_zeros() as u16;
@@ -70,9 +72,11 @@ impl Shard {
             let mut batch = self.batches.pop().unwrap_or_default();
             self.broker.take_peer_messages(to, &mut batch);
             let messages: usize = batch.iter().map(|msg| msg.messages().max(1)).sum();
+            let bytes: usize = batch.iter().map(PeerMsg::payload).sum();
             let sleeps = self.mesh.send(self.shard, to, &mut batch);
             self.keep(batch);
-            if sleeps && messages <= left {
+            let little = messages <= left && bytes < LARGE;
+            if sleeps && little && self.stand_ins.count_ones() < STAND_INS {
                 left -= messages;
                 self.stand_ins |= 1 << to;
             } else if sleeps {

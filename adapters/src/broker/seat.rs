@@ -2,11 +2,13 @@
 //!
 //! Each shard has a thread, which waits for its sockets and takes its turns. What goes to a shard
 //! whose thread sleeps needs no wake if it is little: the thread that sent it stands in, and takes
-//! that turn before it waits itself. At a low rate a message that crosses costs two threads' waits
-//! no more than one that does not; where there is much to do each thread does its own.
+//! that turn before it waits itself. So at a low rate a message that crosses wakes no other thread,
+//! and neither does its acknowledgement; where there is much to do each thread does its own.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::Duration;
 
 use super::mesh::Mesh;
 use super::poller::Ready;
@@ -16,16 +18,25 @@ use super::shard::Shard;
 /// sockets again.
 const ROUNDS: usize = 4;
 
-/// The shards of a broker, by number; none where one has ended.
+/// The shards of a broker, by number.
 pub(super) struct Seats {
-    seats: Vec<Mutex<Option<Shard>>>,
+    seats: Vec<Seat>,
     mesh: Arc<Mesh>,
+}
+
+/// Apart from the next one in a core's cache: two threads use them.
+#[repr(align(128))]
+struct Seat {
+    /// None when it has ended.
+    shard: Mutex<Option<Shard>>,
+    /// Its thread has ended its wait, and takes a turn as soon as it can: nobody is to come first.
+    awake: AtomicBool,
 }
 
 impl Seats {
     pub(super) fn new(shards: Vec<Shard>, mesh: &Arc<Mesh>) -> Self {
-        let seats = shards.into_iter().map(|shard| Mutex::new(Some(shard))).collect();
-        Self { seats, mesh: Arc::clone(mesh) }
+        let seat = |shard| Seat { shard: Mutex::new(Some(shard)), awake: AtomicBool::new(false) };
+        Self { seats: shards.into_iter().map(seat).collect(), mesh: Arc::clone(mesh) }
     }
 
     /// Serves one shard on the present thread until it is told to stop. Fails when its poller does,
@@ -33,7 +44,7 @@ impl Seats {
     pub(super) fn serve(&self, number: u16) -> io::Result<()> {
         let _left = Leave(self.seat(number));
         let result = self.turns(number);
-        if let Some(shard) = self.seat(number).lock().map_err(|_| panicked())?.take() {
+        if let Some(shard) = self.seat(number).shard.lock().map_err(|_| panicked())?.take() {
             shard.end();
         }
         result
@@ -43,12 +54,20 @@ impl Seats {
         let poller = self.with(number, |shard| Arc::clone(&shard.poller))?;
         let mut ready = Vec::new();
         loop {
-            // Nobody else's turn makes it wait longer than it should: then this thread is woken.
-            let rest = self.with(number, |shard| (!shard.is_over()).then(|| shard.rest()))?;
-            let Some(timeout) = rest else { return Ok(()) };
+            let Some(timeout) = self.rest(number)? else { return Ok(()) };
             let woken = poller.wait(timeout, &mut ready)?;
+            self.seat(number).awake.store(true, Ordering::SeqCst);
             self.turn(number, &mut ready, woken)?;
         }
+    }
+
+    /// How long a shard's thread is to wait; `None` when it is over.
+    fn rest(&self, number: u16) -> io::Result<Option<Option<Duration>>> {
+        self.with(number, |shard| {
+            // Before it is said to sleep: who sees that it does not has its message seen.
+            self.seat(number).awake.store(false, Ordering::SeqCst);
+            (!shard.is_over()).then(|| shard.rest())
+        })
     }
 
     /// A turn of the shard, and of those that need only a short one for what this sent them.
@@ -70,11 +89,16 @@ impl Seats {
     /// Takes the turn of a shard that sleeps; gives those that need one in return. Its own thread
     /// is woken where it has more to do, or has come in between.
     fn stand_in(&self, number: u16) -> u64 {
-        let (sleeps_on, others) = match self.seat(number).try_lock() {
-            Ok(mut seat) => match seat.as_mut() {
+        let seat = self.seat(number);
+        if seat.awake.load(Ordering::SeqCst) {
+            return 0;
+        }
+        let (sleeps_on, others) = match seat.shard.try_lock() {
+            Ok(mut shard) => match shard.as_mut() {
                 Some(shard) => shard.stand_in(),
                 None => return 0,
             },
+            // Its thread may be about to wait, and has looked for messages already.
             Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => (false, 0),
         };
         if !sleeps_on {
@@ -83,23 +107,24 @@ impl Seats {
         others
     }
 
-    fn seat(&self, number: u16) -> &Mutex<Option<Shard>> {
+    fn seat(&self, number: u16) -> &Seat {
         &self.seats[usize::from(number)]
     }
 
     /// Does something with a shard on its own thread, which alone ends it.
     fn with<T>(&self, number: u16, act: impl FnOnce(&mut Shard) -> T) -> io::Result<T> {
-        let mut seat = self.seat(number).lock().map_err(|_| panicked())?;
-        seat.as_mut().map(act).ok_or_else(panicked)
+        let mut shard = self.seat(number).shard.lock().map_err(|_| panicked())?;
+        shard.as_mut().map(act).ok_or_else(panicked)
     }
 }
 
-/// Closes all that a shard holds when its thread goes, in whatever way: others wait for that.
-struct Leave<'s>(&'s Mutex<Option<Shard>>);
+/// Closes all that a shard holds when its thread goes, in whatever way: clients, subscriptions and
+/// the thread that accepts wait for that.
+struct Leave<'s>(&'s Seat);
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.0.shard.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
@@ -119,17 +144,16 @@ fn bits(mut set: u64) -> impl Iterator<Item = u16> {
 // Where a poller cannot tell whether it was woken there is nothing to see.
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use std::time::Duration;
-
     use async_channel::bounded;
-    use fulmar_core::broker::{Command, Publication};
+    use fulmar_core::Instant;
+    use fulmar_core::broker::{Command, ConnInfo, Publication};
     use fulmar_core::codec::Qos;
     use smol::future::{block_on, poll_once};
 
     use super::super::inbox::Item;
     use super::super::poller::Poller;
     use super::super::server::make_shards;
-    use super::super::shard::FEW;
+    use super::super::shard::{BUSY, FEW, LARGE};
     use super::super::subscription::Subscription;
     use super::super::{Delivery, Options};
     use super::*;
@@ -173,8 +197,8 @@ mod tests {
 
         /// Has a shard say that it waits, and forget who woke it.
         fn sleep(&self, number: u16) {
-            let rest = self.seats.with(number, |shard| shard.rest()).expect("it goes on");
-            assert_ne!(rest, Some(Duration::ZERO), "it has nothing to do");
+            let rest = self.seats.rest(number).expect("it goes on");
+            assert!(rest.is_some_and(|rest| rest != Some(Duration::ZERO)), "nothing to do");
             self.is_woken(number);
         }
 
@@ -185,15 +209,21 @@ mod tests {
 
         /// Publishes so many messages on the first shard, and takes its turn.
         fn publish(&self, count: usize) {
-            for _ in 0..count {
-                let topic = "a".into();
-                let publication =
-                    Publication { topic, qos: Qos::AtLeastOnce, ..Publication::default() };
-                let command = Command::Publish(Box::new(publication));
-                let (answer, _) = bounded(1);
-                let _ = self.seats.mesh.inboxes[0].push(Item::Command { command, answer });
-            }
+            (0..count).for_each(|_| self.push(Vec::new()));
             self.seats.turn(0, &mut Vec::new(), true).expect("it goes on");
+        }
+
+        fn publish_payload(&self, payload: Vec<u8>) {
+            self.push(payload);
+            self.seats.turn(0, &mut Vec::new(), true).expect("it goes on");
+        }
+
+        fn push(&self, payload: Vec<u8>) {
+            let (topic, qos, payload) = ("a".into(), Qos::AtLeastOnce, payload.into());
+            let publication = Publication { topic, qos, payload, ..Publication::default() };
+            let command = Command::Publish(Box::new(publication));
+            let (answer, _) = bounded(1);
+            let _ = self.seats.mesh.inboxes[0].push(Item::Command { command, answer });
         }
 
         fn next(&mut self) -> Option<Delivery> {
@@ -220,22 +250,65 @@ mod tests {
     #[test]
     fn a_shard_whose_thread_came_in_between_is_woken() {
         let mut two = Two::new();
-        let seat = two.seats.seat(1).lock().expect("nobody panicked");
+        let shard = two.seats.seat(1).shard.lock().expect("nobody panicked");
         two.publish(1);
-        drop(seat);
+        drop(shard);
         assert!(two.next().is_none() && two.is_woken(1));
         two.seats.turn(1, &mut Vec::new(), true).expect("it goes on");
         assert!(two.next().is_some());
     }
 
     #[test]
+    fn a_shard_whose_thread_is_about_to_take_its_turn_is_left_alone() {
+        let mut two = Two::new();
+        two.seats.seat(1).awake.store(true, Ordering::SeqCst);
+        two.publish(1);
+        assert!(two.next().is_none() && !two.is_woken(1), "its thread comes anyway");
+        two.seats.turn(1, &mut Vec::new(), false).expect("it goes on");
+        assert!(two.next().is_some());
+        two.sleep(1);
+        two.publish(1);
+        assert!(two.next().is_some(), "it sleeps again");
+    }
+
+    #[test]
     fn who_has_to_do_something_earlier_than_it_wakes_is_woken() {
         let mut two = Two::new();
-        two.seats.with(1, |shard| shard.waits_until = None).expect("it goes on");
-        let soon = two.seats.with(1, |shard| shard.now).expect("it goes on");
-        two.seats.with(1, |shard| shard.stop_by = Some(soon)).expect("it goes on");
+        // A client that has to say CONNECT in time.
+        let open = |shard: &mut Shard| shard.broker.open(shard.now, ConnInfo::default()).is_ok();
+        assert!(two.seats.with(1, open).expect("it goes on"));
         two.publish(1);
-        assert!(two.next().is_some() && two.is_woken(1), "both");
+        assert!(two.next().is_some() && two.is_woken(1), "it sleeps for ever otherwise");
+        two.sleep(1);
+        two.publish(1);
+        assert!(two.next().is_some() && !two.is_woken(1), "now it wakes in time");
+    }
+
+    #[test]
+    fn a_shard_that_is_over_is_woken() {
+        let mut two = Two::new();
+        two.seats.with(1, |shard| shard.stop_by = Some(shard.now)).expect("it goes on");
+        // So that its deadline is no reason.
+        two.seats.with(1, |shard| shard.waits_until = Some(Instant::ZERO)).expect("it goes on");
+        two.publish(1);
+        assert!(two.next().is_some() && two.is_woken(1));
+    }
+
+    #[test]
+    fn much_to_carry_wakes_however_few_messages_it_is() {
+        let mut two = Two::new();
+        two.publish_payload(vec![1; LARGE]);
+        assert!(two.next().is_none() && two.is_woken(1));
+    }
+
+    #[test]
+    fn who_has_many_sockets_to_look_at_stands_in_for_nobody() {
+        let mut two = Two::new();
+        let gone =
+            Ready { index: 999, readable: true, writable: false, hangup: false, gone: false };
+        two.push(Vec::new());
+        two.seats.turn(0, &mut vec![gone; BUSY], true).expect("it goes on");
+        assert!(two.next().is_none() && two.is_woken(1));
     }
 
     #[test]

@@ -135,14 +135,15 @@ impl Server {
         BrokerHandle { mesh: Arc::clone(&self.life.mesh), stopped: self.stopped.clone() }
     }
 
-    /// Serves on the present thread, and on others for all shards but the first and for accepting,
-    /// until a handle stops it.
+    /// Serves on the present thread, and on one more for each shard but the first and for
+    /// accepting, until a handle stops it.
     ///
     /// With the GNU C library, freed memory at the end of a heap is kept up to 2 MiB from now on,
     /// in the whole process: large messages need no new pages then.
     ///
     /// # Errors
-    /// The system gave no thread or no random seed, or its readiness poller failed.
+    /// The system gave no thread or no random seed, its readiness poller failed, or a callback
+    /// panicked on another thread than this.
     pub fn run(self) -> io::Result<()> {
         let Self { mut options, listeners, addresses, pollers, stopped: _, life } = self;
         let mesh = &life.mesh;

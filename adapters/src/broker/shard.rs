@@ -28,12 +28,14 @@ use super::subscription::Feed;
 use super::{Authenticate, Observe, Record};
 
 /// Bytes from which on a message is a large one.
-const LARGE: usize = 4 * 1024;
+pub(super) const LARGE: usize = 4 * 1024;
 
 /// What one read can give; shared by all connections.
 const SCRATCH: usize = 64 * 1024;
 /// So many connections to write to, or messages, are less work than to wake a thread for them.
 pub(super) const FEW: usize = 16;
+/// Sockets that became ready at once, from which on a thread has enough to do with its own shard.
+pub(super) const BUSY: usize = 8;
 /// Bytes of the smallest PUBLISH: a topic of one letter, and no payload.
 const SMALLEST_PUBLISH: usize = 5;
 
@@ -88,6 +90,8 @@ pub(super) struct Shard {
     pub(super) mesh: Arc<Mesh>,
     /// Which shard this is.
     pub(super) shard: u16,
+    /// Few sockets became ready for the present turn.
+    pub(super) calm: bool,
     /// Sleeping shards that got a little, and were not woken.
     pub(super) stand_ins: u64,
     /// Memory for batches, empty.
@@ -177,6 +181,7 @@ impl Shard {
             inbox: Arc::clone(&mesh.inboxes[usize::from(shard)]),
             mesh,
             shard,
+            calm: true,
             stand_ins: 0,
             batches: Vec::new(),
             from_peers: VecDeque::new(),
@@ -216,6 +221,7 @@ impl Shard {
     /// the sleeping shards that need a short turn now.
     pub(super) fn turn(&mut self, ready: &mut Vec<Ready>, woken: bool) -> u64 {
         self.now = self.clock.now();
+        self.calm = ready.len() < BUSY;
         self.mark_ready(ready);
         if woken {
             self.take_items();

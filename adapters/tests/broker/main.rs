@@ -1,5 +1,6 @@
 //! The broker over real sockets, and through its handle.
 
+mod credit;
 mod running;
 mod shards;
 mod wire;

@@ -75,7 +75,8 @@ impl Wire {
     }
 }
 
-fn string(text: &str) -> Vec<u8> {
+/// A string with its length before it.
+pub(crate) fn string(text: &str) -> Vec<u8> {
     let length = u16::try_from(text.len()).expect("texts of tests are short");
     [&length.to_be_bytes(), text.as_bytes()].concat()
 }

@@ -14,8 +14,17 @@ use crate::time::Instant;
 /// Bytes charged for a message beside its body.
 pub(super) const OVERHEAD: u64 = 160;
 
-/// Bytes that a spare message may hold, and how many are kept: 256 KiB in all.
-const SPARE: (usize, usize) = (128, 1024);
+/// Bytes up to which a body is copied wherever it goes, as in the runs between shards.
+const OWN: usize = 512;
+
+/// Bytes up to which the memory of a body is kept for the next one.
+const KEPT_BYTES: usize = 128;
+/// Spare messages at most, 600 KiB with what an allocator adds: so many are under way where fifty
+/// clients take forty each. Beside the memory budget, of which they are this part at most.
+const KEPT: usize = if cfg!(fuzzing) { 4 } else { 2048 };
+const PART: u64 = 16;
+/// Bytes that a body may leave unused of the memory of another one.
+const SLACK: usize = 64;
 
 /// Counts the bytes of all messages alive in a shard. Microcontrollers have no 64-bit atomics.
 #[derive(Clone, Debug, Default)]
@@ -33,14 +42,23 @@ impl Ledger {
 
 /// Where the messages of a shard come from. Those that nobody has any more leave their memory to
 /// the next ones, so that steady traffic allocates nothing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Messages {
     ledger: Ledger,
     /// Nobody else has them, and they are charged with nothing.
     spare: Vec<Arc<Message>>,
+    /// How many there may be.
+    kept: usize,
 }
 
 impl Messages {
+    /// None yet, for a shard with this memory budget in bytes.
+    pub(super) fn new(budget: u64) -> Self {
+        let most = budget / (PART * (OVERHEAD + KEPT_BYTES as u64));
+        let kept = usize::try_from(most).unwrap_or(usize::MAX).min(KEPT);
+        Self { ledger: Ledger::default(), spare: Vec::new(), kept }
+    }
+
     /// Bytes charged for all that are alive.
     pub(super) fn bytes(&self) -> u64 {
         self.ledger.0.load(Ordering::Relaxed) as u64
@@ -56,7 +74,7 @@ impl Messages {
         if let Some(mut spare) = self.spare.pop()
             && let Some(message) = Arc::get_mut(&mut spare)
         {
-            message.body = body(message.body.take_memory());
+            message.body = body(message.body.take_memory().unwrap_or_default());
             (message.head, message.arrival) = (head, arrival);
             message.charge();
             return spare;
@@ -72,12 +90,12 @@ impl Messages {
     pub(super) fn give(&mut self, mut message: Arc<Message>) {
         // The count is looked at first, since it costs less than to ask for the message alone.
         if Arc::strong_count(&message) == 1
-            && self.spare.len() < SPARE.1
+            && self.spare.len() < self.kept
             && let Some(last) = Arc::get_mut(&mut message)
-            && last.body.spare() <= SPARE.0
         {
             last.uncharge();
             last.head.publisher = None;
+            last.body.shrink();
             self.spare.push(message);
         }
     }
@@ -176,7 +194,7 @@ impl Body {
         let forwarded = || properties.iter().filter(|property| is_forwarded(property));
         let properties_len: usize = forwarded().map(|property| property.wire_len()).sum();
         let len = topic.len() + properties_len + payload.len();
-        if bytes.capacity() < len || len >= SHARE_FROM {
+        if bytes.capacity() < len || bytes.capacity() > len + SLACK || len > OWN {
             bytes = Vec::with_capacity(len);
         }
         bytes.extend_from_slice(topic.as_bytes());
@@ -189,10 +207,7 @@ impl Body {
         }
         bytes.extend_from_slice(payload);
         Self {
-            bytes: match len {
-                SHARE_FROM.. => Memory::Shared(bytes.into()),
-                _ => Memory::Own(bytes),
-            },
+            bytes: if len > OWN { Memory::Shared(bytes.into()) } else { Memory::Own(bytes) },
             topic_at: 0,
             topic_len: topic.len() as u16,
             properties_at: topic.len() as u32,
@@ -233,22 +248,27 @@ impl Body {
         })
     }
 
-    /// Takes its memory away; it must not be used after that.
-    fn take_memory(&mut self) -> Vec<u8> {
+    /// Empties it, and gives its memory back where that is worth more than to keep it.
+    fn shrink(&mut self) {
+        let memory = self.take_memory().filter(|bytes| bytes.capacity() <= KEPT_BYTES);
+        *self = Self {
+            bytes: Memory::Own(memory.unwrap_or_default()),
+            topic_at: 0,
+            topic_len: 0,
+            properties_at: 0,
+            properties_len: 0,
+            payload_at: 0,
+        };
+    }
+
+    /// Its memory, empty, if nobody else can have it; nothing is left to read then.
+    fn take_memory(&mut self) -> Option<Vec<u8>> {
         match core::mem::replace(&mut self.bytes, Memory::Own(Vec::new())) {
             Memory::Own(mut bytes) => {
                 bytes.clear();
-                bytes
+                Some(bytes)
             }
-            Memory::Shared(_) => Vec::new(),
-        }
-    }
-
-    /// Bytes that it would keep as a spare one.
-    fn spare(&self) -> usize {
-        match &self.bytes {
-            Memory::Own(bytes) => bytes.capacity(),
-            Memory::Shared(_) => usize::MAX,
+            Memory::Shared(_) => None,
         }
     }
 
@@ -373,5 +393,61 @@ impl Message {
 impl Drop for Message {
     fn drop(&mut self) {
         self.uncharge();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn make(messages: &mut Messages, payload: &[u8]) -> Arc<Message> {
+        let head = Head {
+            id: MessageId::default(),
+            qos: Qos::AtMostOnce,
+            retain: false,
+            expires: Instant::NEVER,
+            publisher: Some(Arc::from("publisher")),
+        };
+        messages.make(head, 7, |spare| Body::new_in(spare, "topic", Properties::EMPTY, payload))
+    }
+
+    #[test]
+    fn the_last_one_gives_a_message_back_and_the_next_one_is_made_of_it() {
+        let mut messages = Messages::new(1_000_000);
+        let first = make(&mut messages, &[1; 64]);
+        let at = (Arc::as_ptr(&first), first.payload().as_ptr());
+        let charged = messages.bytes();
+        assert_eq!(charged, first.footprint());
+        let other = first.clone();
+        messages.give(first);
+        assert_eq!(messages.bytes(), charged, "somebody has it");
+        assert_eq!(other.payload(), [1; 64]);
+        messages.give(other);
+        assert_eq!(messages.bytes(), 0);
+        assert!(messages.spare[0].head.publisher.is_none(), "nothing is held for it");
+        let next = make(&mut messages, &[2; 60]);
+        assert_eq!((Arc::as_ptr(&next), next.payload().as_ptr()), at, "the same memory");
+        assert_eq!((next.topic(), next.payload(), next.arrival), ("topic", &[2; 60][..], 7));
+        assert_eq!(messages.bytes(), next.footprint());
+        drop(next);
+        assert_eq!(messages.bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_kept_has_a_limit_and_a_short_message_does_not_sit_in_long_memory() {
+        let mut messages = Messages::new(3 * PART * (OVERHEAD + KEPT_BYTES as u64));
+        let many: Vec<_> = (0..5).map(|_| make(&mut messages, &[1; 100])).collect();
+        many.into_iter().for_each(|message| messages.give(message));
+        assert_eq!((messages.spare.len(), messages.bytes()), (3, 0));
+        let short = make(&mut messages, b"x");
+        assert!(matches!(&short.body.bytes, Memory::Own(bytes) if bytes.capacity() <= 6 + SLACK));
+        for size in [KEPT_BYTES, OWN, 4 * OWN] {
+            let long = make(&mut messages, &alloc::vec![3; size]);
+            assert_eq!(long.payload().len(), size);
+            messages.give(long);
+            let kept = messages.spare.last().expect("it is kept");
+            assert!(matches!(&kept.body.bytes, Memory::Own(bytes) if bytes.capacity() == 0));
+        }
+        assert_eq!(messages.bytes(), short.footprint());
     }
 }

@@ -255,7 +255,7 @@ impl Broker {
             index: pressure::index(boot.seed, config.shard_budget),
             groups: Groups::new(boot.seed),
             retained: Retained::new(config.max_retained, config.max_retained_bytes),
-            messages: Messages::default(),
+            messages: Messages::new(config.shard_budget),
             held: 0,
             places: 0,
             next_message: 0,

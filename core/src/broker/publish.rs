@@ -348,7 +348,9 @@ impl Broker {
         let keep = keep && !(defect!("retained_lost") && draft.qos == Qos::AtMostOnce);
         if draft.retain && draft.empty && !defect!("retained_not_cleared") {
             // [MQTT-3.3.1-6]
-            self.retained.remove(draft.topic);
+            if let Some(old) = self.retained.remove(draft.topic) {
+                self.messages.give(old);
+            }
         }
         let mut published = Published { receivers: targets.len(), ..Published::default() };
         if !keep && let Some(payload) = draft.plain {

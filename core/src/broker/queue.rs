@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn one_order_while_the_window_is_open_and_qos_0_passes_while_it_is_shut() {
-        let (mut messages, mut pool) = (Messages::default(), Pool::default());
+        let (mut messages, mut pool) = (Messages::new(1_000_000), Pool::default());
         let mut queue = Queue::default();
         let qos = [1, 0, 2, 0, 1].map(|bits| Qos::from_bits(bits).unwrap());
         for (i, qos) in (0u8..).zip(qos) {
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn what_has_expired_leaves_and_the_rest_keeps_its_order() {
-        let (mut messages, mut pool) = (Messages::default(), Pool::default());
+        let (mut messages, mut pool) = (Messages::new(1_000_000), Pool::default());
         let mut queue = Queue::default();
         for (i, seconds) in [5, u64::MAX, 3, 9].into_iter().enumerate() {
             let expires = Instant::ZERO.after_secs(seconds);

@@ -247,7 +247,9 @@ impl Broker {
             self.places -= 1;
             self.stats.queued -= 1;
             session.delivered[copy.qos as usize] += 1;
-            return Some(delivery(&copy, now));
+            let delivery = delivery(&copy, now);
+            self.messages.give(copy.message);
+            return Some(delivery);
         }
     }
 

@@ -21,6 +21,7 @@ mod run;
 mod shards;
 mod show;
 mod world;
+mod writing;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,6 +40,8 @@ pub struct Report {
     pub filled: u64,
     /// Reads into memory that the broker took.
     pub given: u64,
+    /// Reads that were handed over in pieces.
+    pub cut: u64,
 }
 
 /// Runs one seed.
@@ -56,6 +59,7 @@ pub fn run(seed: u64) -> Result<Report, Violation> {
             messages: world.key,
             filled: world.reads.filled,
             given: world.reads.given,
+            cut: world.reads.cut,
         }),
     }
 }

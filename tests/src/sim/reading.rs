@@ -1,5 +1,5 @@
-//! How the driver reads: it hands bytes over, or reads into memory that becomes the message. It
-//! must come to the same.
+//! How the driver reads: it hands bytes over, all at once or in pieces, between which it does what
+//! the broker asks for; or it reads into memory that becomes the message. It must come to the same.
 
 use fulmar_core::Instant;
 use fulmar_core::broker::{Broker, ConnId, Input};
@@ -12,19 +12,36 @@ use super::world::{World, name};
 /// Memory that the driver has at most for one packet.
 const ROOM: usize = 64 * 1024;
 
+/// Of a thousand reads, how many are handed over in pieces, and in how many pieces, about, at most.
+const CUT: u32 = 300;
+const PIECES: u64 = 8;
+/// Of a thousand clients, how many do not wait for CONNACK.
+const HURRY: u32 = 300;
+
 /// Draws how each read is done, as if nothing were drawn for it elsewhere.
 pub(super) struct Reads {
     rng: Rng,
     /// Reads into memory of the broker, and into memory that it took.
     pub(super) filled: u64,
     pub(super) given: u64,
+    /// Reads that were handed over in pieces.
+    pub(super) cut: u64,
     /// What was wrong with the last one.
     wrong: Option<String>,
 }
 
 impl Reads {
     pub(super) fn new(seed: u64) -> Self {
-        Self { rng: Rng::new(seed ^ 0x5eed), filled: 0, given: 0, wrong: None }
+        Self { rng: Rng::new(seed ^ 0x5eed), filled: 0, given: 0, cut: 0, wrong: None }
+    }
+
+    /// The size of the pieces in which a read of so many bytes is handed over, if it is.
+    fn pieces(&mut self, count: usize) -> Option<usize> {
+        if count < 2 || !self.rng.chance(CUT) {
+            return None;
+        }
+        self.cut += 1;
+        Some(self.rng.range(1, count as u64 - 1).max(count as u64 / PIECES) as usize)
     }
 
     /// Reads some of these bytes; answers how many.
@@ -83,16 +100,38 @@ impl Reads {
 }
 
 impl World {
+    /// Some clients do not wait for CONNACK, but send more behind CONNECT, as they may.
+    pub(super) fn hurry(&mut self, peer: usize, mut bytes: Vec<u8>) -> Vec<u8> {
+        let waits = self.peers[peer].rude || self.peers[peer].ours.is_some();
+        if waits || self.calm || !self.reads.rng.chance(HURRY) {
+            return bytes;
+        }
+        for _ in 0..self.reads.rng.range(1, 4) {
+            if self.reads.rng.chance(300) {
+                bytes.extend([0xc0, 0]);
+                continue;
+            }
+            self.key += 1;
+            let (rng, plan, key) = (&mut self.reads.rng, &self.plan, self.key);
+            bytes.extend(self.peers[peer].publish_early(rng, plan, key));
+        }
+        bytes
+    }
+
     /// Moves bytes to the broker, `most` at once. True if there were any.
     pub(super) fn carry_in(&mut self, conn: ConnId, most: usize) -> bool {
         let Some(link) = self.links.get(&conn) else { return false };
         let count = most.min(link.to_broker.len());
-        if count == 0 || link.paused || link.asks {
+        if count == 0 || link.paused || link.asks || self.reading.contains(&conn) {
             return false;
         }
         let mut bytes: Vec<u8> = link.to_broker.iter().take(count).copied().collect();
         if self.plan.tight {
             bytes.truncate(self.oracle.cut(conn, &bytes));
+        }
+        if let Some(size) = self.reads.pieces(bytes.len()) {
+            self.carry_pieces(conn, &bytes, size);
+            return true;
         }
         self.begin(Call::Received(conn));
         let count = self.reads.read(self.shards.of(conn), self.now, conn, &bytes);
@@ -108,5 +147,41 @@ impl World {
         self.effects();
         self.end();
         true
+    }
+
+    /// The driver has read all of this, and hands it over piece by piece, whatever the broker says
+    /// meanwhile: it may have paused the connection, closed it or given it away. That goes to
+    /// another shard when nothing of what was read is left.
+    fn carry_pieces(&mut self, conn: ConnId, bytes: &[u8], size: usize) {
+        self.reading.push(conn);
+        if let Some(link) = self.links.get_mut(&conn) {
+            link.to_broker.drain(..bytes.len());
+        }
+        for (nth, bytes) in bytes.chunks(size).enumerate() {
+            if nth > 0 {
+                self.between_pieces(conn);
+            }
+            self.begin(Call::Received(conn));
+            self.shards.of(conn).handle(self.now, Input::Received { conn, bytes });
+            self.note(|| format!("{} received {} bytes, a piece", name(conn), bytes.len()));
+            self.oracle.received(conn, bytes);
+            self.effects();
+            self.end();
+        }
+        self.reading.pop();
+        self.move_on();
+    }
+
+    /// Decides about the client, perhaps, and writes to some.
+    fn between_pieces(&mut self, conn: ConnId) {
+        if self.reads.rng.chance(500) {
+            self.decide(conn, false);
+        }
+        for other in self.conns() {
+            if self.reads.rng.chance(200) {
+                let budget = self.reads.rng.range(1, self.plan.budget.max(1)) as usize;
+                self.pull(other, budget, false);
+            }
+        }
     }
 }

@@ -8,18 +8,15 @@ use fulmar_core::broker::{
     Boot, Broker, ClientInfo, Command, ConnId, ConnInfo, Connected, DisconnectReason, Disconnected,
     Effect, Event, Input, Outbox, Reply, Verdict,
 };
-use fulmar_core::{Instant, ReasonCode, Version};
+use fulmar_core::{Instant, ReasonCode};
 
 use super::oracle::{Call, Oracle, Violation};
-use super::peer::{Peer, Stage, Took};
+use super::peer::{Peer, Stage};
 use super::plan::{Plan, shards};
 use super::reading::Reads;
 use super::rng::Rng;
 use super::shards::Shards;
 use super::show;
-
-/// Bytes that wait for a client before the driver's socket is full.
-const SOCKET: usize = 3000;
 
 /// Calls of a run at most: some fifty times as many as most runs need.
 const MOST_CALLS: u64 = 200_000;
@@ -30,20 +27,20 @@ pub(super) struct Link {
     pub(super) peer: usize,
     remote: Option<SocketAddr>,
     pub(super) to_broker: VecDeque<u8>,
-    to_client: VecDeque<u8>,
+    pub(super) to_client: VecDeque<u8>,
     /// `Transmit` was said, and not answered with "nothing more".
-    want: bool,
+    pub(super) want: bool,
     pub(super) paused: bool,
     /// The broker waits for the driver's decision.
     pub(super) asks: bool,
     /// The broker closes it; the driver gives up by then.
     closing: Option<Instant>,
     /// The number of its acceptance: one call may accept several that waited for each other.
-    accepted: u64,
+    pub(super) accepted: u64,
     /// The client's sending half is closed.
-    half: bool,
+    pub(super) half: bool,
     /// The client is gone, with all that was under way.
-    gone: bool,
+    pub(super) gone: bool,
 }
 
 /// Broker, oracle, clients and what is between them.
@@ -56,7 +53,9 @@ pub(super) struct World {
     pub(super) peers: Vec<Peer>,
     pub(super) links: BTreeMap<ConnId, Link>,
     pub(super) reads: Reads,
-    outbox: Outbox,
+    /// Of whom more was read than is handed over; one within the reading of another.
+    pub(super) reading: Vec<ConnId>,
+    pub(super) outbox: Outbox,
     /// The number of the last message.
     pub(super) key: u64,
     token: u64,
@@ -98,6 +97,7 @@ impl World {
             peers,
             links: BTreeMap::new(),
             reads: Reads::new(seed),
+            reading: Vec::new(),
             outbox: Outbox::new(),
             key: 0,
             token: 0,
@@ -209,7 +209,7 @@ impl World {
         }
     }
 
-    fn link(&mut self, conn: ConnId, change: impl FnOnce(&mut Link)) {
+    pub(super) fn link(&mut self, conn: ConnId, change: impl FnOnce(&mut Link)) {
         if let Some(link) = self.links.get_mut(&conn) {
             change(link);
         }
@@ -218,7 +218,14 @@ impl World {
     pub(super) fn end(&mut self) {
         let next = self.shards.poll_timeout();
         self.oracle.end(next);
-        while let Some((conn, to)) = self.moving.pop() {
+        self.move_on();
+    }
+
+    /// Connections that belong to other shards go there, unless more of them may have been read.
+    pub(super) fn move_on(&mut self) {
+        while self.reading.is_empty()
+            && let Some((conn, to)) = self.moving.pop()
+        {
             self.hand_over(conn, to);
         }
     }
@@ -275,6 +282,7 @@ impl World {
         }
         let (now, key, calm) = (self.now, self.key, self.calm);
         let bytes = self.peers[peer].connect(&mut self.rng, &self.plan, now, key, calm);
+        let bytes = self.hurry(peer, bytes);
         self.links.insert(conn, Link { peer, remote, ..Link::default() });
         self.peers[peer].link = Some(conn);
         self.send(peer, &bytes);
@@ -382,130 +390,6 @@ impl World {
         self.effects();
         self.end();
         true
-    }
-
-    /// Takes bytes from the broker into the driver's socket. True if it had any or was asked for.
-    pub(super) fn pull(&mut self, conn: ConnId, budget: usize, unasked: bool) -> bool {
-        let Some(link) = self.links.get(&conn) else { return false };
-        if !link.want && !unasked || link.to_client.len() > SOCKET {
-            return false;
-        }
-        self.begin(Call::Transmit);
-        self.outbox.clear();
-        let broker = self.shards.of(conn);
-        let more = broker.transmit(self.now, conn, &mut self.outbox, budget);
-        let bytes: Vec<u8> = self.outbox.slices().flatten().copied().collect();
-        let version = self.links.get(&conn).map(|link| self.peers[link.peer].version);
-        let version = version.unwrap_or(Version::V311);
-        self.note(|| {
-            let packets = show::packets(version, &bytes);
-            format!("{} transmits{packets}, more {more}", name(conn))
-        });
-        self.effects();
-        self.oracle.sent(conn, &bytes);
-        self.end();
-        self.link(conn, |link| {
-            link.want = more;
-            if !link.gone {
-                link.to_client.extend(&bytes);
-            }
-        });
-        self.greet(conn);
-        true
-    }
-
-    /// Moves bytes to the client. True if there were any.
-    pub(super) fn carry_out(&mut self, conn: ConnId, most: usize) -> bool {
-        let Some(link) = self.links.get_mut(&conn) else { return false };
-        let count = most.min(link.to_client.len());
-        if count == 0 || self.peers[link.peer].stalled > self.now {
-            return false;
-        }
-        let (peer, accepted) = (link.peer, link.accepted);
-        let bytes: Vec<u8> = link.to_client.drain(..count).collect();
-        self.deliver(peer, conn, accepted, &bytes);
-        true
-    }
-
-    fn deliver(&mut self, number: usize, conn: ConnId, accepted: u64, bytes: &[u8]) {
-        let peer = &mut self.peers[number];
-        if peer.link != Some(conn) {
-            return;
-        }
-        if let Some(ours) = &mut peer.ours {
-            let bytes = ours.read(self.now, bytes);
-            self.hear(number, accepted);
-            self.send(number, &bytes);
-            self.let_go(number);
-            return;
-        }
-        let mut send = Vec::new();
-        for took in peer.read(&mut self.rng, &self.plan, accepted, bytes, &mut send) {
-            self.took(number, took);
-        }
-        for bytes in send {
-            self.send(number, &bytes);
-        }
-    }
-
-    /// What a client machine has told its application.
-    pub(super) fn hear(&mut self, number: usize, accepted: u64) {
-        let Some(ours) = &mut self.peers[number].ours else { return };
-        let (took, mut wrong) = (std::mem::take(&mut ours.took), ours.wrong.take());
-        // It may have missed that it was accepted, on a connection of before.
-        if std::mem::take(&mut ours.disbelieves) && self.peers[number].reborn.is_empty() {
-            wrong = Some("was told of a session that it never had".to_string());
-        }
-        let mut void = false;
-        for took in took {
-            void |= matches!(took, Took::Accepted) && self.peers[number].join(accepted);
-            self.took(number, took);
-        }
-        // The session that goes on is not the one it knows: CONNACK of that went down, as it spoke
-        // already. What it makes of this one is worth nothing.
-        if let Some(ours) = &mut self.peers[number].ours
-            && void
-            && ours.resumed
-        {
-            ours.anew = true;
-            self.drop_link(number, false);
-        }
-        if let Some(wrong) = wrong {
-            let what = format!("{} {wrong}", self.peers[number].id);
-            self.oracle.complain("client machine", &what);
-        }
-    }
-
-    fn took(&mut self, number: usize, took: Took) {
-        match took {
-            Took::Message(qos, key) => {
-                let id = self.peers[number].id.clone();
-                self.oracle.application(&id, qos, key);
-            }
-            Took::Refused if self.calm => self.peers[number].stage = Stage::GivenUp,
-            Took::Refused | Took::Accepted | Took::Nothing => {}
-        }
-    }
-
-    /// Time passes for a client machine. True if it had anything to send.
-    pub(super) fn tick(&mut self, number: usize) -> bool {
-        if self.peers[number].ours.is_none() || self.peers[number].link.is_none() {
-            return false;
-        }
-        let bytes = self.peers[number].tick(self.now);
-        self.hear(number, 0);
-        self.send(number, &bytes);
-        self.let_go(number);
-        !bytes.is_empty()
-    }
-
-    /// A client machine has the transport closed when it is done with it.
-    fn let_go(&mut self, number: usize) {
-        let half = self.peers[number].link.and_then(|conn| self.links.get(&conn));
-        let half = half.is_some_and(|link| link.half);
-        if !half && self.peers[number].ours.as_mut().is_some_and(|ours| ours.wants_close()) {
-            self.drop_link(number, false);
-        }
     }
 
     /// Calls the broker as if its time had come.

@@ -92,7 +92,8 @@ impl Peers {
 
     /// Whether all have confirmed a change of routes.
     fn is_known(&self, seq: u64) -> bool {
-        seq <= self.confirmed || defect!("suback_before_confirmed")
+        let older = u64::from(defect!("older_number_confirms"));
+        seq <= self.confirmed + older || defect!("suback_before_confirmed")
     }
 
     /// Asks for the next page of a session's walk. For a first one no place is kept: its gate waits
@@ -306,7 +307,7 @@ impl Broker {
         {
             entry.unanswered &= !(1 << from);
             entry.answered |= 1 << from;
-            if entry.early {
+            if entry.early || defect!("answer_to_replaced_waits") {
                 if let Some(session) = self.sessions.get_mut(key) {
                     session.pending().hold(&copies);
                 }
@@ -340,7 +341,8 @@ impl Broker {
 
     /// Whether a new subscription could want a message.
     pub(super) fn has_early(&self, retain: bool) -> bool {
-        retain && self.peers.as_ref().is_some_and(|peers| peers.early.filters() > 0)
+        let any = retain || defect!("plain_taken_early");
+        any && self.peers.as_ref().is_some_and(|peers| peers.early.filters() > 0)
     }
 
     /// Gives a message that was published with RETAIN to the subscriptions behind their gates that

@@ -204,7 +204,7 @@ impl Peers {
     fn join(&mut self, filter: &Arc<str>) -> u64 {
         if let Some(known) = self.announced(filter) {
             known.count += 1;
-            return known.seq;
+            return if defect!("pending_not_awaited") { 0 } else { known.seq };
         }
         let seq = self.tell(filter, true);
         let announced = Announced { count: 1, seq, listed: false };
@@ -246,7 +246,11 @@ impl Peers {
         let Some(filter) = self.idle.pop_front() else { return };
         let Some(known) = self.announced(&filter) else { return };
         known.listed = false;
-        if known.count > 0 {
+        if known.count > 0 && !defect!("wanted_again_withdrawn") {
+            return;
+        }
+        if defect!("withdrawn_not_announced_anew") {
+            self.tell(&filter, false);
             return;
         }
         if is_wild(&filter) {

@@ -69,7 +69,7 @@ pub(super) struct Page {
     pub(super) messages: Vec<Parcel>,
 }
 
-/// A message on its way between shards. The body is shared, not copied.
+/// A message on its way between shards. A large body is shared, not copied.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::broker) struct Parcel {
     pub(in crate::broker) head: Head,

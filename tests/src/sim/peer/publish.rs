@@ -18,6 +18,25 @@ impl Peer {
         self.publish_to(rng, plan, now, key, None)
     }
 
+    /// A message behind CONNECT, before what is allowed is known.
+    pub(in super::super) fn publish_early(
+        &mut self,
+        rng: &mut Rng,
+        plan: &Plan,
+        key: u64,
+    ) -> Vec<u8> {
+        self.max_alias = 0;
+        let message = Message {
+            qos: Qos::AtMostOnce,
+            retain: plan.uses.retain && plan.config.retain_available && rng.chance(400),
+            topic: topic(rng, plan),
+            payload: payload(rng, key, 0),
+            expiry: None,
+            user: None,
+        };
+        self.encode(rng, plan, &message, 0, false)
+    }
+
     /// To this topic, or to any.
     pub(in super::super) fn publish_to(
         &mut self,

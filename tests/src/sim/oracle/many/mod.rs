@@ -4,18 +4,18 @@
 //! after the packet was received, and before its answer was sent. So these books know what may
 //! come and, at rest, what must have come. Which of several copies was lost they do not ask.
 
+mod copies;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 
-use fulmar_core::broker::{ConnId, DeliveryMode, DisconnectReason, Disconnected, Reply};
-use fulmar_core::codec::{Property, Publish};
+use fulmar_core::Qos;
+use fulmar_core::broker::{ConnId, DisconnectReason, Disconnected, Reply};
 use fulmar_core::topic::{matches, split_share};
-use fulmar_core::{Instant, Qos, Version};
 
-use super::incoming::common;
-use super::publications::{Draft, seconds};
-use super::{Cause, Due, Note, Oracle, Subscription, Testament};
+use super::publications::Draft;
+use super::{Note, Oracle, Subscription, Testament};
 
 /// One SUBSCRIBE to one filter.
 #[derive(Debug)]
@@ -345,85 +345,6 @@ impl Oracle {
         self.books.ends.retain(|end| end.client != client);
     }
 
-    /// The copy that this PUBLISH is.
-    pub(super) fn take_copy(
-        &mut self,
-        client: &str,
-        version: Version,
-        topic: &str,
-        publish: &Publish<'_>,
-    ) -> Option<Due> {
-        match self.find_copy(client, version, topic, publish) {
-            Ok(due) => Some(due),
-            Err(checker) => {
-                let key = Self::key(publish.payload);
-                let wishes = self.books.got.get(client).map(|got| &got.wishes);
-                let what = format!("{client}: {topic} {key} {publish:?}, wishes {wishes:?}");
-                self.fail(checker, what);
-                None
-            }
-        }
-    }
-
-    fn find_copy(
-        &mut self,
-        client: &str,
-        version: Version,
-        topic: &str,
-        publish: &Publish<'_>,
-    ) -> Result<Due, &'static str> {
-        let key = Self::key(publish.payload);
-        let books = &mut self.books;
-        let got = books.got.get_mut(client).ok_or("entitlement")?;
-        let known = books.by_key.get(&key).map_or(&[][..], |known| known);
-        let same: Vec<&Publication> = known
-            .iter()
-            .map(|at| &books.publications[*at])
-            .filter(|p| p.note.topic == topic && p.note.payload == publish.payload)
-            .collect();
-        // Those without a number look alike: it is one for which all is right.
-        let judge = |p: &&Publication| judge(client, p, &got.wishes, publish, version, self.now);
-        let mut wrong = "entitlement";
-        let right = same.iter().find_map(|p| match judge(p) {
-            Ok(view) => Some((*p, view)),
-            Err(checker) => {
-                wrong = checker;
-                None
-            }
-        });
-        let (fit, (wishes, ids)) = right.ok_or(wrong)?;
-        let fits = same.iter().filter(|p| judge(p).is_ok());
-        let note = fit.note.clone();
-        if key != 0 {
-            let groups: BTreeSet<&str> =
-                wishes.iter().filter(|w| w.shared()).map(|w| &*w.filter).collect();
-            let mut all = wishes.clone();
-            all.extend(got.past.iter().filter(|wish| wish.matches(topic)));
-            let most = most(self.config.delivery_mode, &all, &note, same.len());
-            let copies = got.copies.entry(key).or_default();
-            *copies += 1;
-            if *copies as usize > most {
-                return Err("twice");
-            }
-            let mixed = !groups.is_empty();
-            let filters: BTreeSet<&str> = wishes.iter().map(|wish| &*wish.filter).collect();
-            let alone = filters.len() == 1;
-            let places: BTreeSet<u64> = fits.flat_map(|p| p.places.iter().copied()).collect();
-            if !mixed {
-                order(&mut got.last, &note, &places, publish, alone)?;
-            }
-            if note.retain && !mixed {
-                let place = (topic.to_string(), publish.qos);
-                let (last, all) = got.retained.entry(place).or_default();
-                *last = key;
-                all.insert(key);
-            }
-        }
-        books.answer(client, topic, key, publish.retain);
-        let (qos, retain) = (publish.qos, publish.retain);
-        Ok(Due { note, qos, retain, ids, cause: Cause::Live, must: false })
-    }
-
     /// Filters whose SUBACK was sent since the last time.
     pub(in super::super) fn take_stood(&mut self) -> Vec<String> {
         std::mem::take(&mut self.books.stood)
@@ -540,101 +461,4 @@ impl Oracle {
         let topics: BTreeSet<String> = kept.map(|p| p.note.topic.clone()).collect();
         topics.into_iter().collect()
     }
-}
-
-/// What a client is entitled to of a publication, and the identifiers that a copy has; or the
-/// checker that finds that this copy cannot be one of it.
-fn judge<'w>(
-    client: &str,
-    publication: &Publication,
-    wishes: &'w [Wish],
-    publish: &Publish<'_>,
-    version: Version,
-    now: Instant,
-) -> Result<(Vec<&'w Wish>, Vec<u32>), &'static str> {
-    let note = &publication.note;
-    let own = note.publisher.as_deref() == Some(client);
-    let entitles = |wish: &&Wish| wish.matches(&note.topic) && !(own && wish.options.no_local);
-    let wishes: Vec<&Wish> = wishes.iter().filter(entitles).collect();
-    if wishes.is_empty() {
-        return Err("entitlement");
-    }
-    if !wishes.iter().any(|wish| wish.options.qos.min(note.qos) == publish.qos) {
-        return Err("qos");
-    }
-    let kept = wishes.iter().any(|wish| !wish.shared() || wish.options.as_published);
-    let flagged = wishes.iter().all(|wish| wish.options.as_published);
-    if publish.retain && !(note.retain && kept) || !publish.retain && note.retain && flagged {
-        return Err("retain flag");
-    }
-    let ids = properties(note, &wishes, publish, version, now)?;
-    Ok((wishes, ids))
-}
-
-/// Order for each publisher, topic and QoS; of those with RETAIN beside, since one of them may
-/// come as a retained one, which others may pass.
-fn order(
-    last: &mut BTreeMap<Lane, u64>,
-    note: &Note,
-    places: &BTreeSet<u64>,
-    publish: &Publish<'_>,
-    alone: bool,
-) -> Result<(), &'static str> {
-    let Some(publisher) = &note.publisher else { return Ok(()) };
-    for kept in [false, true] {
-        // Of two subscriptions one may have begun later, with what was retained then.
-        if kept && !(note.retain && alone) || !kept && publish.retain {
-            continue;
-        }
-        let lane = (publisher.clone(), note.topic.clone(), note.qos, publish.qos, kept);
-        let last = last.entry(lane).or_default();
-        *last = *places.range(*last..).next().ok_or("order")?;
-    }
-    Ok(())
-}
-
-/// Properties of a copy: Subscription Identifiers, or the checker that finds them wrong.
-fn properties(
-    note: &Note,
-    wishes: &[&Wish],
-    publish: &Publish<'_>,
-    version: Version,
-    now: Instant,
-) -> Result<Vec<u32>, &'static str> {
-    let mut ids = Vec::new();
-    for property in publish.properties.iter() {
-        if let Property::SubscriptionIdentifier(id) = property {
-            ids.push(id);
-        }
-    }
-    ids.sort_unstable();
-    let (expiry, user) = common(publish.properties);
-    if version == Version::V5 {
-        let known = |id: &u32| wishes.iter().any(|wish| wish.options.identifier == *id);
-        if !ids.iter().all(known) || ids.is_empty() && !known(&0) {
-            return Err("identifiers of subscriptions");
-        }
-        if note.user != user {
-            return Err("properties");
-        }
-        // Its time may have begun later, while it waited to be read.
-        let left = note.expires.map(|at| seconds(at, now));
-        if left.is_some() != expiry.is_some() || left > expiry {
-            return Err("expiry");
-        }
-    }
-    Ok(ids)
-}
-
-/// How many copies of a message there may be that was published `times` times.
-fn most(mode: DeliveryMode, wishes: &[&Wish], note: &Note, times: usize) -> usize {
-    let shared = wishes.iter().filter(|wish| wish.shared());
-    let groups = shared.map(|wish| &*wish.filter).collect::<BTreeSet<&str>>().len();
-    let plain = wishes.iter().filter(|wish| !wish.shared()).count();
-    let live = match mode {
-        DeliveryMode::OnlyOnce => plain.min(1),
-        DeliveryMode::Overlap => plain,
-    };
-    let again = if note.retain { plain } else { 0 };
-    times * (live + groups) + again
 }
