@@ -30,7 +30,7 @@ const fn reason_rule(packet_type: u8) -> &'static str {
 
 impl<'a> Ack<'a> {
     /// One with nothing but its identifier, as nearly all are, in any version; `None` for all else.
-    #[cfg(feature = "alloc")]
+    #[cfg(any(feature = "alloc", test))]
     #[inline]
     pub(crate) fn plain(frame: Frame<'_>) -> Option<Self> {
         let (0x40 | 0x50 | 0x62 | 0x70, &[high, low]) = (frame.first, frame.body) else {
@@ -112,7 +112,6 @@ enum Form {
 }
 
 #[cfg(test)]
-#[cfg(feature = "alloc")]
 mod tests {
     use super::super::{Packet, decode};
     use super::*;
