@@ -184,7 +184,7 @@ impl Broker {
             return Some(Until::Will);
         }
         let lack = peers.lacks(&session.clocks, topic, retain)?;
-        Some(peers.pause(conn, &lack))
+        Some(peers.pause(conn, &lack, &self.conns))
     }
 
     /// Publishes a message that waited, or has it wait on.

@@ -12,7 +12,7 @@ use super::super::conn::{Conn, Waiting};
 use super::super::message::Body;
 use super::super::receive::Step;
 use super::super::session::Attached;
-use super::super::slots::Key;
+use super::super::slots::{Key, Slots};
 use super::Peers;
 use super::credit::Lack;
 use super::link::Waiter;
@@ -82,13 +82,27 @@ impl Paused {
     }
 }
 
+/// Has a connection wait in a queue, and forgets those that were closed meanwhile before they are
+/// more than those that are open.
+fn join<T>(queue: &mut VecDeque<Key>, key: Key, conns: &Slots<T>) {
+    if queue.len() > 2 * conns.len() {
+        queue.retain(|key| conns.get(*key).is_some());
+    }
+    queue.push_back(key);
+}
+
 impl Peers {
     /// A connection's next message lacks something; gives until when it waits.
     #[cold]
-    pub(in crate::broker) fn pause(&mut self, conn: Key, lack: &Lack) -> Until {
+    pub(in crate::broker) fn pause(
+        &mut self,
+        conn: Key,
+        lack: &Lack,
+        conns: &Slots<Conn>,
+    ) -> Until {
         match lack {
             Lack::Credit => {
-                self.paused.credit.push_back(conn);
+                join(&mut self.paused.credit, conn, conns);
                 Until::Credit
             }
             Lack::Taken(need) => {
@@ -118,7 +132,7 @@ impl Broker {
     pub(in crate::broker) fn pause_at_window(&mut self, key: Key, conn: &mut Conn) {
         conn.waiting = Waiting::Peers(Until::Window);
         if let Some(peers) = &mut self.peers {
-            peers.paused.window.push_back(key);
+            join(&mut peers.paused.window, key, &self.conns);
         }
     }
 
@@ -200,5 +214,24 @@ impl Broker {
         let unread = core::mem::take(&mut conn.unread);
         self.go_on(now, key, &mut conn, step, &unread);
         self.after_wait(now, key, conn);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_that_were_closed_while_they_waited_are_forgotten() {
+        let (mut conns, mut queue) = (Slots::default(), VecDeque::new());
+        let stays = conns.insert(());
+        join(&mut queue, stays, &conns);
+        for _ in 0..100 {
+            let goes = conns.insert(());
+            join(&mut queue, goes, &conns);
+            conns.remove(goes);
+            assert!(queue.len() <= 5, "{} wait", queue.len());
+        }
+        assert_eq!(queue.front(), Some(&stays), "in order");
     }
 }
