@@ -17,8 +17,8 @@ const BUDGET: u64 = 1 << 20;
 /// What may be under way from one shard to the other.
 const CREDIT: usize = BUDGET as usize / 4;
 const PUBLISHERS: u8 = 8;
-/// Messages of one publisher in one round: together half as much again as there is credit, and as
-/// many as a queue holds.
+/// Messages of one publisher in one round: together half as much again as there is credit, and not
+/// more than a queue holds.
 const MESSAGES: u16 = 64;
 /// Rounds in which both shards run.
 const ROUNDS: u16 = 20;

@@ -41,7 +41,7 @@ impl Ledger {
 }
 
 /// Where the messages of a shard come from. Those that nobody has any more leave their memory to
-/// the next ones, so that steady traffic allocates nothing.
+/// the next ones, so that steady traffic allocates nothing while messages are short.
 #[derive(Debug)]
 pub(super) struct Messages {
     ledger: Ledger,

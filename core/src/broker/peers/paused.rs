@@ -3,7 +3,6 @@
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
-use alloc::vec::Vec;
 
 use bytes::Bytes;
 
@@ -71,7 +70,9 @@ pub(super) struct Paused {
     credit: VecDeque<Key>,
     window: VecDeque<Key>,
     /// By the connection that is to end first.
-    left: BTreeMap<Key, Vec<Key>>,
+    left: BTreeMap<Key, VecDeque<Key>>,
+    /// Connections noted in the books of links since closed ones were looked for there.
+    noted: usize,
 }
 
 impl Paused {
@@ -106,6 +107,12 @@ impl Peers {
                 Until::Credit
             }
             Lack::Taken(need) => {
+                self.paused.noted += 1;
+                if self.paused.noted > 2 * conns.len() {
+                    self.paused.noted = 0;
+                    let is_open = |key| conns.get(key).is_some();
+                    self.links.iter_mut().for_each(|link| link.forget_closed(is_open));
+                }
                 self.wait_first(need, Waiter::Conn(conn));
                 Until::Taken
             }
@@ -147,7 +154,7 @@ impl Broker {
         conn.waiting = Waiting::Peers(Until::Left);
         conn.held = Some(Box::new(Held::Accept(data)));
         if let Some(peers) = &mut self.peers {
-            peers.paused.left.entry(before).or_default().push(key);
+            join(peers.paused.left.entry(before).or_default(), key, &self.conns);
         }
     }
 
