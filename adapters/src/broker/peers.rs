@@ -8,6 +8,9 @@ use super::shard::{FEW, LARGE, Shard};
 const TURN: usize = 1024;
 /// Sleeping shards that one thread stands in for after a turn: they take theirs one by one.
 const STAND_INS: u32 = 2;
+/// Messages that a thread stands in with: more of them are matched and written at home, where what
+/// that takes is in the cache of the other core.
+pub(super) const LITTLE: usize = 4;
 /// Messages that a batch which is kept for the next one has room for.
 const KEPT: usize = 4096;
 
@@ -65,17 +68,18 @@ impl Shard {
     pub(super) fn tell_peers(&mut self) {
         let mut waiting = self.broker.peers_waiting();
         let idle = self.calm && self.to_read.is_empty() && self.to_write.len() <= FEW;
-        let mut left = if idle { FEW } else { 0 };
+        let mut left = if idle { LITTLE } else { 0 };
         while waiting != 0 {
             let to = waiting.trailing_zeros() as u16;
             waiting &= waiting - 1;
             let mut batch = self.batches.pop().unwrap_or_default();
             self.broker.take_peer_messages(to, &mut batch);
-            let messages: usize = batch.iter().map(|msg| msg.messages().max(1)).sum();
+            let messages: usize = batch.iter().map(PeerMsg::messages).sum();
             let bytes: usize = batch.iter().map(PeerMsg::payload).sum();
             let sleeps = self.mesh.send(self.shard, to, &mut batch);
             self.keep(batch);
-            let little = messages <= left && bytes < LARGE;
+            // Without a message it is answered nothing, and nobody waits for that.
+            let little = (1..=left).contains(&messages) && bytes < LARGE;
             if sleeps && little && self.stand_ins.count_ones() < STAND_INS {
                 left -= messages;
                 self.stand_ins |= 1 << to;

@@ -151,9 +151,10 @@ mod tests {
     use smol::future::{block_on, poll_once};
 
     use super::super::inbox::Item;
+    use super::super::peers::LITTLE;
     use super::super::poller::Poller;
     use super::super::server::make_shards;
-    use super::super::shard::{BUSY, FEW, LARGE};
+    use super::super::shard::{BUSY, LARGE};
     use super::super::subscription::Subscription;
     use super::super::{Delivery, Options};
     use super::*;
@@ -239,10 +240,10 @@ mod tests {
             assert!(two.next().is_some(), "without its thread");
             assert!(!two.is_woken(1) && !two.seats.mesh.filled(1) && !two.seats.mesh.filled(0));
         }
-        two.publish(FEW + 1);
+        two.publish(LITTLE + 1);
         assert!(two.next().is_none() && two.is_woken(1), "its own thread does it");
         two.seats.turn(1, &mut Vec::new(), false).expect("it goes on");
-        for _ in 0..=FEW {
+        for _ in 0..=LITTLE {
             assert!(two.next().is_some());
         }
     }

@@ -32,7 +32,7 @@ pub(super) const LARGE: usize = 4 * 1024;
 
 /// What one read can give; shared by all connections.
 const SCRATCH: usize = 64 * 1024;
-/// So many connections to write to, or messages, are less work than to wake a thread for them.
+/// So many connections to write to are less work than to wake a thread.
 pub(super) const FEW: usize = 16;
 /// Sockets that became ready at once, from which on a thread has enough to do with its own shard.
 pub(super) const BUSY: usize = 8;
