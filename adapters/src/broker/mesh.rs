@@ -117,6 +117,15 @@ impl Mesh {
     }
 }
 
+/// The shards in a set, which has a bit for each.
+pub(super) fn bits(mut set: u64) -> impl Iterator<Item = u16> {
+    std::iter::from_fn(move || {
+        let number = (set != 0).then(|| set.trailing_zeros() as u16)?;
+        set &= set - 1;
+        Some(number)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::poller::Poller;

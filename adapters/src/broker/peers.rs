@@ -2,6 +2,7 @@
 
 use fulmar_core::broker::PeerMsg;
 
+use super::mesh::bits;
 use super::shard::{FEW, LARGE, Shard};
 
 /// Messages of other shards taken in a turn.
@@ -53,10 +54,7 @@ impl Shard {
     }
 
     fn fetch(&mut self) {
-        let mut filled = self.mesh.awake(self.shard);
-        while filled != 0 {
-            let from = filled.trailing_zeros() as u16;
-            filled &= filled - 1;
+        for from in bits(self.mesh.awake(self.shard)) {
             let mut batch = self.batches.pop().unwrap_or_default();
             self.mesh.receive(from, self.shard, &mut batch);
             self.from_peers.push_back((from, batch.into()));
@@ -66,16 +64,15 @@ impl Shard {
     /// Sends each other shard what there is for it, as one batch. One that sleeps is woken; or, if
     /// it is little and this one has little to do, noted in `stand_ins`.
     pub(super) fn tell_peers(&mut self) {
-        let mut waiting = self.broker.peers_waiting();
         let idle = self.calm && self.to_read.is_empty() && self.to_write.len() <= FEW;
         let mut left = if idle { LITTLE } else { 0 };
-        while waiting != 0 {
-            let to = waiting.trailing_zeros() as u16;
-            waiting &= waiting - 1;
+        for to in bits(self.broker.peers_waiting()) {
             let mut batch = self.batches.pop().unwrap_or_default();
             self.broker.take_peer_messages(to, &mut batch);
-            let messages: usize = batch.iter().map(PeerMsg::messages).sum();
-            let bytes: usize = batch.iter().map(PeerMsg::payload).sum();
+            // Under load nobody stands in, and nothing is counted.
+            let counted = if left > 0 { &batch[..] } else { &[] };
+            let messages: usize = counted.iter().map(PeerMsg::messages).sum();
+            let bytes: usize = counted.iter().map(PeerMsg::payload).sum();
             let sleeps = self.mesh.send(self.shard, to, &mut batch);
             self.keep(batch);
             // Without a message it is answered nothing, and nobody waits for that.

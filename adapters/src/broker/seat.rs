@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
-use super::mesh::Mesh;
+use super::mesh::{Mesh, bits};
 use super::poller::Ready;
 use super::shard::Shard;
 
@@ -130,15 +130,6 @@ impl Drop for Leave<'_> {
 
 fn panicked() -> io::Error {
     io::Error::other("a shard panicked")
-}
-
-/// The numbers in a set.
-fn bits(mut set: u64) -> impl Iterator<Item = u16> {
-    std::iter::from_fn(move || {
-        let number = (set != 0).then(|| set.trailing_zeros() as u16)?;
-        set &= set - 1;
-        Some(number)
-    })
 }
 
 // Where a poller cannot tell whether it was woken there is nothing to see.
