@@ -74,7 +74,7 @@ impl Messages {
         if let Some(mut spare) = self.spare.pop()
             && let Some(message) = Arc::get_mut(&mut spare)
         {
-            message.body = body(message.body.take_memory().unwrap_or_default());
+            message.body = body(message.body.take_memory());
             (message.head, message.arrival) = (head, arrival);
             message.charge();
             return spare;
@@ -255,13 +255,13 @@ impl Body {
     }
 
     /// Its memory, empty, if nobody else can have it; nothing is left to read then.
-    fn take_memory(&mut self) -> Option<Vec<u8>> {
+    fn take_memory(&mut self) -> Vec<u8> {
         match core::mem::replace(&mut self.bytes, Memory::Own(Vec::new())) {
             Memory::Own(mut bytes) => {
                 bytes.clear();
-                Some(bytes)
+                bytes
             }
-            Memory::Shared(_) => None,
+            Memory::Shared(_) => Vec::new(),
         }
     }
 
