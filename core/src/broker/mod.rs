@@ -351,9 +351,9 @@ impl Broker {
 
     /// Takes back a connection that another shard is to have; `None` if that was not asked for.
     /// From then on it is not open here.
-    pub fn hand_over(&mut self, now: Instant, conn: ConnId) -> Option<HandedOver> {
-        self.record_call(now, &Call::HandOver(conn));
-        let key = conn.key();
+    pub fn hand_over(&mut self, now: Instant, id: ConnId) -> Option<HandedOver> {
+        self.record_call(now, &Call::HandOver(id));
+        let key = id.key();
         let mut conn = self.conns.take(key)?;
         if conn.waiting != conn::Waiting::HandOver || conn.closing {
             self.conns.put(key, conn);
@@ -365,6 +365,9 @@ impl Broker {
         let opened = conn.machine.heard();
         let bytes = core::mem::take(&mut conn.unread);
         self.conns.forget(key, conn);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.gone(id);
+        }
         Some(HandedOver { opened, bytes })
     }
 

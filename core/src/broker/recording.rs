@@ -108,6 +108,11 @@ impl Recorder {
         self.written += len;
     }
 
+    /// The connection is handed over: its driver will not report its end.
+    pub(super) fn gone(&mut self, conn: ConnId) {
+        self.masks.closed(conn);
+    }
+
     pub(super) fn effect(&mut self, effect: Option<&Effect>) {
         self.polled += 1;
         if let Some(effect) = effect {

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 
 use arbitrary::Unstructured;
 
+use crate::broker::{Outcome, Replay};
 use op::{Op, Setup};
 use world::World;
 
@@ -27,7 +28,8 @@ pub fn broker_ops(data: &[u8]) {
 ///
 /// # Panics
 /// If an account is wrong, shards wait for each other for ever, a client is sent what it must not
-/// be sent, or something is left at the end.
+/// be sent, something is left at the end, or what one shard recorded comes out otherwise when it
+/// is run again alone.
 pub fn shard_ops(data: &[u8]) {
     let mut bytes = Unstructured::new(data);
     let Ok(shards) = bytes.int_in_range(2..=4) else { return };
@@ -57,4 +59,16 @@ pub(super) fn run(data: &[u8], record: bool) -> Option<Vec<u8>> {
         world.apply(&op);
     }
     world.end()
+}
+
+/// Makes all calls of a recording again, which must come out the same.
+fn replay(recording: &[u8]) {
+    let mut replay = Replay::new(recording).expect("a recording");
+    loop {
+        match replay.step(&mut |_, _| {}) {
+            Outcome::More => {}
+            Outcome::Same => break,
+            Outcome::Diverged(call) => panic!("call {call} finds another past"),
+        }
+    }
 }

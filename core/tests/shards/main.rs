@@ -8,6 +8,7 @@ mod limits;
 mod many;
 mod paused;
 mod random;
+mod recorded;
 mod retained;
 mod runs;
 mod shared;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use fulmar_core::broker::{
-    Boot, Broker, Command, Config, ConnInfo, Effect, Event, Input, Outbox, PeerMsg, Place, Reply,
-    SubscriberId, Verdict,
+    Boot, Broker, Command, Config, ConnInfo, Effect, Event, Input, Outbox, Outcome, PeerMsg, Place,
+    Recording, Replay, Reply, Step, SubscriberId, Verdict,
 };
 use fulmar_core::codec::{
     Ack, Connect, Filters, Packet, PacketId, Properties, Publish, Qos, ReasonCode, Subscribe,
@@ -73,7 +73,10 @@ impl World {
         let now = Instant::ZERO;
         let shard = |shard: u16| {
             let boot = Boot { now, unix_millis: 0, seed: 1 + u64::from(shard), epoch: 1 };
-            Broker::shard(config.clone(), boot, Place { shard, shards, key: KEY })
+            let place = Place { shard, shards, key: KEY };
+            let mut broker = Broker::shard(config.clone(), boot, place);
+            broker.record(u64::MAX);
+            broker
         };
         let row = || (0..shards).map(|_| VecDeque::new()).collect();
         Self {
@@ -277,6 +280,16 @@ impl World {
         while self.step(a, b) || self.step(b, a) {}
     }
 
+    /// What each shard recorded.
+    pub(crate) fn recordings(&mut self) -> Vec<Vec<u8>> {
+        let recorded = |broker: &mut Broker| {
+            let mut bytes = Vec::new();
+            assert_eq!(broker.recorded(&mut bytes), Recording::On);
+            bytes
+        };
+        self.shards.iter_mut().map(recorded).collect()
+    }
+
     /// Payloads that came since the last time.
     pub(crate) fn payloads(&mut self, client: Client) -> Vec<String> {
         let out = self.out.entry(client).or_default();
@@ -298,6 +311,32 @@ impl World {
         let take = || broker.take(self.now, subscriber);
         let payloads = std::iter::from_fn(take).map(|delivery| delivery.payload);
         payloads.map(|payload| String::from_utf8_lossy(&payload).into_owned()).collect()
+    }
+}
+
+/// Every story is recorded, too: each shard does again what it did, without the others.
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        for (shard, recording) in self.recordings().iter().enumerate() {
+            // Otherwise the story looked at it.
+            if recording.starts_with(b"FULMARR") {
+                assert_eq!(replay(recording, &mut |_| {}), Outcome::Same, "shard {shard}");
+            }
+        }
+    }
+}
+
+/// Runs a recording again to its end, or to where it comes out otherwise, and shows its steps.
+pub(crate) fn replay(recording: &[u8], seen: &mut dyn FnMut(&Step<'_>)) -> Outcome {
+    let mut replay = Replay::new(recording).expect("a recording");
+    loop {
+        let outcome = replay.step(&mut |_, step| seen(step));
+        if outcome != Outcome::More {
+            return outcome;
+        }
     }
 }
 

@@ -12,8 +12,8 @@ use super::op::{Decision, Op, Setup, Spec, Wish};
 use super::packet;
 use super::transport::Transport;
 use crate::broker::{
-    Boot, Broker, Command, Config, ConnId, ConnInfo, Effect, Event, Input, Outbox, Outcome,
-    Publication, Replay, Reply, SubscriberId, Verdict,
+    Boot, Broker, Command, Config, ConnId, ConnInfo, Effect, Event, Input, Outbox, Publication,
+    Reply, SubscriberId, Verdict,
 };
 use crate::codec::ReasonCode;
 use crate::time::Instant;
@@ -383,14 +383,7 @@ impl World {
         }
         let mut recording = self.recording.take()?;
         self.broker.recorded(&mut recording);
-        let mut replay = Replay::new(&recording).expect("a recording");
-        loop {
-            match replay.step(&mut |_, _| {}) {
-                Outcome::More => {}
-                Outcome::Same => break,
-                Outcome::Diverged(call) => panic!("call {call} finds another past"),
-            }
-        }
+        super::replay(&recording);
         Some(recording)
     }
 }
