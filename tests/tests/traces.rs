@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use fulmar_tests::cites::cites;
-use fulmar_tests::trace;
+use fulmar_tests::trace::{self, Several, outside};
 
 const SNAPSHOTS: &str = "snapshots";
 
@@ -69,4 +69,43 @@ fn every_trace_gives_what_its_snapshot_says() {
         let name = file.trim_end_matches(".new").trim_end_matches(".snap");
         assert!(snapshots.contains(name), "{file} belongs to no trace");
     }
+}
+
+/// Compares with the listing of one shard; gives how many connections were handed over, and how
+/// many messages went from shard to shard.
+fn check_with(name: &str, path: &Path, shards: u16) -> [u64; 2] {
+    let file = fs::read_to_string(path).unwrap();
+    let sorted = match trace::head(&file).several {
+        Several::Same => false,
+        Several::Order => true,
+        Several::One => return [0; 2],
+    };
+    let listing = trace::run(&file).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let (several, moved) = trace::run_on(&file, shards).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let [one, several] = [listing, several].map(|listing| outside(&listing, sorted));
+    let differing = one.lines().zip(several.lines()).find(|(one, several)| one != several);
+    assert_eq!(differing, None, "{name} with {shards} shards");
+    assert_eq!(one.len(), several.len(), "{name} with {shards} shards");
+    moved
+}
+
+#[test]
+fn several_shards_are_one_broker_to_whoever_looks_from_outside() {
+    let only = std::env::var("TRACE").unwrap_or_default();
+    let traces = traces();
+    let mut failed = Vec::new();
+    for shards in [2, 3] {
+        let mut moved = [0, 0];
+        for (name, path) in traces.iter().filter(|(name, _)| name.contains(&only)) {
+            match catch_unwind(AssertUnwindSafe(|| check_with(name, path, shards))) {
+                Ok(more) => moved.iter_mut().zip(more).for_each(|(sum, count)| *sum += count),
+                Err(_) => failed.push((shards, name)),
+            }
+        }
+        println!("{shards} shards: {moved:?}");
+        let least = if only.is_empty() { [150, 800] } else { [0; 2] };
+        let enough = moved.iter().zip(least).all(|(count, least)| *count >= least);
+        assert!(enough, "{moved:?} connections handed over and messages between shards");
+    }
+    assert!(failed.is_empty(), "{} traces differ: {failed:#?}", failed.len());
 }

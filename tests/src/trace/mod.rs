@@ -27,6 +27,10 @@
 //!
 //! Everyone is accepted unless `auth:` says otherwise.
 //!
+//! Each trace also runs with several shards, where all must look the same from outside. One whose
+//! outcome may differ says so in its head, with the reason: `# shards: order, ..` if only the order
+//! of what a connection gets may, `# shards: one, ..` if more may.
+//!
 //! CONNECT knows `id= v=31|311|5 clean= keep_alive= bridge= username= password= will=
 //! will_payload= will_qos= will_retain=`; PUBLISH `[id] topic ["payload"] qos= dup= retain= size=`
 //! (`size` fills the payload); SUBSCRIBE `id filter qos= no_local= as_published= handling=, filter
@@ -39,13 +43,17 @@
 //! In the listing `name> ` is what arrived at the broker and `name< ` what it sent, `* ` an event,
 //! an answer or a decision; all other lines are those of the file.
 
+mod command;
 mod config;
+mod outside;
 mod packet;
 mod run;
+mod shards;
 mod show;
 mod words;
 
-pub use run::{Step, run, steps};
+pub use outside::{Several, outside};
+pub use run::{Step, run, run_on, steps};
 
 /// The head of a trace file: its comments before the first input.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,17 +62,22 @@ pub struct Head {
     pub text: String,
     /// The statements it shows.
     pub cites: Vec<String>,
+    /// Which outcome it has with several shards.
+    pub several: Several,
 }
 
 /// Reads the head of a trace file.
 #[must_use]
 pub fn head(file: &str) -> Head {
-    let mut head = Head { text: String::new(), cites: Vec::new() };
+    let mut head = Head { text: String::new(), cites: Vec::new(), several: Several::Same };
     let comments = file.lines().map_while(|line| line.strip_prefix('#')).map(str::trim);
     for line in comments {
-        match line.strip_prefix("cites:") {
-            Some(ids) => head.cites.extend(ids.split_whitespace().map(String::from)),
-            None => head.text.extend([line, "\n"]),
+        if let Some(ids) = line.strip_prefix("cites:") {
+            head.cites.extend(ids.split_whitespace().map(String::from));
+        } else if let Some(outcome) = line.strip_prefix("shards:") {
+            head.several = Several::of(outcome);
+        } else {
+            head.text.extend([line, "\n"]);
         }
     }
     head.text.truncate(head.text.trim_end().len());
@@ -77,9 +90,10 @@ mod tests {
 
     #[test]
     fn the_head_tells_what_is_shown() {
-        let file =
-            "# Two\n# lines.\n# cites: v5:MQTT-3.1.0-1 U5-001\n# cites: U5-002\ns: open\n# no\n";
+        let file = "# Two\n# lines.\n# cites: v5:MQTT-3.1.0-1 U5-001\n# cites: U5-002\n\
+            # shards: one, since turns differ\ns: open\n# no\n";
         let head = head(file);
+        assert_eq!(head.several, Several::One);
         assert_eq!(head.text, "Two\nlines.");
         assert_eq!(head.cites, ["v5:MQTT-3.1.0-1", "U5-001", "U5-002"]);
     }

@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use fulmar_core::broker::{
-    AuthRequest, Boot, Broker, Command, Config, ConnInfo, Effect, Input, Outbox, Publication,
-    Reply, SubscriberId, Verdict,
+    AuthRequest, Command, Config, Effect, Input, Outbox, Reply, SubscriberId, Verdict,
 };
 use fulmar_core::codec::{Packet, decode, split};
-use fulmar_core::{ConnId, Instant, Qos, ReasonCode, Version};
+use fulmar_core::{ConnId, Instant, ReasonCode, Version};
 
+use super::command::{self, Wish};
+use super::shards::{At, Shards};
 use super::words::{Word, number, words};
 use super::{config, packet, show};
 
@@ -22,10 +23,22 @@ const BUDGET: usize = 8 * 1024;
 /// # Errors
 /// The number of the line that is not understood, or that cannot be done, and why.
 pub fn run(file: &str) -> Result<String, String> {
+    Ok(run_on(file, 1)?.0)
+}
+
+/// The same on so many shards that are one broker: after each input they say to each other what
+/// they have to say, until all is at rest. Connections come to the shards in turn, and commands to
+/// the first. Answers besides how many connections were handed over, and how many messages went
+/// from shard to shard.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_on(file: &str, shards: u16) -> Result<(String, [u64; 2]), String> {
     let configured = file.lines().filter(|line| line.starts_with("config:"));
     let mut listing: String = configured.flat_map(|line| [line, "\n"]).collect();
-    listing += &drive(file)?.map_or(String::new(), |runner| runner.listing);
-    Ok(listing)
+    let Some(runner) = drive(file, shards)? else { return Ok((listing, [0; 2])) };
+    listing += &runner.listing;
+    Ok((listing, [runner.shards.handed_over, runner.shards.carried]))
 }
 
 /// Runs a trace file and answers what happened on its connections, in order.
@@ -33,7 +46,7 @@ pub fn run(file: &str) -> Result<String, String> {
 /// # Errors
 /// As [`run`].
 pub fn steps(file: &str) -> Result<Vec<Step>, String> {
-    Ok(drive(file)?.map_or(Vec::new(), |runner| runner.steps))
+    Ok(drive(file, 1)?.map_or(Vec::new(), |runner| runner.steps))
 }
 
 /// Something that happened on a connection while a trace ran. The first connection is 0.
@@ -49,7 +62,7 @@ pub enum Step {
     Closed(usize),
 }
 
-fn drive(file: &str) -> Result<Option<Runner>, String> {
+fn drive(file: &str, shards: u16) -> Result<Option<Runner>, String> {
     let mut config = Config::default();
     let mut runner: Option<Runner> = None;
     for (at, line) in file.lines().enumerate() {
@@ -61,7 +74,7 @@ fn drive(file: &str) -> Result<Option<Runner>, String> {
                 ("config", None) => config::apply(&mut config, &words(rest)?),
                 ("config", Some(_)) => Err("too late for a configuration".into()),
                 (_, running) => running
-                    .get_or_insert_with(|| Runner::new(config.clone()))
+                    .get_or_insert_with(|| Runner::new(&config, shards))
                     .line(line, name, rest),
             },
         );
@@ -72,7 +85,7 @@ fn drive(file: &str) -> Result<Option<Runner>, String> {
 
 /// A client's end of a connection.
 struct Wire {
-    conn: ConnId,
+    at: At,
     /// How many were opened before.
     number: usize,
     /// Of its CONNECT; `None` before, or if that is not understood.
@@ -99,7 +112,7 @@ enum Decision {
 }
 
 struct Runner {
-    broker: Broker,
+    shards: Shards,
     now: Instant,
     outbox: Outbox,
     wires: BTreeMap<String, Wire>,
@@ -114,12 +127,10 @@ struct Runner {
 }
 
 impl Runner {
-    fn new(config: Config) -> Self {
-        let now = Instant::ZERO;
-        let boot = Boot { now, unix_millis: 0, seed: 1, epoch: 1 };
+    fn new(config: &Config, shards: u16) -> Self {
         Self {
-            broker: Broker::new(config, boot),
-            now,
+            shards: Shards::new(config, shards),
+            now: Instant::ZERO,
             outbox: Outbox::new(),
             wires: BTreeMap::new(),
             decisions: BTreeMap::new(),
@@ -175,8 +186,7 @@ impl Runner {
                 _ => return Err("into pieces of how many bytes?".into()),
             },
             "drop" => {
-                let conn = wire.conn;
-                self.broker.handle(now, Input::Closed { conn });
+                self.shards.closed(now, wire.at);
                 self.steps.push(Step::Closed(wire.number));
                 self.settle();
                 self.wires.remove(name);
@@ -199,8 +209,8 @@ impl Runner {
 
     /// False if the broker takes no more connections.
     fn open(&mut self, name: &str) -> bool {
-        let conn = match self.broker.open(self.now, ConnInfo::default()) {
-            Ok(conn) => conn,
+        let at = match self.shards.open(self.now, self.opened) {
+            Ok(at) => at,
             Err(error) => {
                 self.say(&format!("{name}< refused: {error:?}"));
                 return false;
@@ -210,7 +220,7 @@ impl Runner {
         self.opened += 1;
         self.steps.push(Step::Open(number));
         let wire = Wire {
-            conn,
+            at,
             number,
             version: None,
             received: Vec::new(),
@@ -253,42 +263,51 @@ impl Runner {
         wire.version = wire.version.or_else(|| version_of(&bytes));
         self.steps.push(Step::Sent(wire.number, bytes.clone()));
         wire.unsent.extend(bytes);
-        self.hand_over(name);
+        self.feed(name);
         self.settle();
         Ok(())
     }
 
     /// Gives the broker what a client has sent, as far as it reads.
-    fn hand_over(&mut self, name: &str) {
+    fn feed(&mut self, name: &str) {
         let Some(wire) = self.wires.get_mut(name).filter(|wire| wire.reading) else { return };
         let bytes = core::mem::take(&mut wire.unsent);
-        let (conn, piece) = (wire.conn, wire.piece.take().unwrap_or(usize::MAX));
+        let (at, piece) = (wire.at, wire.piece.take().unwrap_or(usize::MAX));
         for bytes in bytes.chunks(piece.min(bytes.len().max(1))) {
-            self.broker.handle(self.now, Input::Received { conn, bytes });
+            self.shards.received(self.now, at, bytes);
         }
     }
 
-    /// Does what the broker asks for until it asks no more.
+    /// Does what the shards ask for, and carries what they say to each other, until there is
+    /// nothing.
     fn settle(&mut self) {
         loop {
-            while let Some(effect) = self.broker.poll_effect() {
-                self.effect(effect);
+            let mut rests = true;
+            for shard in 0..self.shards.all.len() {
+                while let Some(effect) = self.shards.all[shard].poll_effect() {
+                    self.effect(shard, effect);
+                    rests = false;
+                }
+                if self.shards.all[shard].poll_timeout().is_some_and(|at| at <= self.now) {
+                    self.shards.all[shard].handle(self.now, Input::Timeout);
+                    rests = false;
+                }
             }
-            if self.broker.poll_timeout().is_none_or(|at| at > self.now) {
-                break;
+            if !self.shards.carry(self.now) && rests {
+                return;
             }
-            self.broker.handle(self.now, Input::Timeout);
         }
     }
 
-    fn name_of(&self, conn: ConnId) -> Option<String> {
-        self.wires.iter().find(|(_, wire)| wire.conn == conn).map(|(name, _)| name.clone())
+    fn name_of(&self, at: At) -> Option<String> {
+        self.wires.iter().find(|(_, wire)| wire.at == at).map(|(name, _)| name.clone())
     }
 
-    fn effect(&mut self, effect: Effect) {
+    fn effect(&mut self, shard: usize, effect: Effect) {
+        let at = |conn| At { shard, conn };
         match effect {
             Effect::Transmit(conn) => {
-                let Some(name) = self.name_of(conn) else { return };
+                let Some(name) = self.name_of(at(conn)) else { return };
                 let Some(wire) = self.wires.get_mut(&name) else { return };
                 wire.pending = wire.stalled;
                 if !wire.stalled {
@@ -296,15 +315,15 @@ impl Runner {
                 }
             }
             Effect::Reading { conn, on } => {
-                let Some(name) = self.name_of(conn) else { return };
+                let Some(name) = self.name_of(at(conn)) else { return };
                 let Some(wire) = self.wires.get_mut(&name) else { return };
                 wire.reading = on;
                 if on && !wire.unsent.is_empty() {
-                    self.hand_over(&name);
+                    self.feed(&name);
                 }
             }
             Effect::Close { conn, by } => {
-                let Some(name) = self.name_of(conn) else { return };
+                let Some(name) = self.name_of(at(conn)) else { return };
                 let Some(wire) = self.wires.get_mut(&name) else { return };
                 if wire.stalled {
                     wire.closing = Some(by);
@@ -313,23 +332,25 @@ impl Runner {
                 self.pull(&name);
                 self.finish(&name, "closed");
             }
-            Effect::Authenticate { conn, request } => self.authenticate(conn, &request),
-            Effect::Handover { .. } => unreachable!("one shard"),
+            Effect::Authenticate { conn, request } => self.authenticate(at(conn), &request),
+            Effect::Handover { conn, to } => self.hand_over(at(conn), to.into()),
             Effect::Available(subscriber) => {
                 let found = self.subscribers.iter().find(|(_, id)| **id == subscriber);
                 let name = found.map_or(String::new(), |(name, _)| name.clone());
-                while let Some(delivery) = self.broker.take(self.now, subscriber) {
+                while let Some(delivery) = self.shards.all[shard].take(self.now, subscriber) {
                     self.say(&format!("* {name} takes {}", show::delivery(&delivery)));
                 }
             }
             Effect::Reply { reply, .. } => {
+                let Some(reply) = self.shards.reply(*reply) else { return };
                 self.say(&format!("* {}", show::reply(&reply)));
-                if let (Reply::Subscribed(id), Some(name)) = (&*reply, self.subscribing.take()) {
-                    self.subscribers.insert(name, *id);
+                if let (Reply::Subscribed(id), Some(name)) = (reply, self.subscribing.take()) {
+                    self.subscribers.insert(name, id);
                 }
             }
             Effect::Event(event) => {
-                let name = |conn| self.name_of(conn).unwrap_or_else(|| String::from("?"));
+                let name =
+                    |conn: ConnId| self.name_of(at(conn)).unwrap_or_else(|| String::from("?"));
                 let line = format!("* {}", show::event(&event, name));
                 self.say(&line);
             }
@@ -341,7 +362,8 @@ impl Runner {
         let Some(wire) = self.wires.get_mut(name) else { return };
         let (mut more, before) = (true, wire.received.len());
         while more {
-            more = self.broker.transmit(self.now, wire.conn, &mut self.outbox, BUDGET);
+            let At { shard, conn } = wire.at;
+            more = self.shards.all[shard].transmit(self.now, conn, &mut self.outbox, BUDGET);
             wire.received.extend(self.outbox.slices().flatten());
             self.outbox.clear();
         }
@@ -370,15 +392,31 @@ impl Runner {
         }
         self.say(&format!("{name}< {how}"));
         self.steps.push(Step::Closed(wire.number));
-        self.broker.handle(self.now, Input::Closed { conn: wire.conn });
+        self.shards.closed(self.now, wire.at);
     }
 
-    fn authenticate(&mut self, conn: ConnId, request: &AuthRequest) {
-        let Some(name) = self.name_of(conn) else { return };
+    /// A connection belongs to another shard.
+    fn hand_over(&mut self, from: At, to: usize) {
+        let Some(name) = self.name_of(from) else { return };
+        match self.shards.hand_over(self.now, from, to) {
+            Ok((at, bytes)) => {
+                let Some(wire) = self.wires.get_mut(&name) else { return };
+                (wire.at, wire.reading) = (at, true);
+                wire.unsent.splice(..0, bytes);
+                self.feed(&name);
+            }
+            Err(error) => {
+                self.wires.remove(&name);
+                self.say(&format!("{name}< refused: {error:?}"));
+            }
+        }
+    }
+
+    fn authenticate(&mut self, at: At, request: &AuthRequest) {
+        let Some(name) = self.name_of(at) else { return };
         let decision = self.decisions.get_mut(&name).and_then(VecDeque::pop_front);
         let Some(decision) = decision else {
-            let verdict = Verdict::Accept { data: None };
-            self.broker.handle(self.now, Input::Authenticated { conn, verdict });
+            self.shards.decided(self.now, at, Verdict::Accept { data: None });
             return;
         };
         let asked = format!("* {name} presents {}", show::request(request));
@@ -386,7 +424,7 @@ impl Runner {
             Decision::Wait => self.say(&asked),
             Decision::Verdict(verdict) => {
                 self.say(&format!("{asked}: {}", show::verdict(&verdict)));
-                self.broker.handle(self.now, Input::Authenticated { conn, verdict });
+                self.shards.decided(self.now, at, verdict);
             }
         }
     }
@@ -414,8 +452,7 @@ impl Runner {
         };
         match self.wires.get(name).filter(|wire| !wire.reading) {
             Some(wire) => {
-                let conn = wire.conn;
-                self.broker.handle(self.now, Input::Authenticated { conn, verdict });
+                self.shards.decided(self.now, wire.at, verdict);
                 self.settle();
             }
             None => {
@@ -438,11 +475,11 @@ impl Runner {
         let end = Instant::from_micros(self.now.as_micros() + micros);
         loop {
             let aborts = self.wires.values().filter_map(|wire| wire.closing);
-            let next = aborts.chain(self.broker.poll_timeout()).min();
+            let next = aborts.chain(self.shards.poll_timeout()).min();
             let Some(at) = next.filter(|at| *at <= end) else { break };
             self.now = at.max(self.now);
             let told = self.listing.len();
-            self.broker.handle(self.now, Input::Timeout);
+            self.shards.timeout(self.now);
             self.settle();
             let due = |(_, wire): &(&String, &Wire)| wire.closing.is_some_and(|by| by <= self.now);
             let over: Vec<String> =
@@ -461,63 +498,18 @@ impl Runner {
     }
 
     fn command(&mut self, words: &[Word]) -> Result<(), String> {
-        let Some((Word::Plain(what), rest)) = words.split_first() else {
-            return Err("what?".into());
-        };
-        let names: Vec<&str> = rest
-            .iter()
-            .filter_map(|word| match word {
-                Word::Plain(text) => Some(text.as_str()),
-                _ => None,
-            })
-            .collect();
-        let value = |name: &str| {
-            rest.iter().find_map(|word| match word {
-                Word::Pair(key, value) if key == name => core::str::from_utf8(value).ok(),
-                _ => None,
-            })
-        };
-        let qos = match value("qos") {
-            Some(text) => Qos::from_bits(number(text)?).ok_or("no such QoS")?,
-            None => Qos::AtMostOnce,
-        };
-        let command = match (&**what, &names[..]) {
-            ("PUBLISH", [topic]) => {
-                let payload = rest.iter().find_map(|word| match word {
-                    Word::Quoted(text) => Some(Bytes::copy_from_slice(text)),
-                    _ => None,
-                });
-                Command::Publish(Box::new(Publication {
-                    topic: String::from(*topic),
-                    payload: payload.unwrap_or_default(),
-                    qos,
-                    retain: value("retain") == Some("1"),
-                    expiry: value("message_expiry").map(number).transpose()?,
-                    content_type: value("content_type").map(String::from),
-                    ..Publication::default()
-                }))
+        let command = match command::of(words)? {
+            Wish::Subscribe { name, command } => {
+                self.subscribing = Some(name);
+                command
             }
-            ("SUBSCRIBE", [name, filter]) => {
-                self.subscribing = Some(String::from(*name));
-                let filters = vec![(String::from(*filter), qos)];
-                let queue = value("queue").map(number).transpose()?.unwrap_or(100);
-                Command::Subscribe { filters, queue }
-            }
-            ("UNSUBSCRIBE", [name]) => {
-                let id = self.subscribers.remove(*name).ok_or("no such subscriber")?;
+            Wish::Unsubscribe { name } => {
+                let id = self.subscribers.remove(&name).ok_or("no such subscriber")?;
                 Command::Unsubscribe(id)
             }
-            ("DISCONNECT", [client_id, reason]) => Command::Disconnect {
-                client_id: String::from(*client_id),
-                reason: ReasonCode::from_u8(number(reason)?).ok_or("no such reason")?,
-                end_session: value("end") == Some("1"),
-            },
-            ("CLIENTS", []) => Command::Clients { after: 0, limit: 1_000 },
-            ("STATS", []) => Command::Stats,
-            ("SHUTDOWN", []) => Command::Shutdown,
-            _ => return Err("unknown command".into()),
+            Wish::Other(command) => command,
         };
-        self.broker.handle(self.now, Input::Command { token: 0, command });
+        self.shards.order(self.now, command);
         self.settle();
         Ok(())
     }
