@@ -14,6 +14,8 @@ pub(super) enum Broken {
     RetainedAfterAnswer,
     /// The owner is asked with the announcement, not when the subscription stands.
     AskedAtOnce,
+    /// It is asked whether others know of the filter already or not.
+    AlwaysAsked,
     /// The owner knows of the subscription before it answers.
     AnnouncedFirst,
     /// Messages with RETAIN go to the owner only.
@@ -45,7 +47,7 @@ pub(super) enum Broken {
 }
 
 /// Each with a subscription that shows that it is needed.
-pub(super) const RULES: [(Broken, Filter); 18] = [
+pub(super) const RULES: [(Broken, Filter); 19] = [
     (Broken::Confirms, Filter::Exact),
     (Broken::PlainAfterAnswer, Filter::Exact),
     (Broken::RetainedAfterAnswer, Filter::Exact),
@@ -57,6 +59,7 @@ pub(super) const RULES: [(Broken, Filter); 18] = [
     (Broken::LinksKeepOrder, Filter::Exact),
     (Broken::AllAnswers, Filter::Wild),
     (Broken::AnswersAtOnce, Filter::Standing),
+    (Broken::AlwaysAsked, Filter::Twice),
     (Broken::WantedStays, Filter::Twice),
     (Broken::AnnouncedAnew, Filter::Twice),
     (Broken::OwnNumber, Filter::Twice),
