@@ -5,9 +5,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::acks::ack;
+use super::conn::Conn;
 use super::fanout::{Job, Source};
 use super::message::{Body, Head, Message, MessageId};
-use super::peers::{Held, HeldPublish, Need, Until};
+use super::peers::{Held, HeldPublish, Lack, Need, Until};
 use super::receive::{Step, step};
 use super::session::HELD;
 use super::slots::Key;
@@ -143,7 +144,7 @@ impl Broker {
         let body = |spare| Body::of(publish, incoming.memory.get(), spare);
         let expires =
             message_expiry(publish).map_or(Instant::NEVER, |secs| now.after_secs(u64::from(secs)));
-        if let Some(until) = self.hold_up(key, session_key, publish.topic, publish.retain) {
+        if let Some(until) = self.hold_up(key, session_key, publish.topic, publish.retain, false) {
             let held = HeldPublish {
                 body: body(Vec::new()),
                 qos: publish.qos,
@@ -171,9 +172,16 @@ impl Broker {
     }
 
     /// Whether a client's message waits for other shards, and until when: its connection is told
-    /// then. Never with one shard.
+    /// then. Never with one shard. `in_turn` has it come before others that wait for credit.
     #[inline]
-    fn hold_up(&mut self, conn: Key, session: Key, topic: &str, retain: bool) -> Option<Until> {
+    fn hold_up(
+        &mut self,
+        conn: Key,
+        session: Key,
+        topic: &str,
+        retain: bool,
+        in_turn: bool,
+    ) -> Option<Until> {
         let peers = self.peers.as_mut()?;
         let session = self.sessions.get(session)?;
         // What a client subscribed to before, it gets of its own messages, too.
@@ -183,7 +191,10 @@ impl Broker {
         if peers.has_will_of(&session.client_id) {
             return Some(Until::Will);
         }
-        let lack = peers.lacks(&session.clocks, topic, retain)?;
+        let lack = match in_turn || !peers.is_credit_awaited() {
+            true => peers.lacks(&session.clocks, topic, retain)?,
+            false => Lack::Credit,
+        };
         Some(peers.pause(conn, &lack, &self.conns))
     }
 
@@ -192,12 +203,12 @@ impl Broker {
         &mut self,
         now: Instant,
         key: Key,
-        session: Key,
-        negotiated: &Negotiated,
+        conn: &mut Conn,
         held: HeldPublish,
-        out: &mut Vec<u8>,
+        in_turn: bool,
     ) -> Step {
-        if let Some(until) = self.hold_up(key, session, held.body.topic(), held.retain) {
+        let Some(session) = conn.session else { return Step::Next };
+        if let Some(until) = self.hold_up(key, session, held.body.topic(), held.retain, in_turn) {
             return Step::Wait(until, Box::new(Held::Publish(held)));
         }
         let client_id = self.sessions.get(session).map(|session| session.client_id.clone());
@@ -215,7 +226,8 @@ impl Broker {
         };
         let published = self.publish(now, &draft, |_| held.body.clone());
         let answer = Answer { qos: held.qos, id: held.id };
-        self.published(session, negotiated, answer, published, out)
+        let negotiated = conn.machine.negotiated();
+        self.published(session, &negotiated, answer, published, &mut conn.out)
     }
 
     fn published(

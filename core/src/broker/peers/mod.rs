@@ -24,6 +24,7 @@ use alloc::vec::Vec;
 pub(super) use acks::Acks;
 #[cfg(feature = "fuzzing")]
 pub(super) use acks::OWED;
+pub(super) use credit::Lack;
 pub(super) use gate::{Waits, Wish};
 pub(super) use link::{Clocks, Need};
 
@@ -126,6 +127,8 @@ pub(super) struct Peers {
     wills: BTreeMap<Arc<str>, Wills>,
     /// Connections whose input waits.
     paused: Paused,
+    /// Which kind of these has its turn next.
+    turn: usize,
     /// A job for all of these is waiting.
     retrying: bool,
     deferred: BTreeMap<u64, Deferred>,
@@ -171,6 +174,7 @@ impl Peers {
             parked: VecDeque::new(),
             wills: BTreeMap::new(),
             paused: Paused::default(),
+            turn: 0,
             retrying: false,
             deferred: BTreeMap::new(),
             next_deferred: 0,

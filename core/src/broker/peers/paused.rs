@@ -15,7 +15,6 @@ use super::super::slots::{Key, Slots};
 use super::Peers;
 use super::credit::Lack;
 use super::link::Waiter;
-use super::retry::RETRIES;
 use crate::PacketId;
 use crate::codec::Qos;
 use crate::time::Instant;
@@ -38,9 +37,6 @@ pub(in crate::broker) enum Until {
     /// The connection that its client had before is at its end.
     Left,
 }
-
-/// What connections wait for in a queue, since it is for whoever comes first.
-const QUEUES: [Until; 3] = [Until::Turn, Until::Window, Until::Credit];
 
 /// What a connection's input waits with.
 #[derive(Debug)]
@@ -76,6 +72,29 @@ pub(super) struct Paused {
 }
 
 impl Paused {
+    /// What connections wait for in a queue, since it is for whoever comes first.
+    fn queue(&self, until: Until) -> Option<&VecDeque<Key>> {
+        match until {
+            Until::Turn => Some(&self.turn),
+            Until::Credit => Some(&self.credit),
+            Until::Window => Some(&self.window),
+            _ => None,
+        }
+    }
+
+    fn next(&mut self, until: Until) -> Option<Key> {
+        match until {
+            Until::Turn => self.turn.pop_front(),
+            Until::Credit => self.credit.pop_front(),
+            Until::Window => self.window.pop_front(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn await_credit(&self) -> bool {
+        !self.credit.is_empty()
+    }
+
     #[cfg(feature = "fuzzing")]
     pub(super) fn is_empty(&self) -> bool {
         let queues = [&self.turn, &self.credit, &self.window];
@@ -119,18 +138,15 @@ impl Peers {
         }
     }
 
-    /// Those that wait for this, if they may go on.
-    fn may_go(&mut self, until: Until) -> Option<&mut VecDeque<Key>> {
-        match until {
-            Until::Turn => Some(&mut self.paused.turn),
-            Until::Credit if self.has_all_credit() => Some(&mut self.paused.credit),
-            Until::Window if !self.window_is_full() => Some(&mut self.paused.window),
-            _ => None,
-        }
-    }
-
-    pub(super) fn has_paused_to_go(&mut self) -> bool {
-        QUEUES.into_iter().any(|until| self.may_go(until).is_some_and(|queue| !queue.is_empty()))
+    /// Whether connections that wait for this may go on.
+    pub(super) fn has_paused_to_go(&self, until: Until) -> bool {
+        let come = match until {
+            Until::Turn => true,
+            Until::Credit => self.has_all_credit(),
+            Until::Window => !self.window_is_full(),
+            _ => false,
+        };
+        come && self.paused.queue(until).is_some_and(|queue| !queue.is_empty())
     }
 }
 
@@ -185,14 +201,11 @@ impl Broker {
         }
     }
 
-    /// Goes on with connections that may, some in each call.
-    pub(super) fn retry_paused(&mut self, now: Instant) {
-        for until in QUEUES {
-            for _ in 0..RETRIES {
-                let queue = self.peers.as_mut().and_then(|peers| peers.may_go(until));
-                let Some(key) = queue.and_then(VecDeque::pop_front) else { break };
-                self.retry(now, key, until);
-            }
+    /// Goes on with the first connection that waits for this.
+    pub(super) fn retry_paused(&mut self, now: Instant, until: Until) {
+        let peers = self.peers.as_mut();
+        if let Some(key) = peers.and_then(|peers| peers.paused.next(until)) {
+            self.retry(now, key, until);
         }
     }
 
@@ -206,13 +219,9 @@ impl Broker {
         conn.waiting = Waiting::Nothing;
         let step = match conn.held.take().map(|held| *held) {
             None => Step::Next,
-            Some(Held::Publish(held)) => match conn.session {
-                Some(session) => {
-                    let negotiated = conn.machine.negotiated();
-                    self.publish_held(now, key, session, &negotiated, held, &mut conn.out)
-                }
-                None => Step::Next,
-            },
+            Some(Held::Publish(held)) => {
+                self.publish_held(now, key, &mut conn, held, until == Until::Credit)
+            }
             Some(Held::Accept(data)) => {
                 self.accept_or_refuse(now, key, &mut conn, data);
                 Step::Next

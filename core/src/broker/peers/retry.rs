@@ -17,8 +17,8 @@ use super::{DELIVER, Deferred, OWNER, Peers};
 use crate::codec::ReasonCode;
 use crate::time::Instant;
 
-/// Messages of each kind and connections that go on in one call.
-pub(super) const RETRIES: usize = if cfg!(fuzzing) { 1 } else { 64 };
+/// Messages and connections that go on in one call.
+const RETRIES: usize = if cfg!(fuzzing) { 1 } else { 64 };
 
 /// A message without a connection to wait on.
 pub(super) enum Parked {
@@ -63,9 +63,42 @@ pub(super) struct Owned {
     pub(super) parcel: Parcel,
 }
 
+/// Those that wait, each kind in its order.
+#[derive(Clone, Copy)]
+enum Kind {
+    Owned,
+    Parked,
+    Paused(Until),
+}
+
+/// In which order the kinds have their turns.
+const TURNS: [Kind; 5] = [
+    Kind::Owned,
+    Kind::Parked,
+    Kind::Paused(Until::Turn),
+    Kind::Paused(Until::Window),
+    Kind::Paused(Until::Credit),
+];
+
 impl Peers {
-    fn has_owned_to_go(&self) -> bool {
-        !self.owned.is_empty() && self.has_credit(DELIVER)
+    fn may_go(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Owned => !self.owned.is_empty() && self.has_credit(DELIVER),
+            Kind::Parked => self.has_parked_to_go(),
+            Kind::Paused(until) => self.has_paused_to_go(until),
+        }
+    }
+
+    /// Whose turn it is of those that may go on.
+    fn next_turn(&self) -> Option<usize> {
+        let mut turns = (self.turn..TURNS.len()).chain(0..self.turn);
+        turns.find(|turn| self.may_go(TURNS[*turn]))
+    }
+
+    /// Whether somebody waits for credit, or has it and has not gone on yet: who comes now comes
+    /// after.
+    pub(in crate::broker) fn is_credit_awaited(&self) -> bool {
+        !self.owned.is_empty() || self.paused.await_credit() || self.has_parked_to_go()
     }
 
     fn has_parked_to_go(&self) -> bool {
@@ -81,8 +114,8 @@ impl Peers {
         }
     }
 
-    fn has_some_to_go(&mut self) -> bool {
-        self.has_paused_to_go() || self.has_owned_to_go() || self.has_parked_to_go()
+    fn has_some_to_go(&self) -> bool {
+        TURNS.into_iter().any(|kind| self.may_go(kind))
     }
 }
 
@@ -90,7 +123,8 @@ impl Broker {
     /// Whether a message of a program or a will must wait.
     pub(in crate::broker) fn parks(&self, clocks: &Clocks, topic: &str, retain: bool) -> bool {
         let Some(peers) = &self.peers else { return false };
-        !peers.parked.is_empty() || peers.must_wait(clocks, topic, retain)
+        let behind = !peers.parked.is_empty() || peers.is_credit_awaited();
+        behind || peers.must_wait(clocks, topic, retain)
     }
 
     /// Has a message of the program wait; if it finds no memory the program is told so.
@@ -202,37 +236,40 @@ impl Broker {
         if confirmed {
             self.confirm(now);
         }
-        self.retry_owned(now);
-        self.retry_parked(now);
-        self.go_on_later();
+        self.take_turns(now);
     }
 
     fn next_due(&mut self, from: u16) -> Option<Waiter> {
         self.peers.as_mut()?.links[usize::from(from)].next_due()
     }
 
-    /// Publishes what other shards sent for their clients, in order, as far as that goes, some in
-    /// each call. It waits for credit only, and not behind a will or a message of the program:
-    /// these wait for messages to be taken by other shards, which may wait for ours.
-    pub(super) fn retry_owned(&mut self, now: Instant) {
+    /// Has those that wait go on, some in each call. The kinds take turns, one of each, so that
+    /// none waits as long as another has more.
+    ///
+    /// What other shards sent for their clients waits for credit only, and not behind a will or a
+    /// message of the program: these wait for messages to be taken by other shards, which may wait
+    /// for ours.
+    pub(super) fn take_turns(&mut self, now: Instant) {
         for _ in 0..RETRIES {
-            let Some(peers) = &mut self.peers else { return };
-            if !peers.has_owned_to_go() {
-                return;
+            let Some(turn) = self.peers.as_ref().and_then(|peers| peers.next_turn()) else { break };
+            // What else a connection brought is handled with the next call.
+            if matches!(TURNS[turn], Kind::Paused(_)) {
+                break;
             }
-            let Some(Owned { from, number, parcel }) = peers.owned.pop_front() else { return };
-            self.publish_owned(now, from, number, parcel);
+            self.take_turn(now, turn);
         }
         self.go_on_later();
     }
 
-    /// The same for what is parked.
-    pub(super) fn retry_parked(&mut self, now: Instant) {
-        for _ in 0..RETRIES {
-            if !self.peers.as_ref().is_some_and(|peers| peers.has_parked_to_go()) {
-                return;
+    fn take_turn(&mut self, now: Instant, turn: usize) {
+        let Some(peers) = &mut self.peers else { return };
+        peers.turn = (turn + 1) % TURNS.len();
+        match TURNS[turn] {
+            Kind::Owned => {
+                let Some(Owned { from, number, parcel }) = peers.owned.pop_front() else { return };
+                self.publish_owned(now, from, number, parcel);
             }
-            match self.unpark() {
+            Kind::Parked => match self.unpark() {
                 Some(Parked::Will { client_id, will }) => {
                     self.publish_will_now(now, &client_id, will);
                     self.will_has_come(&client_id);
@@ -242,9 +279,9 @@ impl Broker {
                     self.reply_when(token, reply, need, 0);
                 }
                 None => {}
-            }
+            },
+            Kind::Paused(until) => self.retry_paused(now, until),
         }
-        self.go_on_later();
     }
 
     /// Has what could go on do so with the next call.
@@ -255,11 +292,12 @@ impl Broker {
         }
     }
 
-    /// Goes on with a part of what waited for other shards.
+    /// Goes on with a part of what waited for other shards, connections among it.
     pub(in crate::broker) fn retry_some(&mut self, now: Instant) {
-        self.retry_owned(now);
-        self.retry_parked(now);
-        self.retry_paused(now);
+        for _ in 0..RETRIES {
+            let Some(turn) = self.peers.as_ref().and_then(|peers| peers.next_turn()) else { break };
+            self.take_turn(now, turn);
+        }
         if let Some(peers) = &mut self.peers {
             peers.retrying = false;
             self.go_on_later();
