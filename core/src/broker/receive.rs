@@ -196,7 +196,7 @@ impl Broker {
         let mut step = first;
         while self.take_step(now, key, conn, step) {
             if !input.is_empty() && self.must_wait_to_subscribe(conn, input) {
-                self.pause_at_window(key, conn);
+                self.wait_until(key, conn, Until::Window, None);
                 break;
             }
             let negotiated = conn.machine.negotiated();
@@ -217,10 +217,7 @@ impl Broker {
         match step {
             Step::Next => return !conn.closing && conn.waiting == Waiting::Nothing,
             Step::Job => conn.waiting = Waiting::Job,
-            Step::Wait(until, held) => {
-                conn.waiting = Waiting::Peers(until);
-                conn.held = Some(held);
-            }
+            Step::Wait(until, held) => self.wait_until(key, conn, until, Some(held)),
             Step::HandOver(to, connect) => {
                 conn.waiting = Waiting::HandOver;
                 conn.unread = connect;

@@ -1,7 +1,7 @@
 //! Who waits for credit: all kinds take turns, and who comes later goes later.
 
 use fulmar_core::broker::{Command, Config, Event, Publication};
-use fulmar_core::codec::Connect;
+use fulmar_core::codec::{Connect, ReasonCode};
 
 use crate::world::{Client, Q0, Q1, World, hello, publish, retained, subscriber, will};
 
@@ -162,4 +162,36 @@ fn who_comes_later_takes_no_credit_before_those_who_wait() {
     let order: Vec<usize> =
         world.payloads(far).iter().map(|text| text.trim_end().parse().expect("n")).collect();
     assert!(order.iter().copied().eq(1..=sent + 3), "{order:?}");
+}
+
+/// A client that waits is thrown out: it gets no turn, and the next one does.
+#[test]
+fn who_is_closed_waits_no_more() {
+    let config = Config { shard_budget: 1 << 20, max_packet_size: 128 << 10, ..Config::default() };
+    let mut world = World::with(2, config);
+    let far = subscriber(&mut world, 1, "s", "#", Q0);
+    let clients = ["a", "b", "c"].map(|what| world.connect(0, what));
+    world.settle();
+    let mut sent = 0;
+    for client in clients {
+        let before = world.paused.len();
+        while world.paused.len() == before {
+            sent += 1;
+            world.send(client, &[publish("t", &format!("{sent:<LARGE$}"), Q0, 0)]);
+        }
+    }
+    assert_eq!(world.paused, clients);
+    let [first, second, third] = clients;
+    let client_id = world.name(0, "a");
+    let reason = ReasonCode::AdministrativeAction;
+    world.command(0, Command::Disconnect { client_id, reason, end_session: false });
+    assert_eq!(world.closed, [first]);
+    world.hang_up(first);
+    assert!(world.step(0, 1) && world.step(1, 0));
+    assert_eq!(world.paused, [first, third], "the second has its turn: {second:?}");
+    world.settle();
+    let order: Vec<usize> =
+        world.payloads(far).iter().map(|text| text.trim_end().parse().expect("n")).collect();
+    // What the first one waited with is gone with it.
+    assert!(order.iter().copied().eq((1..=sent).filter(|n| *n != sent - 2)), "{order:?}");
 }

@@ -24,7 +24,6 @@ use alloc::vec::Vec;
 pub(super) use acks::Acks;
 #[cfg(feature = "fuzzing")]
 pub(super) use acks::OWED;
-pub(super) use credit::Lack;
 pub(super) use gate::{Waits, Wish};
 pub(super) use link::{Clocks, Need};
 
@@ -295,16 +294,6 @@ impl Peers {
     /// As if a publisher had sent the last message of this shard: its own may be among them.
     pub(super) fn clocks(&self) -> Clocks {
         Clocks([self.clock; 2])
-    }
-
-    /// Has someone told when the first of the shards a need is not met by is further.
-    fn wait_first(&mut self, need: &Need, waiter: Waiter) {
-        for shard in bits(need.shards & self.unmet[need.lane]) {
-            let link = &mut self.links[shard];
-            if let Some(number) = link.last_until(need.lane, need.number) {
-                return link.wait(need.lane, number, waiter);
-            }
-        }
     }
 
     /// Has someone told when a need is met that is not met yet.

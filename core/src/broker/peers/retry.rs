@@ -9,8 +9,9 @@ use bytes::Bytes;
 use super::super::fanout::Job;
 use super::super::input::{Publication, Reply};
 use super::super::session::Will;
+use super::super::slots::Key;
 use super::super::{Broker, Effect};
-use super::link::{Clocks, Need, Waiter};
+use super::link::{Clocks, Mark, Need, Waiter};
 use super::msg::{Counters, Parcel};
 use super::paused::Until;
 use super::{DELIVER, Deferred, OWNER, Peers};
@@ -98,7 +99,7 @@ impl Peers {
     /// Whether somebody waits for credit, or has it and has not gone on yet: who comes now comes
     /// after.
     pub(in crate::broker) fn is_credit_awaited(&self) -> bool {
-        !self.owned.is_empty() || self.paused.await_credit() || self.has_parked_to_go()
+        !self.owned.is_empty() || self.paused.has(Until::Credit) || self.has_parked_to_go()
     }
 
     fn has_parked_to_go(&self) -> bool {
@@ -112,6 +113,15 @@ impl Peers {
                 !self.must_wait(&self.program, &publication.topic, publication.retain)
             }
         }
+    }
+
+    /// The next connection that waited for what a shard has taken.
+    fn next_to_wake(&mut self, from: u16) -> Option<Key> {
+        let shard = usize::from(from);
+        let until = |lane, number| Until::Taken(Mark { shard, lane, number });
+        let taken = self.links[shard].heard.taken;
+        let mut lanes = [DELIVER, OWNER].into_iter();
+        lanes.find_map(|lane| self.paused.pop(until(lane, 0), until(lane, taken[lane])))
     }
 
     fn has_some_to_go(&self) -> bool {
@@ -223,7 +233,6 @@ impl Broker {
                 continue;
             }
             match waiter {
-                Waiter::Conn(key) => self.has_come(key, Until::Taken),
                 Waiter::Session(key) => self.release(now, key),
                 Waiter::Reply(number) => self.try_reply(number),
                 Waiter::Peer(other) => {
@@ -232,6 +241,9 @@ impl Broker {
                     }
                 }
             }
+        }
+        while let Some(key) = self.peers.as_mut().and_then(|peers| peers.next_to_wake(from)) {
+            self.let_go_on(key);
         }
         if confirmed {
             self.confirm(now);
