@@ -1,9 +1,12 @@
-//! Who waits for credit: all kinds take turns, and who comes later goes later.
+//! Who waits for other shards: all kinds take turns, who comes later goes later, and no call does
+//! it all.
 
-use fulmar_core::broker::{Command, Config, Event, Publication};
+use fulmar_core::broker::{Command, Config, Effect, Event, Input, Publication};
 use fulmar_core::codec::{Connect, ReasonCode};
 
-use crate::world::{Client, Q0, Q1, World, hello, publish, retained, subscriber, will};
+use crate::world::{
+    Client, Q0, Q1, World, filter, hello, publish, retained, subscribe, subscriber, will,
+};
 
 /// Bytes of a message of which a few use up what a link may hold.
 const LARGE: usize = 60 << 10;
@@ -194,4 +197,59 @@ fn who_is_closed_waits_no_more() {
         world.payloads(far).iter().map(|text| text.trim_end().parse().expect("n")).collect();
     // What the first one waited with is gone with it.
     assert!(order.iter().copied().eq((1..=sent).filter(|n| *n != sent - 2)), "{order:?}");
+}
+
+/// Hands over what shard 1 says to shard 0, and has that do all its work; gives for how many
+/// connections each call had something.
+fn calls(world: &mut World) -> Vec<usize> {
+    let mut served = Vec::new();
+    let mut count = |world: &mut World| {
+        let effects = std::iter::from_fn(|| world.shards[0].poll_effect());
+        served.push(effects.filter(|effect| matches!(effect, Effect::Transmit(_))).count());
+    };
+    while let Some(msg) = world.links[1][0].pop_front() {
+        world.shards[0].peer_message(world.now, 1, msg);
+        count(world);
+    }
+    while world.shards[0].poll_timeout().is_some_and(|at| at <= world.now) {
+        world.shards[0].handle(world.now, Input::Timeout);
+        count(world);
+    }
+    served
+}
+
+/// A shard full of clients subscribes to one filter before the other shard knows of it.
+#[test]
+fn gates_that_one_message_opens_open_some_in_each_call() {
+    const CLIENTS: usize = 300;
+    let mut world = World::new(2);
+    let clients: Vec<Client> = (0..CLIENTS).map(|n| world.connect(0, &format!("c{n} "))).collect();
+    for client in clients {
+        world.send(client, &[subscribe(&filter("t/#", Q0))]);
+    }
+    while world.step(0, 1) {}
+    let served = calls(&mut world);
+    assert_eq!(served.iter().sum::<usize>(), CLIENTS, "each has its SUBACK");
+    assert!(served.iter().all(|count| *count <= 64), "{served:?}");
+    world.settle();
+}
+
+/// The same of all who are told that the other shard has their message.
+#[test]
+fn acknowledgements_that_one_message_frees_are_sent_some_in_each_call() {
+    const CLIENTS: usize = 2_500;
+    let mut world = World::new(2);
+    let far = subscriber(&mut world, 1, "s", "t", Q0);
+    let clients: Vec<Client> = (0..CLIENTS).map(|n| world.connect(0, &format!("c{n} "))).collect();
+    for client in clients {
+        world.send(client, &[publish("t", "x", Q1, 1)]);
+    }
+    while let Some(msg) = world.links[0][1].pop_front() {
+        world.shards[1].peer_message(world.now, 0, msg);
+    }
+    world.turn(1);
+    let served = calls(&mut world);
+    assert_eq!(served.iter().sum::<usize>(), CLIENTS, "each has its PUBACK");
+    assert!(served.iter().all(|count| *count <= 1024), "{served:?}");
+    world.settle();
 }

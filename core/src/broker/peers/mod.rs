@@ -98,6 +98,8 @@ pub(super) struct Peers {
     /// message, so that it costs no look at each link.
     unmet: [u64; 2],
     spent: [u64; 2],
+    /// The links on which something was taken that not all were told who wait for it.
+    due: u64,
     /// Empty ones, with memory for the next small messages.
     runs: Vec<Run>,
     /// Number of the last message forwarded; it grows from one to the next over all links.
@@ -155,6 +157,7 @@ impl Peers {
             links,
             unmet: [0; 2],
             spent: [0; 2],
+            due: 0,
             runs: Vec::new(),
             clock: 0,
             announces: 0,

@@ -14,12 +14,15 @@ use super::super::{Broker, Effect};
 use super::link::{Clocks, Mark, Need, Waiter};
 use super::msg::{Counters, Parcel};
 use super::paused::Until;
-use super::{DELIVER, Deferred, OWNER, Peers};
+use super::{DELIVER, Deferred, OWNER, Peers, bits};
 use crate::codec::ReasonCode;
 use crate::time::Instant;
 
-/// Messages and connections that go on in one call.
-const RETRIES: usize = if cfg!(fuzzing) { 1 } else { 64 };
+/// Messages and connections that go on in one call, and gates that open.
+pub(super) const RETRIES: usize = if cfg!(fuzzing) { 1 } else { 64 };
+
+/// Who is told in one call that something is taken: mostly for an acknowledgement.
+const TOLD: usize = if cfg!(fuzzing) { 2 } else { 1024 };
 
 /// A message without a connection to wait on.
 pub(super) enum Parked {
@@ -62,6 +65,14 @@ pub(super) struct Owned {
     pub(super) from: u16,
     pub(super) number: u64,
     pub(super) parcel: Parcel,
+}
+
+/// Who waited for a message that is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Waiter(Waiter),
+    /// A connection whose input waits.
+    Paused(Key),
 }
 
 /// Those that wait, each kind in its order.
@@ -115,17 +126,27 @@ impl Peers {
         }
     }
 
-    /// The next connection that waited for what a shard has taken.
-    fn next_to_wake(&mut self, from: u16) -> Option<Key> {
-        let shard = usize::from(from);
-        let until = |lane, number| Until::Taken(Mark { shard, lane, number });
-        let taken = self.links[shard].heard.taken;
-        let mut lanes = [DELIVER, OWNER].into_iter();
-        lanes.find_map(|lane| self.paused.pop(until(lane, 0), until(lane, taken[lane])))
+    /// Who is to be told of it next that what it waits for is taken.
+    fn next_due(&mut self) -> Option<Due> {
+        while let Some(shard) = bits(self.due).next() {
+            let link = &mut self.links[shard];
+            if let Some(waiter) = link.next_due() {
+                return Some(Due::Waiter(waiter));
+            }
+            for (lane, taken) in [DELIVER, OWNER].into_iter().zip(link.heard.taken) {
+                let until = |number| Until::Taken(Mark { shard, lane, number });
+                if let Some(key) = self.paused.pop(until(0), until(taken)) {
+                    return Some(Due::Paused(key));
+                }
+            }
+            self.due &= !(1 << shard);
+        }
+        None
     }
 
     fn has_some_to_go(&self) -> bool {
-        TURNS.into_iter().any(|kind| self.may_go(kind))
+        let told = self.due != 0 || self.has_known_gate();
+        told || TURNS.into_iter().any(|kind| self.may_go(kind))
     }
 }
 
@@ -220,39 +241,43 @@ impl Broker {
     /// Another shard says how far it is.
     pub(super) fn take_counters(&mut self, now: Instant, from: u16, counters: Counters) {
         let Some(peers) = &mut self.peers else { return };
-        let link = &mut peers.links[usize::from(from)];
+        let shard = usize::from(from);
+        let link = &mut peers.links[shard];
         let confirmed = link.heard.confirmed != counters.confirmed;
         link.hear(counters);
         for lane in [DELIVER, OWNER] {
-            peers.note_link(usize::from(from), lane);
+            peers.note_link(shard, lane);
         }
+        peers.due |= 1 << shard;
+        if confirmed {
+            peers.confirm();
+        }
+        self.tell_due(now);
+        self.open_gates(now);
+        self.take_turns(now);
+    }
+
+    /// Tells those who waited for messages that are taken, some in each call. One that is told
+    /// later only gets more at once.
+    fn tell_due(&mut self, now: Instant) {
         let mut last = None;
-        while let Some(waiter) = self.next_due(from) {
+        for _ in 0..TOLD {
+            let Some(due) = self.peers.as_mut().and_then(|peers| peers.next_due()) else { return };
             // One may wait for many in a row, and is told of all of them the first time.
-            if last.replace(waiter) == Some(waiter) {
+            if last.replace(due) == Some(due) {
                 continue;
             }
-            match waiter {
-                Waiter::Session(key) => self.release(now, key),
-                Waiter::Reply(number) => self.try_reply(number),
-                Waiter::Peer(other) => {
+            match due {
+                Due::Paused(key) => self.let_go_on(key),
+                Due::Waiter(Waiter::Session(key)) => self.release(now, key),
+                Due::Waiter(Waiter::Reply(number)) => self.try_reply(number),
+                Due::Waiter(Waiter::Peer(other)) => {
                     if let Some(peers) = &mut self.peers {
                         peers.settle(other, OWNER);
                     }
                 }
             }
         }
-        while let Some(key) = self.peers.as_mut().and_then(|peers| peers.next_to_wake(from)) {
-            self.let_go_on(key);
-        }
-        if confirmed {
-            self.confirm(now);
-        }
-        self.take_turns(now);
-    }
-
-    fn next_due(&mut self, from: u16) -> Option<Waiter> {
-        self.peers.as_mut()?.links[usize::from(from)].next_due()
     }
 
     /// Has those that wait go on, some in each call. The kinds take turns, one of each, so that
@@ -306,6 +331,8 @@ impl Broker {
 
     /// Goes on with a part of what waited for other shards, connections among it.
     pub(in crate::broker) fn retry_some(&mut self, now: Instant) {
+        self.tell_due(now);
+        self.open_gates(now);
         for _ in 0..RETRIES {
             let Some(turn) = self.peers.as_ref().and_then(|peers| peers.next_turn()) else { break };
             self.take_turn(now, turn);
