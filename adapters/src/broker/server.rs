@@ -325,6 +325,9 @@ fn listen_on(address: SocketAddr) -> io::Result<Listener> {
         sockopt::set_socket_reuseaddr(&socket, true)?;
         rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
     }
+    // Connections take it from the listener.
+    #[cfg(target_os = "linux")]
+    sockopt::set_tcp_nodelay(&socket, true)?;
     bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;
     let socket = Async::new(TcpListener::from(socket))?;
