@@ -205,7 +205,8 @@ impl Broker {
         }
         // One that waits for a long delivery holds its packet no more, however that came.
         conn.machine.release();
-        if conn.waiting != Waiting::Nothing && !conn.closing {
+        let lost = defect!("hand_over_loses_the_rest") && conn.waiting == Waiting::HandOver;
+        if conn.waiting != Waiting::Nothing && !conn.closing && !lost {
             conn.unread.extend_from_slice(input);
         }
         self.finish(now, key, conn);

@@ -88,8 +88,8 @@ impl Paused {
     }
 
     pub(super) fn has(&self, until: Until) -> bool {
-        let mut places = self.places.range((until, 0)..=(until, u64::MAX));
-        !self.places.is_empty() && places.next().is_some()
+        let places = (until, 0)..=(until, u64::MAX);
+        !self.places.is_empty() && self.places.range(places).next().is_some()
     }
 
     #[cfg(feature = "fuzzing")]
@@ -150,6 +150,9 @@ impl Broker {
     /// than those that may be unaccepted.
     pub(in crate::broker) fn has_left(&mut self, key: Key) {
         let until = Until::Left(key);
+        if defect!("end_not_told") {
+            return;
+        }
         while let Some(behind) = self.peers.as_mut().and_then(|p| p.paused.pop(until, until)) {
             self.let_go_on(behind);
         }

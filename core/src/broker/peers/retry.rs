@@ -207,7 +207,8 @@ impl Broker {
 
     /// Where no will of a client waits any more, its messages need not wait for it.
     fn will_has_come(&mut self, client_id: &str) {
-        if self.peers.as_ref().is_some_and(|peers| peers.has_will_of(client_id)) {
+        let waits = self.peers.as_ref().is_some_and(|peers| peers.has_will_of(client_id));
+        if waits || defect!("will_not_told") {
             return;
         }
         let key = self.clients.get(client_id).and_then(|index| self.sessions.key_at(*index));
