@@ -80,19 +80,15 @@ impl Paused {
 
     /// Takes the first one out whose `until` is between these.
     pub(super) fn pop(&mut self, first: Until, last: Until) -> Option<Key> {
-        if self.places.is_empty() {
-            return None;
-        }
         let place = *self.places.range((first, 0)..=(last, u64::MAX)).next()?.0;
         self.places.remove(&place)
     }
 
     pub(super) fn has(&self, until: Until) -> bool {
-        let places = (until, 0)..=(until, u64::MAX);
-        !self.places.is_empty() && self.places.range(places).next().is_some()
+        self.places.range((until, 0)..=(until, u64::MAX)).next().is_some()
     }
 
-    #[cfg(feature = "fuzzing")]
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.places.is_empty()
     }

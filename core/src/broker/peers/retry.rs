@@ -101,15 +101,30 @@ impl Peers {
         }
     }
 
+    /// Whether anybody is in line: asked for each message, and mostly nobody is.
+    #[inline]
+    fn has_waiting(&self) -> bool {
+        !self.owned.is_empty() || !self.parked.is_empty() || !self.paused.is_empty()
+    }
+
     /// Whose turn it is of those that may go on.
     fn next_turn(&self) -> Option<usize> {
+        if !self.has_waiting() {
+            return None;
+        }
         let mut turns = (self.turn..TURNS.len()).chain(0..self.turn);
         turns.find(|turn| self.may_go(TURNS[*turn]))
     }
 
     /// Whether somebody waits for credit, or has it and has not gone on yet: who comes now comes
     /// after.
+    #[inline]
     pub(in crate::broker) fn is_credit_awaited(&self) -> bool {
+        self.has_waiting() && self.has_waiting_for_credit()
+    }
+
+    #[cold]
+    fn has_waiting_for_credit(&self) -> bool {
         !self.owned.is_empty() || self.paused.has(Until::Credit) || self.has_parked_to_go()
     }
 
@@ -133,20 +148,29 @@ impl Peers {
             if let Some(waiter) = link.next_due() {
                 return Some(Due::Waiter(waiter));
             }
-            for (lane, taken) in [DELIVER, OWNER].into_iter().zip(link.heard.taken) {
-                let until = |number| Until::Taken(Mark { shard, lane, number });
-                if let Some(key) = self.paused.pop(until(0), until(taken)) {
-                    return Some(Due::Paused(key));
-                }
+            if let Some(key) = self.next_paused(shard) {
+                return Some(Due::Paused(key));
             }
             self.due &= !(1 << shard);
         }
         None
     }
 
+    /// The next connection that waited for what a shard has taken.
+    fn next_paused(&mut self, shard: usize) -> Option<Key> {
+        if self.paused.is_empty() {
+            return None;
+        }
+        let taken = self.links[shard].heard.taken;
+        [DELIVER, OWNER].into_iter().find_map(|lane| {
+            let until = |number| Until::Taken(Mark { shard, lane, number });
+            self.paused.pop(until(0), until(taken[lane]))
+        })
+    }
+
     fn has_some_to_go(&self) -> bool {
         let told = self.due != 0 || self.has_known_gate();
-        told || TURNS.into_iter().any(|kind| self.may_go(kind))
+        told || self.has_waiting() && TURNS.into_iter().any(|kind| self.may_go(kind))
     }
 }
 
