@@ -239,7 +239,7 @@ fn gates_that_one_message_opens_open_some_in_each_call() {
 fn acknowledgements_that_one_message_frees_are_sent_some_in_each_call() {
     const CLIENTS: usize = 2_500;
     let mut world = World::new(2);
-    let far = subscriber(&mut world, 1, "s", "t", Q0);
+    subscriber(&mut world, 1, "s", "t", Q0);
     let clients: Vec<Client> = (0..CLIENTS).map(|n| world.connect(0, &format!("c{n} "))).collect();
     for client in clients {
         world.send(client, &[publish("t", "x", Q1, 1)]);
