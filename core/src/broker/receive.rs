@@ -189,14 +189,12 @@ impl Broker {
         first: Step,
         bytes: &[u8],
     ) {
-        if conn.out.capacity() == 0 {
-            conn.out = self.buffers.pop().unwrap_or_default();
-        }
+        self.lend_buffer(conn);
         let mut input = bytes;
         let mut step = first;
         while self.take_step(now, key, conn, step) {
             if !input.is_empty() && self.must_wait_to_subscribe(conn, input) {
-                self.pause_at_window(key, conn);
+                self.wait_until(key, conn, Until::Window, None);
                 break;
             }
             let negotiated = conn.machine.negotiated();
@@ -205,10 +203,18 @@ impl Broker {
         }
         // One that waits for a long delivery holds its packet no more, however that came.
         conn.machine.release();
-        if conn.waiting != Waiting::Nothing && !conn.closing {
+        let lost = defect!("hand_over_loses_the_rest") && conn.waiting == Waiting::HandOver;
+        if conn.waiting != Waiting::Nothing && !conn.closing && !lost {
             conn.unread.extend_from_slice(input);
         }
         self.finish(now, key, conn);
+    }
+
+    /// Gives a connection memory to write into, which an idle one has not.
+    pub(super) fn lend_buffer(&mut self, conn: &mut Conn) {
+        if conn.out.capacity() == 0 {
+            conn.out = self.buffers.pop().unwrap_or_default();
+        }
     }
 
     /// Does what a packet led to; false if no other one is to be read now.
@@ -217,10 +223,7 @@ impl Broker {
         match step {
             Step::Next => return !conn.closing && conn.waiting == Waiting::Nothing,
             Step::Job => conn.waiting = Waiting::Job,
-            Step::Wait(until, held) => {
-                conn.waiting = Waiting::Peers(until);
-                conn.held = Some(held);
-            }
+            Step::Wait(until, held) => self.wait_until(key, conn, until, Some(held)),
             Step::HandOver(to, connect) => {
                 conn.waiting = Waiting::HandOver;
                 conn.unread = connect;
