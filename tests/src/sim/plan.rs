@@ -110,6 +110,7 @@ impl Plan {
         if shards > 1 {
             tight = false;
             widen(rng, &mut config);
+            config.max_connections = config.max_connections.div_ceil(shards.into());
         }
         let versions = match rng.below(6) {
             0 => vec![Version::V311],
@@ -275,9 +276,6 @@ pub(super) fn shards(seed: u64) -> u16 {
 /// which of several has reached them, and when. Sometimes there is hardly any credit.
 fn widen(rng: &mut Rng, config: &mut Config) {
     let usual = Config::default();
-    config.max_connections = usual.max_connections;
-    config.max_unauthenticated = usual.max_unauthenticated;
-    config.max_unauthenticated_per_address = usual.max_unauthenticated_per_address;
     config.max_retained = usual.max_retained;
     config.max_subscriptions = usual.max_subscriptions;
     config.shard_budget = if rng.chance(400) { 1 << 20 } else { usual.shard_budget };

@@ -10,7 +10,7 @@ use fulmar_core::broker::{
 use fulmar_core::topic::matches;
 
 use super::oracle::Call;
-use super::peer::{Peer, Stage};
+use super::peer::{Peer, Stage, name};
 use super::rng::Rng;
 use super::world::World;
 
@@ -53,6 +53,14 @@ impl Shards {
         let mut row = || (0..shards).map(|_| lane()).collect();
         let lanes = (0..shards).map(|_| row()).collect();
         Self { brokers, lanes, conns: BTreeMap::new(), delays }
+    }
+
+    /// Clients that one shard has at most, of so many.
+    pub(super) fn most_at_home(boot: Boot, shards: u16, clients: usize) -> usize {
+        let place = Place { shard: 0, shards, key: Rng::new(boot.seed).next() };
+        let mut homes = vec![0; usize::from(shards)];
+        (0..clients).for_each(|n| homes[usize::from(place.home(&name(n)))] += 1);
+        homes.into_iter().max().unwrap_or(0)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -78,10 +78,11 @@ impl World {
         let mut rng = Rng::new(seed);
         let mut plan = Plan::draw(&mut rng, shards(seed));
         plan.enlarge(seed);
-        // Everybody has to find room in the end.
-        plan.config.max_connections = plan.config.max_connections.max(plan.clients as u32 + 1);
         let now = Instant::from_micros(rng.below(1_000_000));
         let boot = Boot { now, unix_millis: 0, seed: rng.next(), epoch: 1 };
+        // Everybody has to find room in the end.
+        let most = Shards::most_at_home(boot, plan.shards, plan.clients) as u32 + 1;
+        plan.config.max_connections = plan.config.max_connections.max(most);
         let mut peer = |number| {
             let peer = Peer::new(number, number < plan.rude, *rng.pick(&plan.versions));
             let ours = number >= plan.clients - plan.ours;
@@ -235,21 +236,35 @@ impl World {
         let Some(link) = self.links.get(&conn) else { return };
         let info = ConnInfo { remote: link.remote, local: None };
         let Some(moved) = self.shards.of(conn).hand_over(self.now, conn) else { return };
-        let Ok(new) = self.shards.open(moved.opened, to, info) else {
-            self.oracle.complain("connections", "no room on the other shard");
-            return;
+        let opened = self.shards.open(moved.opened, to, info);
+        let address = info.remote.map(|remote| remote.ip());
+        self.oracle.refused_open(to, address, opened.err());
+        let Ok(new) = opened else {
+            self.note(|| format!("{} finds no room on shard {to}: {opened:?}", name(conn)));
+            return self.turn_away(conn);
         };
         self.note(|| format!("{} is {} now", name(conn), name(new)));
-        self.oracle.moved(conn, new);
+        self.oracle.moved(conn, new, to);
         if let Some(link) = self.links.remove(&conn) {
             let peer = &mut self.peers[link.peer];
             peer.link = if peer.link == Some(conn) { Some(new) } else { peer.link };
             self.links.insert(new, link);
         }
         self.begin(Call::Received(new));
+        self.oracle.brought(new, &moved.bytes);
         self.shards.of(new).handle(self.now, Input::Received { conn: new, bytes: &moved.bytes });
         self.effects();
         self.end();
+    }
+
+    /// A connection that another shard has no room for: the driver closes it without a word.
+    fn turn_away(&mut self, conn: ConnId) {
+        self.oracle.turned_away(conn);
+        if let Some(link) = self.links.remove(&conn)
+            && self.peers[link.peer].link == Some(conn)
+        {
+            self.lose(link.peer);
+        }
     }
 
     /// A client opens a connection and sends CONNECT. False if the broker has no room.
@@ -269,9 +284,9 @@ impl World {
             Ok(conn) => format!("c{peer} opens {}", name(conn)),
             Err(error) => format!("c{peer} is refused, {error:?}"),
         });
-        self.oracle.refused_open(address, opened.err());
+        self.oracle.refused_open(shard, address, opened.err());
         if let Ok(conn) = opened {
-            self.oracle.opened(conn, address);
+            self.oracle.opened(conn, address, shard);
         }
         self.effects();
         self.end();
@@ -447,6 +462,9 @@ impl World {
         }
         let stats = self.shards.stats();
         self.oracle.check_stats(&stats);
+        for (shard, broker) in self.shards.brokers.iter().enumerate() {
+            self.oracle.check_shard(shard, &broker.stats());
+        }
         self.oracle.check_clients(&clients, &stats, rest);
     }
 

@@ -10,20 +10,22 @@ use fulmar_core::broker::{
 use fulmar_core::{Instant, Qos, ReasonCode, Version};
 
 use super::publications::Draft;
-use super::{Call, Cause, Due, Note, Oracle, Phase, Session};
+use super::{Call, Cause, Due, Note, Oracle, Phase, Session, Wire};
 
 impl Oracle {
-    /// The broker answered this when asked to open a connection.
+    /// A shard answered this when asked to open a connection, or to take one over: it counts its
+    /// own.
     pub(in super::super) fn refused_open(
         &mut self,
+        shard: usize,
         address: Option<std::net::IpAddr>,
         error: Option<OpenError>,
     ) {
         let config = &self.config;
-        let open = self.wires.len();
-        let waiting = || self.wires.values().filter(|wire| wire.unauthenticated);
+        let open = || self.wires.values().filter(|wire| wire.shard == shard);
+        let waiting = || open().filter(|wire| wire.unauthenticated);
         let near = waiting().filter(|w| address.is_some() && w.address == address).count();
-        let expected = if open >= config.max_connections as usize {
+        let expected = if open().count() >= config.max_connections as usize {
             Some(OpenError::TooManyConnections)
         } else if waiting().count() >= config.max_unauthenticated as usize {
             Some(OpenError::TooManyUnauthenticated)
@@ -103,6 +105,7 @@ impl Oracle {
         let told = wire.keep_alive == event.keep_alive && wire.version == event.version;
         wire.phase = Phase::Open;
         wire.unauthenticated = false;
+        wire.early = Vec::new();
         wire.heard = now;
         wire.client = Some(client.clone());
         let named = asked.client_id == client || asked.client_id.is_empty();
@@ -328,10 +331,17 @@ impl Oracle {
     }
 
     /// A connection was handed over to another shard, where it has another name, and is as old.
-    pub(in super::super) fn moved(&mut self, from: ConnId, to: ConnId) {
+    pub(in super::super) fn moved(&mut self, from: ConnId, to: ConnId, shard: usize) {
         if let Some(wire) = self.wires.remove(&from) {
-            self.wires.insert(to, wire);
+            self.wires.insert(to, Wire { shard, ..wire });
         }
+    }
+
+    /// A connection was to be handed over to a shard that has no room for it.
+    pub(in super::super) fn turned_away(&mut self, conn: ConnId) {
+        let wire = self.wires.remove(&conn);
+        let asks = wire.is_some_and(|wire| wire.phase == Phase::Deciding);
+        self.ensure(asks, "connections", || format!("{conn:?} was handed over before CONNECT"));
     }
 
     /// The driver refuses this client.

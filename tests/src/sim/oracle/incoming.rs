@@ -16,13 +16,19 @@ use super::{Answer, Asked, Held, Oracle, Phase, Subscription, Testament, Wire, s
 type Rule = &'static str;
 
 impl Oracle {
-    /// A connection was opened.
-    pub(in super::super) fn opened(&mut self, conn: ConnId, address: Option<std::net::IpAddr>) {
+    /// A connection was opened, on this shard.
+    pub(in super::super) fn opened(
+        &mut self,
+        conn: ConnId,
+        address: Option<std::net::IpAddr>,
+        shard: usize,
+    ) {
         self.counts.opened += 1;
         let wire = Wire {
             version: Version::V311,
             phase: Phase::Fresh,
             address,
+            shard,
             unauthenticated: true,
             heard: self.now,
             suspended: false,
@@ -31,6 +37,7 @@ impl Oracle {
             client: None,
             present: None,
             input: Vec::new(),
+            early: Vec::new(),
             output: Vec::new(),
             answers: std::collections::VecDeque::new(),
             aliases_in: std::collections::BTreeMap::new(),
@@ -78,8 +85,19 @@ impl Oracle {
         if wire.phase == Phase::Open && !bytes.is_empty() {
             wire.heard = now;
         }
+        if matches!(wire.phase, Phase::Fresh | Phase::Deciding) {
+            wire.early.extend_from_slice(bytes);
+        }
         wire.input.extend_from_slice(bytes);
         self.parse(conn);
+    }
+
+    /// A connection that was handed over brought this to its shard, which reads it again.
+    pub(in super::super) fn brought(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.counts.bytes_in += bytes.len() as u64;
+        self.counts.packets_in[1] += 1;
+        let whole = self.wires.get(&conn).is_some_and(|wire| wire.early == bytes);
+        self.ensure(whole, "connections", || format!("{conn:?} brought other bytes than came"));
     }
 
     /// Goes through the packets that are whole.

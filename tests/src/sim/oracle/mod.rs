@@ -218,6 +218,8 @@ struct Wire {
     version: Version,
     phase: Phase,
     address: Option<IpAddr>,
+    /// Where it is.
+    shard: usize,
     /// Neither accepted nor ended.
     unauthenticated: bool,
     heard: Instant,
@@ -229,6 +231,8 @@ struct Wire {
     present: Option<bool>,
     /// Bytes of packets that are not whole.
     input: Vec<u8>,
+    /// All that came before it was accepted.
+    early: Vec<u8>,
     output: Vec<u8>,
     answers: VecDeque<Answer>,
     aliases_in: BTreeMap<u16, String>,
