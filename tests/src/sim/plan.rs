@@ -277,6 +277,5 @@ pub(super) fn shards(seed: u64) -> u16 {
 fn widen(rng: &mut Rng, config: &mut Config) {
     let usual = Config::default();
     config.max_retained = usual.max_retained;
-    config.max_subscriptions = usual.max_subscriptions;
     config.shard_budget = if rng.chance(400) { 1 << 20 } else { usual.shard_budget };
 }

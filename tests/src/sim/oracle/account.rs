@@ -144,10 +144,11 @@ impl Oracle {
         info.queued <= self.config.max_msg_queue
             && info.queued_bytes <= self.config.max_msg_queue_bytes
             && info.in_flight <= u32::from(self.config.max_inflight)
+            && info.subscriptions <= self.config.max_subscriptions
     }
 
-    /// Sessions of several shards. What is in flight and what is subscribed depends on what was
-    /// read, which is known at rest.
+    /// Sessions of several shards. What is in flight depends on what was read, which is known at
+    /// rest.
     fn check_listed(&mut self, clients: &[ClientInfo], stats: &Stats, rest: bool) {
         let subscriptions: u64 = clients.iter().map(|info| u64::from(info.subscriptions)).sum();
         let queued: u64 = clients.iter().map(|info| u64::from(info.queued)).sum();
@@ -159,9 +160,9 @@ impl Oracle {
             let client = &*info.client_id;
             let right = self.sessions.get(client).is_some_and(|session| {
                 let known = info.in_flight as usize == session.flying.len()
-                    && info.await_rel as usize == session.held.len()
-                    && self.filters(client).contains(&info.subscriptions);
-                info.connected == session.conn.is_some()
+                    && info.await_rel as usize == session.held.len();
+                self.filters(client).contains(&info.subscriptions)
+                    && info.connected == session.conn.is_some()
                     && info.session_expiry == session.expiry
                     && info.disconnected_at == session.left
                     && info.delivered == session.delivered

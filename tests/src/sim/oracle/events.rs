@@ -322,6 +322,7 @@ impl Oracle {
             wire.gone = true;
             return;
         }
+        self.request_over(conn);
         let wire = self.wires.remove(&conn);
         let over = wire.as_ref().is_some_and(|wire| wire.phase == Phase::Over);
         for answer in wire.iter().flat_map(|wire| &wire.answers) {

@@ -371,7 +371,8 @@ impl Oracle {
         };
         let (full, most) = (self.full, self.config.max_subscriptions as usize);
         let max_qos = self.config.max_qos;
-        let mut reasons = Vec::new();
+        let many = self.many;
+        let (mut reasons, mut valid) = (Vec::new(), Vec::new());
         for (filter, options) in subscribe.filters.iter() {
             let Some((client, session)) = self.session_of(conn) else { return Ok(()) };
             let client = client.clone();
@@ -379,7 +380,8 @@ impl Oracle {
             let exists = session.subscriptions.contains_key(filter);
             let reason = match inner(filter) {
                 Err(()) => ReasonCode::TopicFilterInvalid as u8,
-                Ok(_) if !exists && (full || session.subscriptions.len() >= most) => {
+                // Of several shards whether there is room is seen by the answer.
+                Ok(_) if !many && !exists && (full || session.subscriptions.len() >= most) => {
                     ReasonCode::QuotaExceeded as u8
                 }
                 Ok(shared) => {
@@ -390,7 +392,8 @@ impl Oracle {
                         identifier,
                     };
                     session.subscriptions.insert(filter.to_string(), subscription.clone());
-                    if self.many {
+                    if many {
+                        valid.push((filter.to_string(), options.qos));
                         self.wish(conn, subscribe.packet_id.get(), filter, subscription);
                     }
                     if shared.is_none() && sends_retained(options.retain_handling, exists) {
@@ -404,14 +407,18 @@ impl Oracle {
                 if version == Version::V31 && reason >= 0x80 { options.qos as u8 } else { reason };
             reasons.push(if version == Version::V311 && said >= 0x80 { 0x80 } else { said });
         }
-        self.owe(conn, 9, subscribe.packet_id.get(), &reasons);
+        let id = subscribe.packet_id.get();
+        if many {
+            self.request(conn, (9, id), valid);
+        }
+        self.owe(conn, 9, id, &reasons);
         Ok(())
     }
 
     fn unsubscribe_in(&mut self, conn: ConnId, packet: &Unsubscribe<'_>) -> Result<(), Rule> {
         let Some(version) = self.wires.get(&conn).map(|wire| wire.version) else { return Ok(()) };
         let levels = self.config.max_topic_levels;
-        let mut reasons = Vec::new();
+        let (mut reasons, mut all) = (Vec::new(), Vec::new());
         for filter in packet.filters.iter() {
             let Some((client, session)) = self.session_of(conn) else { return Ok(()) };
             let client = client.clone();
@@ -423,6 +430,9 @@ impl Oracle {
             }
             let removed = session.subscriptions.remove(filter).is_some();
             session.excuse_retained(filter);
+            if self.many && valid {
+                all.push((filter.to_string(), Qos::AtMostOnce));
+            }
             if self.many {
                 self.unsubscribed(conn, packet.packet_id.get(), &client, filter);
             }
@@ -434,6 +444,9 @@ impl Oracle {
         }
         if version < Version::V5 {
             reasons.clear();
+        }
+        if self.many {
+            self.request(conn, (11, packet.packet_id.get()), all);
         }
         self.owe(conn, 11, packet.packet_id.get(), &reasons);
         Ok(())

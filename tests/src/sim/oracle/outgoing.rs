@@ -141,18 +141,24 @@ impl Oracle {
             error.map(|code| *code < 0x80) == due.map(|code| *code < 0x80)
         };
         let unknown = !five || kind > 5 || self.may_refuse(conn, kind, id);
+        let about = owed.as_ref().filter(|owed| owed.kind == kind && (kind == 9 || kind == 11));
+        let fates = match about.filter(|_| self.many) {
+            Some(owed) => self.settle_request(conn, owed, reasons),
+            None => Some(Vec::new()),
+        };
         let right = owed.as_ref().is_some_and(|owed: &Answer| {
             let same = five || packet.packet_type() == 9;
             owed.kind == packet.packet_type()
                 && owed.id == id
+                && fates.is_some()
                 && (owed.reasons == reasons
-                    || self.many && kind != 9 && (unknown || taken(owed))
+                    || self.many && (unknown || taken(owed))
                     || acknowledges && !same
                     || owed.kind == 13)
         });
         self.ensure(right, "answers", || format!("{packet:?}, but {owed:?} was due"));
         if self.many {
-            self.settle_answer(conn, kind, id, reasons);
+            self.settle_answer(conn, (kind, id), reasons, &fates.unwrap_or_default());
         }
     }
 

@@ -5,6 +5,7 @@
 //! come and, at rest, what must have come. Which of several copies was lost they do not ask.
 
 mod copies;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -14,6 +15,8 @@ use fulmar_core::Qos;
 use fulmar_core::broker::{ConnId, DisconnectReason, Disconnected, Reply};
 use fulmar_core::topic::{matches, split_share};
 
+pub(super) use self::standing::Fate;
+use self::standing::Standing;
 use super::publications::Draft;
 use super::{Note, Oracle, Subscription, Testament};
 
@@ -24,7 +27,9 @@ pub(super) struct Wish {
     options: Subscription,
     conn: ConnId,
     id: u16,
-    /// When SUBACK was sent; not at all before.
+    /// SUBACK was sent.
+    answered: bool,
+    /// When that was, if it surely stands.
     stands: Option<u64>,
     /// UNSUBSCRIBE came, or another SUBSCRIBE. The broker may never read that: what waits for other
     /// shards goes down with its connection.
@@ -112,6 +117,7 @@ struct Got {
     retained: BTreeMap<(String, Qos), (u64, BTreeSet<u64>)>,
     /// Losses told of since the last rest.
     lost: u64,
+    standing: Standing,
 }
 
 #[derive(Debug, Default)]
@@ -131,6 +137,8 @@ pub(super) struct Books {
     stood: Vec<String>,
     /// Who asked for all that is retained, and what came.
     asked: Option<(String, BTreeMap<String, u64>)>,
+    /// When.
+    asked_at: u64,
 }
 
 impl Books {
@@ -215,8 +223,8 @@ impl Oracle {
         let from = self.unwish(&client, filter);
         let filter = filter.to_string();
         self.books.ever.insert((client.clone(), filter.clone()));
-        let (stands, over, gone) = (None, false, false);
-        let wish = Wish { filter, options, conn, id, stands, over, gone, from };
+        let (answered, stands, over, gone) = (false, None, false, false);
+        let wish = Wish { filter, options, conn, id, answered, stands, over, gone, from };
         self.books.got.entry(client).or_default().wishes.push(wish);
     }
 
@@ -236,8 +244,14 @@ impl Oracle {
         tick
     }
 
-    /// An answer was sent.
-    pub(super) fn settle_answer(&mut self, conn: ConnId, kind: u8, id: u16, reasons: &[u8]) {
+    /// An answer was sent. `fates`: what became of the filters of SUBSCRIBE or UNSUBSCRIBE.
+    pub(super) fn settle_answer(
+        &mut self,
+        conn: ConnId,
+        (kind, id): (u8, u16),
+        reasons: &[u8],
+        fates: &[Fate],
+    ) {
         let tick = self.tick();
         let Some(client) = self.wires.get(&conn).and_then(|wire| wire.client.clone()) else {
             return;
@@ -245,13 +259,19 @@ impl Oracle {
         if let Some(got) = self.books.got.get_mut(&client) {
             let mut ends: Vec<(String, u64)> = Vec::new();
             if kind == 9 {
-                let new =
-                    |wish: &&mut Wish| wish.conn == conn && wish.id == id && wish.stands.is_none();
-                for wish in got.wishes.iter_mut().filter(new) {
-                    wish.stands = Some(tick);
+                let new = |wish: &Wish| wish.conn == conn && wish.id == id && !wish.answered;
+                let all = got.wishes.iter_mut().filter(|wish| new(wish));
+                let mut refused = Vec::new();
+                for (wish, fate) in all.zip(fates) {
+                    (wish.answered, wish.stands) = (true, (*fate == Fate::Granted).then_some(tick));
                     ends.push((wish.filter.clone(), wish.from));
-                    self.books.stood.push(wish.filter.clone());
+                    match fate {
+                        Fate::Granted => self.books.stood.push(wish.filter.clone()),
+                        Fate::Refused => refused.push(wish.from),
+                        Fate::Open | Fate::Read => {}
+                    }
                 }
+                got.wishes.retain(|wish| !refused.contains(&wish.from));
             } else if kind == 11 {
                 let all = &mut self.books.ends;
                 let answered = all.extract_if(.., |end| end.conn == conn && end.id == id);
@@ -327,16 +347,12 @@ impl Oracle {
         }
     }
 
-    /// How many subscriptions a client has, at rest: those that stand, and perhaps those of which
-    /// SUBSCRIBE or UNSUBSCRIBE went down with its connection.
+    /// How many subscriptions a client has: those that stand, and perhaps those of which SUBSCRIBE
+    /// or UNSUBSCRIBE waits, or went down with its connection.
     pub(super) fn filters(&self, client: &str) -> RangeInclusive<u32> {
         let Some(got) = self.books.got.get(client) else { return 0..=0 };
-        let count = |fits: &dyn Fn(&&Wish) -> bool| {
-            let filters: BTreeSet<&str> =
-                got.wishes.iter().filter(fits).map(|wish| &*wish.filter).collect();
-            filters.len() as u32
-        };
-        count(&|wish| wish.stands.is_some() && !wish.over)..=count(&|wish| !wish.gone)
+        let (least, most) = got.standing.count(self.config.max_subscriptions as usize);
+        least as u32..=most as u32
     }
 
     /// A session is no more.
@@ -352,6 +368,7 @@ impl Oracle {
 
     /// Somebody asks for all that is retained, at rest.
     pub(in super::super) fn ask(&mut self, client: &str) {
+        self.books.asked_at = self.tick();
         self.books.asked = Some((client.to_string(), BTreeMap::new()));
     }
 
@@ -431,7 +448,7 @@ impl Oracle {
                 Some(key) if !newest.iter().any(|p| p.note.key == *key) => {
                     found = Some(("stale", format!("{key} is retained, not one of {newest:?}")));
                 }
-                None if !newest.iter().any(gone) => {
+                None if !newest.iter().any(gone) && self.has_asked(&asker, topic) => {
                     found = Some(("retained", format!("{asker} has none of {newest:?}")));
                 }
                 _ => {}
@@ -453,6 +470,13 @@ impl Oracle {
         if let Some((checker, what)) = found {
             self.fail(checker, what);
         }
+    }
+
+    /// Whether the subscription stands with which somebody asked for what is retained there.
+    fn has_asked(&self, asker: &str, topic: &str) -> bool {
+        let wishes = self.books.got.get(asker).map_or(&[][..], |got| &got.wishes);
+        let new = |wish: &Wish| wish.stands.is_some_and(|stands| stands > self.books.asked_at);
+        wishes.iter().any(|wish| new(wish) && wish.matches(topic))
     }
 
     /// Topics of messages that may be retained.
