@@ -155,6 +155,7 @@ impl Oracle {
         if let Some(doubt) = self.doubt_end(event) {
             self.fail("disconnects", format!("{event:?}, {doubt}"));
         }
+        self.unread_at_end(event);
         let Some(wire) = self.wires.get_mut(&event.conn) else { return };
         wire.phase = Phase::Over;
         wire.unauthenticated = false;

@@ -37,6 +37,7 @@ impl Oracle {
             client: None,
             present: None,
             input: Vec::new(),
+            unread: std::collections::VecDeque::new(),
             early: Vec::new(),
             output: Vec::new(),
             answers: std::collections::VecDeque::new(),
@@ -143,7 +144,9 @@ impl Oracle {
 
     fn packet(&mut self, conn: ConnId, packet: &Packet<'_>) {
         let Some(wire) = self.wires.get_mut(&conn) else { return };
-        self.counts.packets_in[usize::from(packet.packet_type())] += 1;
+        let kind = packet.packet_type();
+        let before = self.counts.packets_in[usize::from(kind)];
+        self.counts.packets_in[usize::from(kind)] += 1;
         if wire.phase == Phase::Fresh {
             let Packet::Connect(connect) = packet else { return };
             wire.version = connect.version;
@@ -166,10 +169,19 @@ impl Oracle {
             Packet::Disconnect(disconnect) => self.disconnect_in(conn, disconnect),
             _ => {
                 // Counted only where the packet is one that a client may send.
-                self.counts.packets_in[usize::from(packet.packet_type())] -= 1;
+                self.counts.packets_in[usize::from(kind)] -= 1;
                 Err("not for a server")
             }
         };
+        if self.counts.packets_in[usize::from(kind)] > before {
+            let (id, qos) = match packet {
+                Packet::Publish(p) => (p.packet_id.map_or(0, |id| id.get()), Some(p.qos)),
+                Packet::Subscribe(subscribe) => (subscribe.packet_id.get(), None),
+                Packet::Unsubscribe(unsubscribe) => (unsubscribe.packet_id.get(), None),
+                _ => (0, None),
+            };
+            self.waits_perhaps(conn, kind, id, qos);
+        }
         if let (Err(rule), Some(wire)) = (result, self.wires.get_mut(&conn)) {
             wire.must_end = Some(rule);
         }

@@ -13,6 +13,7 @@ mod many;
 mod outgoing;
 mod publications;
 mod receivers;
+mod unread;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -231,6 +232,8 @@ struct Wire {
     present: Option<bool>,
     /// Bytes of packets that are not whole.
     input: Vec<u8>,
+    /// Of several shards: packets that may wait for others.
+    unread: VecDeque<unread::Unread>,
     /// All that came before it was accepted.
     early: Vec<u8>,
     output: Vec<u8>,
@@ -366,6 +369,7 @@ impl Oracle {
     /// All effects of the call were shown.
     pub(super) fn end(&mut self, next: Option<Instant>) {
         if self.many {
+            self.settle_unread();
             self.check_ends();
             self.check_deadlines(next);
             return;

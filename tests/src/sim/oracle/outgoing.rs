@@ -158,6 +158,7 @@ impl Oracle {
         });
         self.ensure(right, "answers", || format!("{packet:?}, but {owed:?} was due"));
         if self.many {
+            self.wires.get_mut(&conn).into_iter().for_each(|wire| wire.has_read(kind, id));
             self.settle_answer(conn, (kind, id), reasons, &fates.unwrap_or_default());
         }
     }
