@@ -148,7 +148,7 @@ impl World {
         // In its form as bytes, too.
         let mut bytes = Vec::new();
         msg.encode(&mut bytes);
-        self.begin(Call::Command);
+        self.begin(Call::Peer);
         match PeerMsg::decode(&bytes) {
             Some(msg) => self.shards.brokers[to].peer_message(self.now, from as u16, msg),
             None => self.oracle.complain("peers", &format!("cannot be read: {bytes:?}")),

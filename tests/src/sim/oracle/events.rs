@@ -10,7 +10,7 @@ use fulmar_core::broker::{
 use fulmar_core::{Instant, Qos, ReasonCode, Version};
 
 use super::publications::Draft;
-use super::{Call, Cause, Due, Note, Oracle, Phase, Session, Wire};
+use super::{Asked, Call, Cause, Due, Note, Oracle, Phase, Session, Wire};
 
 impl Oracle {
     /// A shard answered this when asked to open a connection, or to take one over: it counts its
@@ -57,14 +57,36 @@ impl Oracle {
             }
             Effect::Event(event) => self.event(event, next),
             Effect::Authenticate { conn, .. } => {
-                let asks = self.wires.get(conn).is_some_and(|wire| wire.phase == Phase::Deciding);
+                let here = |wire: &Wire| {
+                    wire.phase == Phase::Deciding && self.home_of(wire) == Some(wire.shard)
+                };
+                let asks = self.wires.get(conn).is_some_and(here);
                 self.ensure(asks, "connections", || format!("{conn:?} asks for nothing"));
             }
-            Effect::Handover { .. } => {
+            Effect::Handover { conn, to } => {
                 self.ensure(self.many, "connections", || "handed over".to_string());
+                let away = |wire: &Wire| {
+                    self.home_of(wire) == Some(usize::from(*to)) && wire.shard != usize::from(*to)
+                };
+                let right = self.wires.get(conn).is_some_and(away);
+                self.ensure(right, "connections", || format!("{conn:?} is handed over to {to}"));
             }
             Effect::Transmit(_) | Effect::Available(_) | Effect::Reply { .. } => {}
         }
+    }
+
+    /// The shard where a client's session is to be.
+    fn home_of(&self, wire: &Wire) -> Option<usize> {
+        wire.asked.as_ref().map(|asked| usize::from(self.place.home(&asked.client_id)))
+    }
+
+    /// Whether a connection of this client was decided about, and waits for the end of what was
+    /// before.
+    fn is_let_in(&self, client: &str, fits: impl Fn(&Asked) -> bool) -> bool {
+        let asked =
+            |wire: &&Wire| wire.asked.as_ref().is_some_and(|a| a.client_id == client && fits(a));
+        let mut waiting = self.wires.values().filter(asked);
+        waiting.any(|wire| wire.phase == Phase::Deciding && wire.decided && !wire.refused)
     }
 
     fn event(&mut self, event: &Event, next: Option<&Effect>) {
@@ -197,10 +219,7 @@ impl Oracle {
         if wire.phase == Phase::Over && !wire.left {
             return Some("which has ended");
         }
-        let (decided, client) = match self.call {
-            Call::Decided(conn) => (self.wires.get(&conn), &wire.client),
-            _ => (None, &wire.client),
-        };
+        let client = &wire.client;
         let right = match event.why {
             DisconnectReason::Client(_) => wire.left,
             DisconnectReason::Transport => wire.gone || self.call == Call::Closed(event.conn),
@@ -209,7 +228,7 @@ impl Oracle {
                 client.is_none() && wire.heard + self.config.connect_timeout <= self.now
             }
             DisconnectReason::KeepAliveTimeout => {
-                self.many && wire.left || wire.keep_alive_end().is_some_and(|end| end <= self.now)
+                wire.keep_alive_end().is_some_and(|end| end <= self.now)
             }
             DisconnectReason::Refused(reason) => match reason {
                 ReasonCode::QuotaExceeded => {
@@ -219,11 +238,11 @@ impl Oracle {
                 }
                 _ => wire.refused,
             },
-            // It may have waited for the end of the other one.
-            DisconnectReason::TakenOver if self.many => true,
-            DisconnectReason::TakenOver => decided
-                .and_then(|wire| wire.asked.as_ref())
-                .is_some_and(|asked| Some(&asked.client_id) == client.as_ref()),
+            // It may have waited for the end of another one, of several shards.
+            DisconnectReason::TakenOver => {
+                let client = client.as_deref();
+                client.is_some_and(|client| self.is_let_in(client, |_| true))
+            }
             DisconnectReason::Administrative => self.call == Call::Command,
             DisconnectReason::SlowConsumer => self.config.max_outbound_bytes < 1000,
             DisconnectReason::QueueFull => self.config.queue_full == QueueFull::Disconnect,
@@ -244,12 +263,7 @@ impl Oracle {
             self.fail("session end", format!("{client} has no session"));
             return;
         };
-        let clean = match self.call {
-            Call::Decided(conn) => self.wires.get(&conn).and_then(|wire| wire.asked.as_ref()),
-            _ => None,
-        };
-        let clean = clean.is_some_and(|asked| asked.clean && asked.client_id == client);
-        let clean = clean || self.many;
+        let clean = self.is_let_in(client, |asked| asked.clean);
         let right = match why {
             SessionEnd::Closed => session.expiry == 0 || session.condemned,
             SessionEnd::Expired => session.end().is_some_and(|end| end <= now),

@@ -34,6 +34,7 @@ impl Oracle {
             suspended: false,
             keep_alive: 0,
             asked: None,
+            decided: false,
             client: None,
             present: None,
             input: Vec::new(),
@@ -190,7 +191,14 @@ impl Oracle {
     /// The broker has to send this packet.
     fn owe(&mut self, conn: ConnId, kind: u8, id: u16, reasons: &[u8]) {
         let Some(wire) = self.wires.get_mut(&conn) else { return };
-        wire.answers.push_back(Answer { kind, id, reasons: reasons.to_vec() });
+        wire.answers.push_back(Answer { kind, id, reasons: reasons.to_vec(), sure: false });
+    }
+
+    /// The same, and says nothing else.
+    fn owe_surely(&mut self, conn: ConnId, kind: u8, id: u16) {
+        self.owe(conn, kind, id, &[0]);
+        let last = self.wires.get_mut(&conn).and_then(|wire| wire.answers.back_mut());
+        last.into_iter().for_each(|answer| answer.sure = true);
     }
 
     fn publish_in(&mut self, conn: ConnId, publish: &Publish<'_>) -> Result<(), Rule> {
@@ -333,7 +341,7 @@ impl Oracle {
             Some(at) => {
                 let flying = &mut session.flying[at];
                 (flying.released, flying.here) = (true, true);
-                self.owe(conn, 6, id, &[0]);
+                self.owe_surely(conn, 6, id);
             }
         }
         Ok(())
@@ -342,11 +350,11 @@ impl Oracle {
     fn pubrel_in(&mut self, conn: ConnId, ack: &Ack<'_>) -> Result<(), Rule> {
         let Some((_, session)) = self.session_of(conn) else { return Ok(()) };
         let id = ack.packet_id.get();
-        let reason = match session.held.remove(&id) {
-            Some(_) => ReasonCode::Success,
-            None => ReasonCode::PacketIdentifierNotFound,
-        };
-        self.owe(conn, 7, id, &[reason as u8]);
+        match session.held.remove(&id) {
+            Some(held) if held.sure => self.owe_surely(conn, 7, id),
+            Some(_) => self.owe(conn, 7, id, &[0]),
+            None => self.owe(conn, 7, id, &[ReasonCode::PacketIdentifierNotFound as u8]),
+        }
         Ok(())
     }
 

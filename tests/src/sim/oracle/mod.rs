@@ -211,6 +211,8 @@ struct Answer {
     kind: u8,
     id: u16,
     reasons: Vec<u8>,
+    /// Of several shards: it is known what it says, though it waits.
+    sure: bool,
 }
 
 /// One connection.
@@ -227,6 +229,8 @@ struct Wire {
     suspended: bool,
     keep_alive: u16,
     asked: Option<Asked>,
+    /// The driver has decided about it.
+    decided: bool,
     client: Option<String>,
     /// Session Present as it is to be said; `None` before the client is accepted.
     present: Option<bool>,
@@ -262,6 +266,8 @@ pub(super) enum Call {
     Decided(ConnId),
     Timeout,
     Command,
+    /// A message of another shard.
+    Peer,
     /// The answer of `transmit`.
     Transmit,
 }
@@ -360,6 +366,11 @@ impl Oracle {
         self.now = now;
         self.call = call;
         self.full = full;
+        if let Call::Decided(conn) = call
+            && let Some(wire) = self.wires.get_mut(&conn)
+        {
+            wire.decided = true;
+        }
         self.drops.clear();
         self.refusals.clear();
         self.stored.clear();
@@ -370,6 +381,7 @@ impl Oracle {
     pub(super) fn end(&mut self, next: Option<Instant>) {
         if self.many {
             self.settle_unread();
+            self.judge_full();
             self.check_ends();
             self.check_deadlines(next);
             return;

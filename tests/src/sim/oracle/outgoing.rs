@@ -146,16 +146,18 @@ impl Oracle {
             Some(owed) => self.settle_request(conn, owed, reasons),
             None => Some(Vec::new()),
         };
-        let right = owed.as_ref().is_some_and(|owed: &Answer| {
-            let same = five || packet.packet_type() == 9;
-            owed.kind == packet.packet_type()
-                && owed.id == id
-                && fates.is_some()
-                && (owed.reasons == reasons
-                    || self.many && (unknown || taken(owed))
-                    || acknowledges && !same
-                    || owed.kind == 13)
-        });
+        let sayable = !self.many || !five || self.may_say(conn, (kind, id), reasons);
+        let right = sayable
+            && owed.as_ref().is_some_and(|owed: &Answer| {
+                let same = five || packet.packet_type() == 9;
+                owed.kind == packet.packet_type()
+                    && owed.id == id
+                    && fates.is_some()
+                    && (owed.reasons == reasons
+                        || self.many && !owed.sure && (unknown || taken(owed))
+                        || acknowledges && !same
+                        || owed.kind == 13)
+            });
         self.ensure(right, "answers", || format!("{packet:?}, but {owed:?} was due"));
         if self.many {
             self.wires.get_mut(&conn).into_iter().for_each(|wire| wire.has_read(kind, id));

@@ -190,6 +190,7 @@ impl Oracle {
         self.counts.dropped[why as usize] += u64::from(count);
         self.counts.dropped_by_qos[qos as usize] += u64::from(count);
         if self.many {
+            self.judge_loss(client, qos, why, count);
             if why != DropReason::Refused {
                 self.lost(client, count);
             }

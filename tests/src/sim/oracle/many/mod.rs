@@ -4,8 +4,10 @@
 //! after the packet was received, and before its answer was sent. So these books know what may
 //! come and, at rest, what must have come. Which of several copies was lost they do not ask.
 
+mod answers;
 mod copies;
-mod standing;
+mod losses;
+mod subscribed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -15,8 +17,8 @@ use fulmar_core::Qos;
 use fulmar_core::broker::{ConnId, DisconnectReason, Disconnected, Reply};
 use fulmar_core::topic::{matches, split_share};
 
-pub(super) use self::standing::Fate;
-use self::standing::Standing;
+pub(super) use self::subscribed::Fate;
+use self::subscribed::Subscribed;
 use super::publications::Draft;
 use super::{Note, Oracle, Subscription, Testament};
 
@@ -117,7 +119,12 @@ struct Got {
     retained: BTreeMap<(String, Qos), (u64, BTreeSet<u64>)>,
     /// Losses told of since the last rest.
     lost: u64,
-    standing: Standing,
+    /// Copies that came since then, and those told of as lost that can have come only then.
+    came: u64,
+    told: u64,
+    /// When that was.
+    rested: u64,
+    subscribed: Subscribed,
 }
 
 #[derive(Debug, Default)]
@@ -135,6 +142,8 @@ pub(super) struct Books {
     pub(super) ever: BTreeSet<(String, String)>,
     /// Filters whose SUBACK was sent since this was asked last.
     stood: Vec<String>,
+    /// Clients whose queue was full in this call.
+    full: BTreeSet<String>,
     /// Who asked for all that is retained, and what came.
     asked: Option<(String, BTreeMap<String, u64>)>,
     /// When.
@@ -351,7 +360,7 @@ impl Oracle {
     /// or UNSUBSCRIBE waits, or went down with its connection.
     pub(super) fn filters(&self, client: &str) -> RangeInclusive<u32> {
         let Some(got) = self.books.got.get(client) else { return 0..=0 };
-        let (least, most) = got.standing.count(self.config.max_subscriptions as usize);
+        let (least, most) = got.subscribed.count(self.config.max_subscriptions as usize);
         least as u32..=most as u32
     }
 
@@ -385,6 +394,7 @@ impl Oracle {
 
     /// All that is published came, or is counted as lost.
     pub(super) fn check_arrived(&mut self) {
+        self.check_lost();
         let settled = self.books.settled;
         let new = &self.books.publications[settled..];
         let mut found = None;

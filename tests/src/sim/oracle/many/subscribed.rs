@@ -112,13 +112,13 @@ impl Bounds {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Standing {
+pub(super) struct Subscribed {
     /// Before the requests that are kept.
     before: Bounds,
     requests: VecDeque<Request>,
 }
 
-impl Standing {
+impl Subscribed {
     fn bounds(&self, count: usize, most: usize) -> Bounds {
         let mut bounds = self.before.clone();
         self.requests.iter().take(count).for_each(|request| bounds.follow(request, most));
@@ -209,7 +209,7 @@ impl Oracle {
         };
         let request = Request { conn, kind, id, filters, fates: Vec::new(), over: false };
         let got = self.books.got.entry(client).or_default();
-        got.standing.requests.push_back(request);
+        got.subscribed.requests.push_back(request);
     }
 
     /// SUBACK or UNSUBACK was sent: what became of each filter that is valid; `None` where the
@@ -227,13 +227,13 @@ impl Oracle {
             let same = request.conn == conn && request.kind == owed.kind && request.id == owed.id;
             same && !request.over
         };
-        let standing = self.books.got.get_mut(client).map(|got| &mut got.standing);
-        let found = standing.and_then(|standing| {
-            let at = standing.requests.iter().position(own)?;
-            Some((standing, at))
+        let subscribed = self.books.got.get_mut(client).map(|got| &mut got.subscribed);
+        let found = subscribed.and_then(|subscribed| {
+            let at = subscribed.requests.iter().position(own)?;
+            Some((subscribed, at))
         });
         match found {
-            Some((standing, at)) => standing.answer(at, version, (&owed.reasons, said), most),
+            Some((subscribed, at)) => subscribed.answer(at, version, (&owed.reasons, said), most),
             // Its session has ended meanwhile.
             None => {
                 let on = self.sessions.get(client).is_some_and(|s| s.conn == Some(conn));
@@ -245,6 +245,6 @@ impl Oracle {
     /// Nothing more is sent on a connection.
     pub(in super::super) fn request_over(&mut self, conn: ConnId) {
         let most = self.config.max_subscriptions as usize;
-        self.books.got.values_mut().for_each(|got| got.standing.left(conn, most));
+        self.books.got.values_mut().for_each(|got| got.subscribed.left(conn, most));
     }
 }
