@@ -106,9 +106,8 @@ const SHARED: [&str; 4] =
 impl Plan {
     pub(super) fn draw(rng: &mut Rng, shards: u16) -> Self {
         let uses = Uses::draw(rng);
-        let (mut config, mut tight) = config(rng, &uses);
+        let (mut config, tight) = config(rng, &uses);
         if shards > 1 {
-            tight = false;
             widen(rng, &mut config);
         }
         let versions = match rng.below(6) {
@@ -278,7 +277,8 @@ fn widen(rng: &mut Rng, config: &mut Config) {
     config.max_connections = usual.max_connections;
     config.max_unauthenticated = usual.max_unauthenticated;
     config.max_unauthenticated_per_address = usual.max_unauthenticated_per_address;
-    config.max_retained = usual.max_retained;
     config.max_subscriptions = usual.max_subscriptions;
-    config.shard_budget = if rng.chance(400) { 1 << 20 } else { usual.shard_budget };
+    if rng.chance(400) {
+        config.shard_budget = config.shard_budget.min(1 << 20);
+    }
 }

@@ -27,7 +27,7 @@ pub(super) struct Counts {
 
 /// Bytes that one connection may take beyond the budget: the last packet that was let in and its
 /// copies, a part of the next, answers that wait.
-const BEYOND: u64 = 8 * 1024;
+pub(super) const BEYOND: u64 = 8 * 1024;
 
 const ALL: [Qos; 3] = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce];
 
@@ -88,7 +88,7 @@ impl Oracle {
 
     /// Bytes that may be charged: the budget, and what those who are connected may hold beyond it
     /// while it is used up.
-    fn most_bytes(&self) -> u64 {
+    pub(super) fn most_bytes(&self) -> u64 {
         self.config.shard_budget + BEYOND * (1 + self.wires.len() as u64)
     }
 
@@ -161,11 +161,15 @@ impl Oracle {
                 let known = info.in_flight as usize == session.flying.len()
                     && info.await_rel as usize == session.held.len()
                     && self.filters(client).contains(&info.subscriptions);
+                let lost = (0..3).all(|qos| {
+                    let least = session.dropped[qos];
+                    (least..=least + session.short[qos]).contains(&info.dropped[qos])
+                });
                 info.connected == session.conn.is_some()
                     && info.session_expiry == session.expiry
                     && info.disconnected_at == session.left
                     && info.delivered == session.delivered
-                    && info.dropped == session.dropped
+                    && lost
                     && (known || !rest)
             });
             let session = self.sessions.get(client);

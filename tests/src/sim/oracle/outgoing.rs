@@ -141,11 +141,19 @@ impl Oracle {
             error.map(|code| *code < 0x80) == due.map(|code| *code < 0x80)
         };
         let unknown = !five || kind > 5 || self.may_refuse(conn, kind, id);
+        let suback = self.many
+            && kind == 9
+            && owed.as_ref().is_some_and(|owed| {
+                owed.kind == 9
+                    && owed.id == id
+                    && self.refuse_wishes(conn, id, &owed.reasons, reasons)
+            });
         let right = owed.as_ref().is_some_and(|owed: &Answer| {
             let same = five || packet.packet_type() == 9;
             owed.kind == packet.packet_type()
                 && owed.id == id
                 && (owed.reasons == reasons
+                    || suback
                     || self.many && kind != 9 && (unknown || taken(owed))
                     || acknowledges && !same
                     || owed.kind == 13)
@@ -162,7 +170,8 @@ impl Oracle {
         let client = self.wires.get(&conn).and_then(|wire| wire.client.as_ref());
         let session = client.and_then(|client| self.sessions.get(client));
         let held = session.and_then(|session| session.held.get(&id));
-        self.config.shard_budget <= 1 << 20 || kind == 5 && held.is_none_or(|held| !held.sure)
+        let qos = if kind == 4 { Qos::AtLeastOnce } else { Qos::ExactlyOnce };
+        self.may_lack_memory(conn, qos, id) || kind == 5 && held.is_none_or(|held| !held.sure)
     }
 
     fn pubrel_out(&mut self, conn: ConnId, ack: &Ack<'_>) {
