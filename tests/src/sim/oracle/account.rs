@@ -88,7 +88,7 @@ impl Oracle {
 
     /// Bytes that may be charged: the budget, and what those who are connected may hold beyond it
     /// while it is used up.
-    pub(super) fn most_bytes(&self) -> u64 {
+    fn most_bytes(&self) -> u64 {
         self.config.shard_budget + BEYOND * (1 + self.wires.len() as u64)
     }
 

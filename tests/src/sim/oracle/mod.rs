@@ -295,8 +295,9 @@ pub(super) struct Oracle {
     many: bool,
     place: Place,
     books: many::Books,
-    /// The number of the present call.
+    /// The number of the present call, and the last number in the order of things before it.
     turn: u64,
+    began: u64,
     /// The shard whose effects are shown, and how far each of them is used up.
     shard: usize,
     standing: Vec<Standing>,
@@ -327,6 +328,7 @@ impl Oracle {
             place,
             books: many::Books::default(),
             turn: 0,
+            began: 0,
             shard: 0,
             standing: vec![Standing::default(); place.shards.into()],
             config,
@@ -382,6 +384,7 @@ impl Oracle {
         self.now = now;
         self.call = call;
         self.turn += 1;
+        self.began = self.next;
         self.full = full;
         self.drops.clear();
         self.refusals.clear();

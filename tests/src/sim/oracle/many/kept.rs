@@ -59,7 +59,7 @@ impl Oracle {
             let all = &self.books.publications[self.books.kept.settled..];
             let asks = |p: &&Publication| p.note.retain && !p.note.payload.is_empty();
             let known = all.iter().filter(asks).filter(|p| self.lot(p) == lot);
-            let under_way = known.clone().any(|p| p.by.is_none());
+            let under_way = known.clone().any(|p| p.by.is_none_or(|by| by > self.began));
             let largest = known.clone().map(|p| p.note.payload.len() as u64).max().unwrap_or(0);
             let known = known.count() as u64;
             let total = self.books.kept.unkept.entry(lot.clone()).or_default();
