@@ -38,6 +38,7 @@ fn run(args: Args) -> Result<(), Box<dyn Error>> {
     }
     if args.check_config {
         fulmar::addresses(&settings, fulmar::has_ipv6())?;
+        fulmar::broker::shards(settings.shards, &settings.core)?;
         println!("ok");
         return Ok(());
     }

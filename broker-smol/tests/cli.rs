@@ -193,6 +193,20 @@ fn a_wrong_option_exits_with_2() {
 }
 
 #[test]
+fn more_shards_than_memory_is_enough_for_are_refused() {
+    let file = File::new("memory_budget: 3MiB\nshards: 0\n");
+    let with = |more: &[&str]| run(&[&["--config", file.path()], more].concat());
+    for shards in ["0", "3"] {
+        assert_eq!(with(&["--check-config", "--shards", shards]).0, Some(0), "{shards}");
+    }
+    for args in [&["--shards", "4"][..], &["--shards", "4", "--check-config"]] {
+        let (status, _, text) = with(args);
+        assert_eq!(status, Some(1), "{text}");
+        assert!(text.contains("memory_budget is enough for 3 of 4 shards"), "{text}");
+    }
+}
+
+#[test]
 fn check_config_says_ok_and_starts_nothing() {
     assert_eq!(run(&["--check-config"]), (Some(0), "ok\n".into(), String::new()));
     let file = File::new("max_connections: 10\nlisteners: [{protocol: mqtt, addr: ':1883'}]\n");

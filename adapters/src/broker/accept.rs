@@ -19,6 +19,8 @@ use super::place::{Bounds, Placer};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
+/// Connections accepted and handed over at one stroke: few, since the first waits for the last.
+const BURST: usize = 16;
 
 /// A listening socket with its address.
 pub(super) struct Listener {
@@ -58,14 +60,15 @@ impl Acceptor {
     /// Accepts until the shards have ended.
     async fn accept(&self, listener: &Listener) -> Result<(), HandleError> {
         let mut pause = None;
+        let mut new = Vec::new();
         loop {
-            match listener.socket.read_with(TcpListener::accept).await {
-                Ok((stream, remote)) => {
+            match listener.socket.read_with(|socket| accept_some(socket, &mut new)).await {
+                Ok(()) => {
                     if pause.take().is_some() {
                         let listener = listener.address;
                         self.inbox.push(Item::Notice(Notice::AcceptResumed { listener }))?;
                     }
-                    self.take(stream, remote)?;
+                    self.take(&mut new, listener.address)?;
                     // So that a flood on one listener leaves time for the others, and the stop.
                     smol::future::yield_now().await;
                 }
@@ -87,23 +90,68 @@ impl Acceptor {
         }
     }
 
-    /// Gives a connection to its shard, ready for use, or has it placed first.
-    fn take(&self, stream: TcpStream, remote: SocketAddr) -> Result<(), HandleError> {
-        if let Err(error) = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)) {
-            return self.inbox.push(Item::Notice(Notice::Failed { remote, error }));
-        }
+    /// Gives connections to their shard, or has them placed first.
+    fn take(&self, new: &mut Vec<New>, listener: SocketAddr) -> Result<(), HandleError> {
         if self.alone {
-            let local = stream.local_addr().ok();
-            let (since, bytes) = (None, Vec::new());
-            let accepted = Accepted { stream, remote, local, since, bytes };
-            return self.inbox.push(Item::Accepted(accepted));
+            let accepted = new.drain(..).map(|(stream, remote)| {
+                let local = local_address(&stream, listener);
+                Accepted { stream, remote, local, since: None, bytes: Vec::new() }
+            });
+            return self.inbox.push_accepted(accepted.collect());
         }
-        if let Err(why) = self.placer.admit(remote) {
-            return self.inbox.push(Item::Notice(Notice::Refused { remote, why }));
+        for (stream, remote) in new.drain(..) {
+            if let Err(why) = self.placer.admit(remote) {
+                self.inbox.push(Item::Notice(Notice::Refused { remote, why }))?;
+                continue;
+            }
+            let Some(executor) = self.executor.upgrade() else { return Err(HandleError::Stopped) };
+            let local = local_address(&stream, listener);
+            executor.spawn(Rc::clone(&self.placer).place(stream, remote, local)).detach();
         }
-        let Some(executor) = self.executor.upgrade() else { return Err(HandleError::Stopped) };
-        executor.spawn(Rc::clone(&self.placer).place(stream, remote)).detach();
         Ok(())
+    }
+}
+
+/// A connection and its other end.
+type New = (TcpStream, SocketAddr);
+
+/// Accepts one connection at least, and those that wait behind it. An error after the first one
+/// comes again, or was about a connection that is gone.
+fn accept_some(listener: &TcpListener, new: &mut Vec<New>) -> io::Result<()> {
+    new.push(accept_one(listener)?);
+    while new.len() < BURST
+        && let Ok(more) = accept_one(listener)
+    {
+        new.push(more);
+    }
+    Ok(())
+}
+
+/// The next connection: non-blocking, and without delays to save packets. With Linux both cost no
+/// call of their own: the second is as the listener has it.
+#[cfg(target_os = "linux")]
+fn accept_one(listener: &TcpListener) -> io::Result<New> {
+    use rustix::net::{SocketFlags, acceptfrom_with};
+    let (socket, remote) = acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    let remote = remote.and_then(|remote| SocketAddr::try_from(remote).ok());
+    let remote = remote.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted))?;
+    Ok((TcpStream::from(socket), remote))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn accept_one(listener: &TcpListener) -> io::Result<New> {
+    let (stream, remote) = listener.accept()?;
+    // Fails only if the connection is gone.
+    let ready = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
+    ready.map_err(|_| io::Error::from(io::ErrorKind::ConnectionAborted))?;
+    Ok((stream, remote))
+}
+
+/// The address that a connection came to: the system is asked only where the listener has all.
+fn local_address(stream: &TcpStream, listener: SocketAddr) -> Option<SocketAddr> {
+    match listener.ip().is_unspecified() {
+        true => stream.local_addr().ok(),
+        false => Some(listener),
     }
 }
 

@@ -81,18 +81,30 @@ impl Inbox {
 
     /// Hands an item over. Refused when the shard has ended, or a request when too many wait.
     pub(super) fn push(&self, item: Item) -> Result<(), HandleError> {
+        let requests = usize::from(item.is_request());
+        self.hand_over([item], requests)
+    }
+
+    /// Hands connections over at one stroke. Refused when the shard has ended.
+    pub(super) fn push_accepted(&self, all: Vec<Accepted>) -> Result<(), HandleError> {
+        self.hand_over(all.into_iter().map(Item::Accepted), 0)
+    }
+
+    fn hand_over(
+        &self,
+        items: impl IntoIterator<Item = Item>,
+        requests: usize,
+    ) -> Result<(), HandleError> {
         let mut waiting = self.lock();
         if waiting.closed {
             return Err(HandleError::Stopped);
         }
-        if item.is_request() {
-            if waiting.requests >= MAX_REQUESTS {
-                return Err(HandleError::Busy);
-            }
-            waiting.requests += 1;
+        if requests > 0 && waiting.requests + requests > MAX_REQUESTS {
+            return Err(HandleError::Busy);
         }
+        waiting.requests += requests;
         let first = waiting.items.is_empty();
-        waiting.items.push(item);
+        waiting.items.extend(items);
         drop(waiting);
         if first {
             self.waker.wake();

@@ -60,7 +60,7 @@ pub use fulmar_core::codec::{Qos, ReasonCode};
 pub use handle::{BrokerHandle, Clients, HandleError, Statistics};
 pub use limit::raise_file_limit;
 pub use notice::Notice;
-pub use server::{BindError, Server};
+pub use server::{BindError, Server, shards};
 pub use subscription::Subscription;
 
 /// Decides about clients. The steps of one enhanced authentication carry the same [`ConnId`];
@@ -87,7 +87,8 @@ pub struct Record {
 pub struct Options {
     /// Limits and choices of the broker, for all shards together: see [`Config::of_one`].
     pub config: Config,
-    /// Shards, each with a thread, up to 64; 0 for one per core. 1.
+    /// Shards, each with a thread, up to 64, for which there must be [`Config::LEAST_BUDGET`] of
+    /// memory; 0 for one per core, or as many as there is memory for. 1.
     pub shards: u16,
     /// Addresses to listen on; port 0 lets the system choose. May be empty, for a broker that is
     /// used through its handle only. 127.0.0.1:1883.

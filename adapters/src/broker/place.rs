@@ -100,11 +100,11 @@ impl Placer {
         self: Rc<Self>,
         stream: TcpStream,
         remote: SocketAddr,
+        local: Option<SocketAddr>,
     ) -> Result<(), HandleError> {
         let since = Clock(self.mesh.started).now();
-        let local = stream.local_addr().ok();
         let mut bytes = Vec::new();
-        let stream = match Async::new(stream) {
+        let stream = match Async::new_nonblocking(stream) {
             Ok(stream) => {
                 let timeout = async {
                     Timer::after(self.bounds.timeout).await;

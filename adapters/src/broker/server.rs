@@ -8,7 +8,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_channel::{Receiver, Sender};
-use fulmar_core::broker::MAX_SHARDS;
+use fulmar_core::broker::{Config, MAX_SHARDS};
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
 use smol::Async;
 
@@ -36,6 +36,13 @@ pub enum BindError {
         /// What the system said.
         error: io::Error,
     },
+    /// The memory budget is too small for so many shards.
+    Memory {
+        /// How many.
+        shards: u16,
+        /// For how many it is enough.
+        enough: u16,
+    },
     /// The system has no files or memory left.
     System(io::Error),
 }
@@ -45,6 +52,14 @@ impl fmt::Display for BindError {
         let (address, error) = match self {
             Self::Listen { address, error } => (address, error),
             Self::System(error) => return write!(f, "cannot start: {error}"),
+            Self::Memory { shards, enough } => {
+                let least = Config::LEAST_BUDGET >> 20;
+                return write!(
+                    f,
+                    "memory_budget is enough for {enough} of {shards} shards, which need {least} \
+                     MiB each; raise it or ask for fewer shards"
+                );
+            }
         };
         write!(f, "cannot listen on {address}: ")?;
         match error.kind() {
@@ -66,6 +81,7 @@ impl std::error::Error for BindError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Listen { error, .. } | Self::System(error) => Some(error),
+            Self::Memory { .. } => None,
         }
     }
 }
@@ -103,8 +119,9 @@ impl Server {
     ///
     /// # Errors
     /// An address cannot be had, the system has no files left, or it tells no edges of readiness
-    /// (Windows); nothing is listened on then.
+    /// (Windows), or the memory budget is too small for the shards; nothing is listened on then.
     pub fn bind(options: Options) -> Result<Self, BindError> {
+        let shards = shards(options.shards, &options.config)?;
         let mut listeners = Vec::new();
         for &address in &options.listeners {
             let listener = listen_on(address);
@@ -112,7 +129,7 @@ impl Server {
         }
         let addresses = listeners.iter().map(|listener| listener.address).collect();
         let (mut pollers, mut wakers) = (Vec::new(), Vec::new());
-        for _ in 0..shards(options.shards) {
+        for _ in 0..shards {
             let (poller, waker) = Poller::new().map_err(BindError::System)?;
             pollers.push(poller);
             wakers.push(waker);
@@ -260,11 +277,20 @@ impl Drop for Others {
     }
 }
 
-/// How many shards there are to be: with 0 one per core.
-fn shards(asked: u16) -> u16 {
+/// How many shards a server has that is asked for so many: with 0 one per core, or fewer where the
+/// memory budget is not enough.
+///
+/// # Errors
+/// [`BindError::Memory`], where it is not enough for those that were asked for.
+pub fn shards(asked: u16, config: &Config) -> Result<u16, BindError> {
+    let enough = config.shard_budget / Config::LEAST_BUDGET;
+    let enough = enough.clamp(1, MAX_SHARDS.into()) as u16;
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    let shards = if asked == 0 { cores() } else { usize::from(asked) };
-    shards.clamp(1, usize::from(MAX_SHARDS)) as u16
+    match asked.min(MAX_SHARDS) {
+        0 => Ok(cores().min(enough.into()) as u16),
+        shards if shards > enough => Err(BindError::Memory { shards, enough }),
+        shards => Ok(shards),
+    }
 }
 
 /// All shards, one for each poller. Fails when the system gives no random seed.
@@ -325,6 +351,9 @@ fn listen_on(address: SocketAddr) -> io::Result<Listener> {
         sockopt::set_socket_reuseaddr(&socket, true)?;
         rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
     }
+    // Connections take it from the listener.
+    #[cfg(target_os = "linux")]
+    sockopt::set_tcp_nodelay(&socket, true)?;
     bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;
     let socket = Async::new(TcpListener::from(socket))?;

@@ -54,7 +54,8 @@ pub(super) static KEYS: &[Key] = &[
         "shards",
         |s| Slot::U16(&mut s.shards),
         count(0, fulmar_core::broker::MAX_SHARDS as u64),
-        "threads that serve clients, each with its own part of the sessions; 0 is one per core",
+        "threads that serve clients, each with its own part of the sessions; 0 is one per core, \
+         or as many as `memory_budget` has 1MiB for",
     ),
     key(
         "max_connections",

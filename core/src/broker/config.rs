@@ -97,25 +97,23 @@ pub struct Config {
 }
 
 impl Config {
-    /// Bytes a shard is given at least.
-    const LEAST: u64 = 1 << 20;
+    /// Bytes of memory that a shard can do with: a driver starts no more shards than have so much.
+    pub const LEAST_BUDGET: u64 = 1 << 20;
 
     /// The part of one of `shards`, where these limits are meant for all together: sessions,
     /// connections not accepted yet, of all and of one address, retained messages and their bytes,
-    /// and memory are divided, rounded up; a shard gets a mebibyte of memory at least, unless all
-    /// together have less. Everything else counts for one connection or session, or is checked by
-    /// who accepts connections.
+    /// and memory are divided, rounded up. Everything else counts for one connection or session, or
+    /// is checked by who accepts connections.
     #[must_use]
     pub fn of_one(mut self, shards: u16) -> Self {
         let shards = u32::from(shards.max(1));
-        let (all, least) = (self.shard_budget, Self::LEAST.min(self.shard_budget));
         self.max_unauthenticated = self.max_unauthenticated.div_ceil(shards);
         self.max_unauthenticated_per_address =
             self.max_unauthenticated_per_address.div_ceil(shards);
         self.max_sessions = self.max_sessions.div_ceil(shards);
         self.max_retained = self.max_retained.div_ceil(shards);
         self.max_retained_bytes = self.max_retained_bytes.div_ceil(shards.into());
-        self.shard_budget = all.div_ceil(shards.into()).max(least);
+        self.shard_budget = self.shard_budget.div_ceil(shards.into());
         self
     }
 }
@@ -169,8 +167,5 @@ mod tests {
         assert_eq!(part.shard_budget, whole.shard_budget.div_ceil(3));
         assert_eq!(part.max_connections, whole.max_connections);
         assert_eq!((part.max_unauthenticated, part.max_unauthenticated_per_address), (1366, 342));
-        let small = |shard_budget| Config { shard_budget, ..Config::default() }.of_one(64);
-        assert_eq!(small(2 << 20).shard_budget, 1 << 20);
-        assert_eq!(small(4_000).shard_budget, 4_000);
     }
 }

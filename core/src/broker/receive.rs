@@ -189,9 +189,7 @@ impl Broker {
         first: Step,
         bytes: &[u8],
     ) {
-        if conn.out.capacity() == 0 {
-            conn.out = self.buffers.pop().unwrap_or_default();
-        }
+        self.lend_buffer(conn);
         let mut input = bytes;
         let mut step = first;
         while self.take_step(now, key, conn, step) {
@@ -209,6 +207,13 @@ impl Broker {
             conn.unread.extend_from_slice(input);
         }
         self.finish(now, key, conn);
+    }
+
+    /// Gives a connection memory to write into, which an idle one has not.
+    pub(super) fn lend_buffer(&mut self, conn: &mut Conn) {
+        if conn.out.capacity() == 0 {
+            conn.out = self.buffers.pop().unwrap_or_default();
+        }
     }
 
     /// Does what a packet led to; false if no other one is to be read now.

@@ -19,6 +19,8 @@ pub(super) struct Cache {
     sets: Vec<Set>,
     /// Places in use.
     used: u32,
+    /// Bytes that these have apart.
+    apart: usize,
 }
 
 /// Sets. The places of all are looked through when a filter with wildcards comes or goes: so many
@@ -27,11 +29,14 @@ pub(super) struct Cache {
 const SETS: usize = if cfg!(fuzzing) { 2 } else { 32 };
 /// Places of a set, so that topics with the same hash displace each other seldom.
 const WAYS: usize = 4;
-/// Bytes of a topic, and filters that match it, at most: a place has two cache lines.
+/// Bytes of a topic, at most.
 const TOPIC: usize = 80;
-const FILTERS: usize = 11;
+/// Filters that match a topic and are in its place, which has two cache lines; more are apart.
+const FEW: usize = 5;
+/// Filters that match a topic, at most. Whoever has so many filters that match one topic makes
+/// each of its messages dear in any case.
+const FILTERS: usize = if cfg!(fuzzing) { 8 } else { 256 };
 
-#[derive(Clone, Copy)]
 struct Set {
     /// Of the topics in the places, 0 of none.
     hashes: [u32; WAYS],
@@ -43,17 +48,25 @@ struct Set {
     places: [Place; WAYS],
 }
 
-#[derive(Clone, Copy)]
 struct Place {
     len: u8,
+    /// Of the few.
     count: u8,
     topic: [u8; TOPIC],
-    filters: [u32; FILTERS],
+    few: [u32; FEW],
+    /// All filters, where they are more than a few; empty otherwise.
+    many: Vec<u32>,
 }
 
-const NOTHING: Place = Place { len: 0, count: 0, topic: [0; TOPIC], filters: [0; FILTERS] };
-const EMPTY: Set =
-    Set { hashes: [0; WAYS], missed: [0; WAYS], misses: 0, next: 0, places: [NOTHING; WAYS] };
+const NOTHING: Place =
+    Place { len: 0, count: 0, topic: [0; TOPIC], few: [0; FEW], many: Vec::new() };
+const EMPTY: Set = Set {
+    hashes: [0; WAYS],
+    missed: [0; WAYS],
+    misses: 0,
+    next: 0,
+    places: [const { NOTHING }; WAYS],
+};
 
 /// What is known of a topic.
 pub(super) enum Known<'c> {
@@ -85,31 +98,69 @@ impl Place {
     }
 
     fn filters(&self) -> &[u32] {
-        &self.filters[..usize::from(self.count)]
+        match self.many.is_empty() {
+            true => &self.few[..usize::from(self.count)],
+            false => &self.many,
+        }
+    }
+
+    fn set(&mut self, filters: &[u32]) {
+        self.many = Vec::new();
+        if let Some(few) = self.few.get_mut(..filters.len()) {
+            few.copy_from_slice(filters);
+            self.count = filters.len() as u8;
+        } else {
+            self.many = filters.to_vec();
+        }
     }
 
     /// False if there is no room.
     fn push(&mut self, number: u32) -> bool {
-        let Some(slot) = self.filters.get_mut(usize::from(self.count)) else { return false };
-        *slot = number;
-        self.count += 1;
+        let count = self.filters().len();
+        if count >= FILTERS {
+            return false;
+        }
+        match self.few.get_mut(count) {
+            Some(slot) => {
+                *slot = number;
+                self.count += 1;
+            }
+            None => {
+                if self.many.is_empty() {
+                    self.many.extend(self.few);
+                }
+                self.many.push(number);
+            }
+        }
         true
     }
 
     fn remove(&mut self, number: u32) {
-        if let Some(at) = self.filters().iter().position(|known| *known == number) {
+        let Some(at) = self.filters().iter().position(|known| *known == number) else { return };
+        if self.many.is_empty() {
             self.count -= 1;
-            self.filters[at] = self.filters[usize::from(self.count)];
+            self.few[at] = self.few[usize::from(self.count)];
+            return;
         }
+        self.many.swap_remove(at);
+        if self.many.len() <= FEW {
+            let few = core::mem::take(&mut self.many);
+            self.set(&few);
+        }
+    }
+
+    /// Bytes that it has apart.
+    fn apart(&self) -> usize {
+        self.many.capacity() * size_of::<u32>()
     }
 }
 
 impl Cache {
     pub(super) const fn new() -> Self {
-        Self { sets: Vec::new(), used: 0 }
+        Self { sets: Vec::new(), used: 0, apart: 0 }
     }
 
-    /// Bytes that it has while it is on.
+    /// Bytes that it has while it is on, and no topic is matched by more than a few filters.
     pub(super) const BYTES: usize = SETS * size_of::<Set>();
 
     /// Gives it memory, or takes it away.
@@ -117,7 +168,7 @@ impl Cache {
         match (on, self.sets.is_empty()) {
             (true, true) => {
                 self.sets.reserve_exact(SETS);
-                self.sets.resize(SETS, EMPTY);
+                self.sets.resize_with(SETS, || EMPTY);
             }
             (false, false) => *self = Self::new(),
             _ => {}
@@ -161,8 +212,9 @@ impl Cache {
         let place = &mut set.places[at];
         place.len = topic.len() as u8;
         place.topic[..topic.len()].copy_from_slice(topic.as_bytes());
-        place.count = found.len() as u8;
-        place.filters[..found.len()].copy_from_slice(found);
+        self.apart -= place.apart();
+        place.set(found);
+        self.apart += place.apart();
         set.hashes[at] = hash;
     }
 
@@ -171,6 +223,7 @@ impl Cache {
         let mut full = 0;
         self.each(hash, wildcard_at(filter).is_some(), |known, place| {
             if bytes_match(filter.as_bytes(), place.topic()) && !place.push(number) {
+                place.set(&[]);
                 *known = 0;
                 full += 1;
             }
@@ -193,7 +246,9 @@ impl Cache {
         for set in sets {
             for (known, place) in set.hashes.iter_mut().zip(&mut set.places) {
                 if *known != 0 {
+                    self.apart -= place.apart();
                     change(known, place);
+                    self.apart += place.apart();
                 }
             }
         }
@@ -201,7 +256,7 @@ impl Cache {
 
     /// Memory held, in bytes.
     pub(super) fn footprint(&self) -> usize {
-        self.sets.capacity() * size_of::<Set>()
+        self.sets.capacity() * size_of::<Set>() + self.apart
     }
 }
 
@@ -303,8 +358,35 @@ mod tests {
         assert_eq!(known(&mut cache, &long), Some(all.clone()));
         cache.add(7, "+", 99);
         assert_eq!((known(&mut cache, &long), cache.used), (None, 0));
+        assert_eq!(cache.footprint(), Cache::BYTES);
         take_up(&mut cache, &long, &[all, [99].into()].concat());
         assert_eq!((known(&mut cache, &long), cache.used), (None, 0));
+    }
+
+    #[test]
+    fn more_than_a_few_filters_are_apart() {
+        let mut cache = with(&["a", "b"]);
+        let all: Vec<u32> = (0..FEW as u32 + 3).collect();
+        for few in [1, FEW, FEW + 1, all.len()] {
+            take_up(&mut cache, "c", &all[..few]);
+            assert_eq!(known(&mut cache, "c"), Some(all[..few].to_vec()));
+            let apart = if few > FEW { few * size_of::<u32>() } else { 0 };
+            assert_eq!(cache.footprint(), Cache::BYTES + apart);
+            // It takes the place of another one each time.
+            (0..WAYS).for_each(|n| take_up(&mut cache, &format!("{n}"), &[]));
+            assert_eq!((known(&mut cache, "c"), cache.footprint()), (None, Cache::BYTES));
+        }
+        let mut cache = with(&["a/b", "c"]);
+        for number in 0..FEW as u32 + 2 {
+            cache.add(7, "a/#", number);
+            assert_eq!(known(&mut cache, "a/b"), Some((0..=number).collect()));
+        }
+        assert!(cache.footprint() > Cache::BYTES);
+        for number in 0..FEW as u32 + 2 {
+            cache.remove(7, "a/#", number);
+            assert_eq!(known(&mut cache, "a/b"), Some((number + 1..FEW as u32 + 2).collect()));
+        }
+        assert_eq!((known(&mut cache, "c"), cache.footprint()), (Some([].into()), Cache::BYTES));
     }
 
     #[test]

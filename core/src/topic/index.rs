@@ -69,11 +69,11 @@ impl Index {
     }
 
     /// Bytes that an index [with a cache](Self::with_cache) takes for it, while there are filters
-    /// with wildcards.
+    /// with wildcards. Each topic that it remembers and more than 5 filters match adds 2 KiB at most.
     pub const CACHE: usize = Cache::BYTES;
 
     /// An empty index for topics that come again and again: [`Index::lookup`] remembers 128 of them
-    /// at most. That takes [`Index::CACHE`] bytes.
+    /// at most. That takes about [`Index::CACHE`] bytes.
     #[must_use]
     pub fn with_cache(seed: u64) -> Self {
         Self { cache: Some(Cache::new()), ..Self::new(seed) }
@@ -128,8 +128,8 @@ impl Index {
 
     /// The same, perhaps in another order, while `found` gives true. A topic that comes again is
     /// found by one lookup, whoever changes filters meanwhile, if the index is one
-    /// [with a cache](Self::with_cache), the topic has at most 80 bytes and at most 11 filters
-    /// match it. Allocates nothing.
+    /// [with a cache](Self::with_cache), the topic has at most 80 bytes and at most 256 filters
+    /// match it. Allocates nothing, but for topics that it takes up which more than 5 match.
     pub fn lookup(&mut self, topic: &str, mut found: impl FnMut(&[Entry]) -> bool) {
         let hash = self.by_text.hash(&topic);
         let filters = &self.filters;
@@ -170,7 +170,7 @@ impl Index {
     }
 
     /// Memory held for the topics that are remembered, in bytes. It changes with the first and the
-    /// last filter with wildcards alone.
+    /// last filter with wildcards, and where more than 5 filters match a topic.
     #[must_use]
     pub fn remembered(&self) -> usize {
         self.cache.as_ref().map_or(0, Cache::footprint)

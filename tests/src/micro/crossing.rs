@@ -73,3 +73,49 @@ pub(super) fn qos1() -> Work {
         }
     })
 }
+
+/// One message of QoS 2 each way, and all acknowledgements.
+pub(super) fn qos2() -> Work {
+    let (mut shards, publishers, subscribers) = houses(Qos::ExactlyOnce);
+    let messages =
+        TOPICS.map(|topic| packet::publish(VERSION, topic, &PAYLOAD, Qos::ExactlyOnce, 9));
+    let pubrel = packet::acknowledgement(0x62, 9);
+    Box::new(move || {
+        for from in 0..2 {
+            let to = 1 - from;
+            let id_at = 4 + TOPICS[from].len();
+            let (mut id, mut answered) = (None, false);
+            shards.receive(from as u16, publishers[from], &messages[from], |conn, bytes| {
+                answered |= bytes[0] >> 4 == 5;
+                if conn == subscribers[to] {
+                    id = Some(u16::from_be_bytes([bytes[id_at], bytes[id_at + 1]]));
+                }
+            });
+            assert!(answered, "PUBREC comes when the other shard has the message");
+            shards.receive(from as u16, publishers[from], &pubrel, |_, _| {});
+            let id = id.expect("it reaches the subscriber");
+            let before = shards.sent();
+            for first in [0x50, 0x70] {
+                let packet = packet::acknowledgement(first, id);
+                shards.receive(to as u16, subscribers[to], &packet, |_, _| {});
+            }
+            // PUBREL.
+            assert_eq!(shards.sent() - before, 4);
+        }
+    })
+}
+
+/// A message of QoS 0 to a shared group that has its only member on the other shard.
+pub(super) fn group() -> Work {
+    let mut shards = Crossing::new(&Config::default());
+    let publisher = shards.connect(0, VERSION, "publisher");
+    let member = shards.connect(1, VERSION, "member");
+    let packet = packet::subscribe(VERSION, 1, "$share/guests/there/+", Qos::AtMostOnce);
+    shards.receive(1, member, &packet, |_, _| {});
+    let message = packet::publish(VERSION, TOPICS[0], &PAYLOAD, Qos::AtMostOnce, 0);
+    Box::new(move || {
+        let before = shards.sent();
+        shards.receive(0, publisher, &message, |_, _| {});
+        assert_eq!(shards.sent() - before, message.len() as u64);
+    })
+}

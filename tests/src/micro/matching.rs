@@ -95,8 +95,25 @@ pub(super) fn churn() -> Work {
     })
 }
 
-fn remembering(topics: u32) -> Work {
+/// Sixteen topics in turn, remembered, while somebody has sixteen filters more that match them all.
+pub(super) fn overlapping() -> Work {
     let mut index = index(four_ways);
+    for number in 0..16 {
+        let level = |bit: u32, text: &'static str| if number >> bit & 1 == 0 { "+" } else { text };
+        let (first, third) = (level(0, "plant"), level(1, "cell"));
+        let last = level(2, "temperature");
+        let rest = if number >> 3 & 1 == 0 { "/#" } else { "" };
+        index.insert(&format!("{first}/+/{third}/+/{last}{rest}"), FILTERS, 0);
+    }
+    looking(index, 16, 20)
+}
+
+fn remembering(topics: u32) -> Work {
+    looking(index(four_ways), topics, 4)
+}
+
+/// Looks up so many topics in turn with what is remembered; each matches `count` filters.
+fn looking(mut index: Index, topics: u32, count: usize) -> Work {
     let topics: Vec<_> = (0..topics).map(|at| topic(at * 151 % (FILTERS / 4))).collect();
     let mut next = 0;
     Box::new(move || {
@@ -106,6 +123,6 @@ fn remembering(topics: u32) -> Work {
             found += entries.len();
             true
         });
-        assert_eq!(found, 4);
+        assert_eq!(found, count);
     })
 }

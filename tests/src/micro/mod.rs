@@ -30,7 +30,7 @@ const fn micro(name: &'static str, prepare: fn() -> Work, allocations: u64) -> M
 }
 
 /// All pieces of work.
-pub const ALL: [Micro; 22] = [
+pub const ALL: [Micro; 25] = [
     // A PUBLISH of 3.1.1 with 64 bytes, QoS 0.
     micro("decode_publish", codec::decode_publish, 0),
     // A PUBLISH of 5.0 with an alias, an expiry, two user properties and 64 bytes, QoS 1.
@@ -46,6 +46,8 @@ pub const ALL: [Micro; 22] = [
     // The same sixteen topics in turn, remembered; and topics of which each comes once.
     micro("match_again", matching::again, 0),
     micro("match_ever_new", matching::ever_new, 0),
+    // The same sixteen topics, while each is matched by sixteen filters of one client besides.
+    micro("match_overlapping", matching::overlapping, 0),
     // A filter comes and goes, with its text and that of a long level, while as many topics are
     // remembered as can be.
     micro("match_churn", matching::churn, 2),
@@ -70,7 +72,11 @@ pub const ALL: [Micro; 22] = [
     // Twenty-five messages of QoS 0 from one shard to another, and none back.
     micro("crossing_one_way", crossing::one_way, 0),
     // A message of QoS 1 from one shard to another and one back, with all acknowledgements.
-    micro("crossing_qos1", crossing::qos1, 2),
+    micro("crossing_qos1", crossing::qos1, 0),
+    // The same with QoS 2.
+    micro("crossing_qos2", crossing::qos2, 0),
+    // A message of QoS 0 to a shared group whose member is on another shard.
+    micro("crossing_group", crossing::group, 4),
     // The client machine sends a message of QoS 1 and gets its PUBACK.
     micro("client_publish", client::publish, 0),
     // It gets a message of QoS 1 and acknowledges it.

@@ -223,6 +223,7 @@ impl Broker {
         let Attached::Conn(conn_key) = session.attached else { return };
         // The one that is being handled is released when that is done.
         let Some(mut conn) = self.conns.take(conn_key) else { return };
+        self.lend_buffer(&mut conn);
         let negotiated = conn.machine.negotiated();
         while let Some((qos, id, reason)) = self.next_publish_ack(key) {
             let packet = match qos {

@@ -25,7 +25,8 @@ pub(super) struct Routes {
     by_filter: Index,
     groups: Vec<Group>,
     free: Vec<u32>,
-    /// Often the next message has the same topic.
+    /// Often the next message has the same topic. Where it has not, one hash of it and one look are
+    /// less than to look in a place of its own.
     last: Last,
 }
 
@@ -65,7 +66,7 @@ impl Routes {
             exacts: 0,
             wild: index(seed, budget),
             by_name: Map::new(seed),
-            by_filter: Index::new(seed),
+            by_filter: index(seed, budget),
             groups: Vec::new(),
             free: Vec::new(),
             last: Last::default(),
@@ -162,8 +163,14 @@ impl Routes {
     }
 
     /// The numbers of the groups whose filters match a topic.
-    pub(super) fn groups(&self, topic: &str, found: &mut Vec<u32>) {
-        self.by_filter.matches(topic, |entries| found.extend(entries.iter().map(|e| e.key)));
+    pub(super) fn groups(&mut self, topic: &str, found: &mut Vec<u32>) {
+        if self.by_filter.filters() == 0 {
+            return;
+        }
+        self.by_filter.lookup(topic, |entries| {
+            found.extend(entries.iter().map(|entry| entry.key));
+            true
+        });
     }
 
     /// Whether another shard has members of this group, and its number.
