@@ -106,9 +106,8 @@ const SHARED: [&str; 4] =
 impl Plan {
     pub(super) fn draw(rng: &mut Rng, shards: u16) -> Self {
         let uses = Uses::draw(rng);
-        let (mut config, mut tight) = config(rng, &uses);
+        let (mut config, tight) = config(rng, &uses);
         if shards > 1 {
-            tight = false;
             widen(rng, &mut config);
             config.max_connections = config.max_connections.div_ceil(shards.into());
         }
@@ -276,6 +275,7 @@ pub(super) fn shards(seed: u64) -> u16 {
 /// which of several has reached them, and when. Sometimes there is hardly any credit.
 fn widen(rng: &mut Rng, config: &mut Config) {
     let usual = Config::default();
-    config.max_retained = usual.max_retained;
-    config.shard_budget = if rng.chance(400) { 1 << 20 } else { usual.shard_budget };
+    if rng.chance(400) {
+        config.shard_budget = config.shard_budget.min(1 << 20);
+    }
 }

@@ -9,7 +9,7 @@ use fulmar_core::broker::{
 };
 use fulmar_core::topic::matches;
 
-use super::oracle::Call;
+use super::oracle::{Call, Figures};
 use super::peer::{Peer, Stage, name};
 use super::rng::Rng;
 use super::world::World;
@@ -95,6 +95,14 @@ impl Shards {
         let mut sum = self.brokers[0].stats();
         self.brokers[1..].iter().for_each(|broker| sum.add(&broker.stats()));
         sum
+    }
+
+    /// How far each is used up.
+    pub(super) fn figures(&self) -> impl Iterator<Item = Figures> {
+        self.brokers.iter().map(|broker| {
+            let Stats { retained, used_bytes: used, .. } = broker.stats();
+            Figures { retained, used }
+        })
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {

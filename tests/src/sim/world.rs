@@ -122,10 +122,12 @@ impl World {
         }
     }
 
-    /// Whether the next message may be refused for want of memory.
+    /// Whether the next message must be refused for want of memory, which is known of one shard.
     fn is_full(&self) -> bool {
         let budget = self.plan.config.shard_budget;
-        self.plan.tight && self.shards.stats().used_bytes > budget / 100 * 95
+        self.shards.len() == 1
+            && self.plan.tight
+            && self.shards.stats().used_bytes > budget / 100 * 95
     }
 
     pub(super) fn begin(&mut self, call: Call) {
@@ -135,12 +137,22 @@ impl World {
         }
         let full = self.is_full();
         self.oracle.begin(self.now, call, full);
+        self.look(true);
+    }
+
+    /// Shows the oracle how far each of several shards is used up.
+    fn look(&mut self, before: bool) {
+        if self.shards.len() > 1 {
+            self.oracle.look(self.shards.figures(), before);
+        }
     }
 
     /// Takes the effects of a call, shows them to the oracle and remembers what is to be done.
     pub(super) fn effects(&mut self) -> Option<Reply> {
         let mut answer = None;
+        self.look(false);
         for shard in 0..self.shards.len() {
+            self.oracle.turn_to(shard);
             answer = self.effects_of(shard).or(answer);
         }
         self.shards.collect(self.now);

@@ -234,7 +234,8 @@ impl Oracle {
                 ReasonCode::QuotaExceeded => {
                     let asked = wire.asked.as_ref();
                     let near = asked.map_or(0, |asked| self.neighbours(&asked.client_id));
-                    self.full || near >= self.config.max_sessions as usize
+                    let full = self.full || self.many && self.is_short_here();
+                    full || near >= self.config.max_sessions as usize
                 }
                 _ => wire.refused,
             },
@@ -249,7 +250,10 @@ impl Oracle {
             DisconnectReason::OutOfBudget => {
                 // Or it holds a part of a packet, for which there is no memory.
                 let part = !wire.input.is_empty() && self.config.shard_budget < 1_000_000;
-                wire.must_end == Some("no room") || part
+                match self.many {
+                    true => self.is_short_here() || part && self.is_too_much_here(),
+                    false => wire.must_end == Some("no room") || part,
+                }
             }
             _ => false,
         };

@@ -299,12 +299,17 @@ impl Oracle {
                     Some(held) if !held.counts && over => Err("Receive Maximum"),
                     Some(held) => {
                         (held.counts, held.conn) = (true, conn);
+                        session.over += u64::from(!held.sure);
                         Ok(Admitted::Repeat)
                     }
                     None if over => Err("Receive Maximum"),
-                    None if full(known) => Ok(Admitted::Full),
+                    None if full(known) => {
+                        session.over += 1;
+                        Ok(Admitted::Full)
+                    }
                     None => {
                         let sure = !full(all);
+                        session.over += u64::from(!sure);
                         let held = Held { counts: true, conn, sure, answered: false };
                         session.held.insert(id, held);
                         Ok(Admitted::New)
@@ -351,7 +356,7 @@ impl Oracle {
         let Some((_, session)) = self.session_of(conn) else { return Ok(()) };
         let id = ack.packet_id.get();
         match session.held.remove(&id) {
-            Some(held) if held.sure => self.owe_surely(conn, 7, id),
+            Some(held) if held.answered => self.owe_surely(conn, 7, id),
             Some(_) => self.owe(conn, 7, id, &[0]),
             None => self.owe(conn, 7, id, &[ReasonCode::PacketIdentifierNotFound as u8]),
         }

@@ -178,6 +178,10 @@ struct Session {
     /// Copies sent for the first time, and losses told of, by QoS.
     delivered: [u64; 3],
     dropped: [u64; 3],
+    /// Of several shards: losses for want of memory, of its copies or of messages it published.
+    short: [u64; 3],
+    /// Messages that may be refused as one identifier of QoS 2 too many.
+    over: u64,
     /// An operator ends it.
     condemned: bool,
 }
@@ -304,6 +308,29 @@ pub(super) struct Oracle {
     many: bool,
     place: Place,
     books: many::Books,
+    /// The number of the present call, and the last number in the order of things before it.
+    turn: u64,
+    began: u64,
+    /// The shard whose effects are shown, and how far each of them is used up.
+    shard: usize,
+    standing: Vec<Standing>,
+}
+
+/// How far a shard is used up, before the present call and after it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    before: Figures,
+    now: Figures,
+    /// The last call in which it was nearly full.
+    full: Option<u64>,
+}
+
+/// See [`Standing`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Figures {
+    pub(super) retained: u64,
+    /// Bytes charged to its budget.
+    pub(super) used: u64,
 }
 
 impl Oracle {
@@ -313,6 +340,10 @@ impl Oracle {
             many: place.shards > 1,
             place,
             books: many::Books::default(),
+            turn: 0,
+            began: 0,
+            shard: 0,
+            standing: vec![Standing::default(); place.shards.into()],
             config,
             now: Instant::ZERO,
             found: None,
@@ -365,6 +396,8 @@ impl Oracle {
     pub(super) fn begin(&mut self, now: Instant, call: Call, full: bool) {
         self.now = now;
         self.call = call;
+        self.turn += 1;
+        self.began = self.next;
         self.full = full;
         if let Call::Decided(conn) = call
             && let Some(wire) = self.wires.get_mut(&conn)
@@ -382,6 +415,7 @@ impl Oracle {
         if self.many {
             self.settle_unread();
             self.judge_full();
+            self.judge_unkept();
             self.check_ends();
             self.check_deadlines(next);
             return;

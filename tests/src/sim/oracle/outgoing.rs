@@ -171,7 +171,8 @@ impl Oracle {
         let client = self.wires.get(&conn).and_then(|wire| wire.client.as_ref());
         let session = client.and_then(|client| self.sessions.get(client));
         let held = session.and_then(|session| session.held.get(&id));
-        self.config.shard_budget <= 1 << 20 || kind == 5 && held.is_none_or(|held| !held.sure)
+        let qos = if kind == 4 { Qos::AtLeastOnce } else { Qos::ExactlyOnce };
+        self.may_lack_memory(conn, qos, id) || kind == 5 && held.is_none_or(|held| !held.sure)
     }
 
     fn pubrel_out(&mut self, conn: ConnId, ack: &Ack<'_>) {

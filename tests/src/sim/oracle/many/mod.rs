@@ -6,16 +6,18 @@
 
 mod answers;
 mod copies;
+mod kept;
 mod losses;
+mod memory;
 mod subscribed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 
-use fulmar_core::Qos;
 use fulmar_core::broker::{ConnId, DisconnectReason, Disconnected, Reply};
 use fulmar_core::topic::{matches, split_share};
+use fulmar_core::{Qos, ReasonCode};
 
 pub(super) use self::subscribed::Fate;
 use self::subscribed::Subscribed;
@@ -38,8 +40,9 @@ pub(super) struct Wish {
     over: bool,
     /// That was answered.
     gone: bool,
-    /// When it came.
+    /// When it came, and in which call.
     from: u64,
+    turn: u64,
 }
 
 /// One UNSUBSCRIBE from one filter, not answered yet.
@@ -89,8 +92,12 @@ pub(super) struct Publication {
     /// rest.
     pub(super) from: u64,
     by: Option<u64>,
+    /// The call in which it was received.
+    turn: u64,
     /// Its connection ended before that, for another reason than the client's.
     unsure: bool,
+    /// It was not retained at a later rest.
+    bare: bool,
     /// Its places in the order of what its publisher sent, ascending: that of its number, and of
     /// each repeat that may be the first of it to be read.
     places: Vec<u64>,
@@ -127,6 +134,16 @@ struct Got {
     subscribed: Subscribed,
 }
 
+/// Somebody asked for all that is retained.
+#[derive(Debug)]
+struct Asked {
+    client: String,
+    /// What came: numbers of messages, by topic.
+    answers: BTreeMap<String, u64>,
+    /// What the client had lost before.
+    lost: u64,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Books {
     publications: Vec<Publication>,
@@ -144,10 +161,10 @@ pub(super) struct Books {
     stood: Vec<String>,
     /// Clients whose queue was full in this call.
     full: BTreeSet<String>,
-    /// Who asked for all that is retained, and what came.
-    asked: Option<(String, BTreeMap<String, u64>)>,
-    /// When.
-    asked_at: u64,
+    /// Who asked for all that is retained.
+    asked: Option<Asked>,
+    kept: kept::Kept,
+    losses: memory::Losses,
 }
 
 impl Books {
@@ -163,11 +180,11 @@ impl Books {
 
     /// A message came, perhaps to who asked for what is retained.
     fn answer(&mut self, client: &str, topic: &str, key: u64, retain: bool) {
-        if let Some((asker, answers)) = &mut self.asked
-            && asker == client
+        if let Some(asked) = &mut self.asked
+            && asked.client == client
             && retain
         {
-            answers.insert(topic.to_string(), key);
+            asked.answers.insert(topic.to_string(), key);
         }
     }
 }
@@ -182,8 +199,10 @@ impl Oracle {
     pub(super) fn expect(&mut self, note: Rc<Note>, conn: Option<ConnId>, id: u16, will: bool) {
         let from = self.tick();
         self.books.by_key.entry(note.key).or_default().push(self.books.publications.len());
-        let (by, unsure, places) = (None, false, vec![note.number]);
-        let publication = Publication { note, conn, id, will, from, by, unsure, places };
+        let (by, unsure, bare, places) = (None, false, false, vec![note.number]);
+        let turn = self.turn;
+        let publication =
+            Publication { note, conn, id, will, from, by, turn, unsure, bare, places };
         self.books.publications.push(publication);
     }
 
@@ -232,8 +251,8 @@ impl Oracle {
         let from = self.unwish(&client, filter);
         let filter = filter.to_string();
         self.books.ever.insert((client.clone(), filter.clone()));
-        let (answered, stands, over, gone) = (false, None, false, false);
-        let wish = Wish { filter, options, conn, id, answered, stands, over, gone, from };
+        let (answered, stands, over, gone, turn) = (false, None, false, false, self.turn);
+        let wish = Wish { filter, options, conn, id, answered, stands, over, gone, from, turn };
         self.books.got.entry(client).or_default().wishes.push(wish);
     }
 
@@ -300,6 +319,9 @@ impl Oracle {
         if qos == Qos::ExactlyOnce {
             self.settle_held(conn, &client, id, taken);
         }
+        if reasons.first() == Some(&(ReasonCode::QuotaExceeded as u8)) {
+            self.answer_refusal(&client, qos);
+        }
         let all = self.books.publications.iter_mut().rev();
         let mut own = all.filter(|p| {
             p.note.publisher.as_ref() == Some(&client) && p.id == id && p.note.qos == qos && !p.will
@@ -326,6 +348,11 @@ impl Oracle {
 
     /// The answer to a program's message came, of the shard that was asked.
     pub(in super::super) fn settle_command(&mut self, key: u64, shard: usize, reply: &Reply) {
+        if matches!(reply, Reply::Refused(ReasonCode::QuotaExceeded)) {
+            let right = self.refuse_command(key, shard);
+            self.ensure(right, "commands", || format!("{key} refused, but there is memory"));
+            return;
+        }
         let told = match reply {
             Reply::Published { receivers } => Some(*receivers),
             _ => None,
@@ -377,8 +404,9 @@ impl Oracle {
 
     /// Somebody asks for all that is retained, at rest.
     pub(in super::super) fn ask(&mut self, client: &str) {
-        self.books.asked_at = self.tick();
-        self.books.asked = Some((client.to_string(), BTreeMap::new()));
+        let lost = self.books.got.get(client).map_or(0, |got| got.lost);
+        let (client, answers) = (client.to_string(), BTreeMap::new());
+        self.books.asked = Some(Asked { client, answers, lost });
     }
 
     /// What was received is published by now, but for what went down with its connection.
@@ -398,7 +426,7 @@ impl Oracle {
         let settled = self.books.settled;
         let new = &self.books.publications[settled..];
         let mut found = None;
-        for (client, got) in &mut self.books.got {
+        for (client, got) in &self.books.got {
             let stands = |p: &&Publication| {
                 let own = p.note.publisher.as_ref() == Some(client);
                 p.by.is_some()
@@ -413,13 +441,16 @@ impl Oracle {
             };
             let absent = |p: &&Publication| !got.copies.contains_key(&p.note.key);
             let missing: Vec<&Publication> = new.iter().filter(stands).filter(absent).collect();
-            if missing.len() as u64 > got.lost {
+            if self.unexplained(&missing) > got.lost {
                 let what = format!("{client}: {} lost, but not {missing:?}", got.lost);
                 found = Some(("delivery", what));
             }
+        }
+        for got in self.books.got.values_mut() {
             got.lost = 0;
             got.past.extend(got.wishes.extract_if(.., |wish| wish.gone));
         }
+        self.settle_losses();
         self.books.settled = self.books.publications.len();
         if let Some((client, will, _)) = self.books.wills.first() {
             found = Some(("wills", format!("{client}: {will:?}")));
@@ -427,66 +458,6 @@ impl Oracle {
         if let Some((checker, what)) = found {
             self.fail(checker, what);
         }
-    }
-
-    /// What came as retained is what must be, and nobody has something older instead.
-    pub(super) fn check_retained(&mut self) {
-        let Some((asker, answers)) = self.books.asked.take() else { return };
-        let lost = self.books.got.get(&asker).is_none_or(|got| got.lost > 0);
-        if lost || self.sessions.get(&asker).is_none_or(|session| session.conn.is_none()) {
-            return;
-        }
-        let mut topics: BTreeMap<&str, Vec<&Publication>> = BTreeMap::new();
-        for publication in self.books.publications.iter().filter(|p| p.note.retain) {
-            topics.entry(&publication.note.topic).or_default().push(publication);
-        }
-        let now = self.now;
-        let mut found = None;
-        for (topic, all) in &topics {
-            let later = |f: &Publication, g: &Publication| {
-                let same = f.note.publisher == g.note.publisher && f.note.publisher.is_some();
-                let follows = same && f.note.qos == g.note.qos;
-                g.by.is_some()
-                    && (f.by.is_some_and(|by| by < g.from)
-                        || follows && f.by.is_some() && f.precedes(g))
-            };
-            let newest: Vec<&&Publication> =
-                all.iter().filter(|f| !all.iter().any(|g| later(f, g))).collect();
-            let gone =
-                |p: &&&Publication| p.note.payload.is_empty() || p.note.is_expired(now) || p.unsure;
-            match answers.get(*topic) {
-                Some(key) if !newest.iter().any(|p| p.note.key == *key) => {
-                    found = Some(("stale", format!("{key} is retained, not one of {newest:?}")));
-                }
-                None if !newest.iter().any(gone) && self.has_asked(&asker, topic) => {
-                    found = Some(("retained", format!("{asker} has none of {newest:?}")));
-                }
-                _ => {}
-            }
-            let Some(key) = answers.get(*topic) else { continue };
-            // Of one that was published twice the second may be lost.
-            if all.iter().filter(|p| p.note.key == *key).count() > 1 {
-                continue;
-            }
-            for (client, got) in &self.books.got {
-                for ((place, qos), (last, had)) in &got.retained {
-                    if place == topic && had.contains(key) && last != key {
-                        let what = format!("{client}: {last} of {topic}, {qos:?}, after {key}");
-                        found = Some(("stale", what));
-                    }
-                }
-            }
-        }
-        if let Some((checker, what)) = found {
-            self.fail(checker, what);
-        }
-    }
-
-    /// Whether the subscription stands with which somebody asked for what is retained there.
-    fn has_asked(&self, asker: &str, topic: &str) -> bool {
-        let wishes = self.books.got.get(asker).map_or(&[][..], |got| &got.wishes);
-        let new = |wish: &Wish| wish.stands.is_some_and(|stands| stands > self.books.asked_at);
-        wishes.iter().any(|wish| new(wish) && wish.matches(topic))
     }
 
     /// Topics of messages that may be retained.

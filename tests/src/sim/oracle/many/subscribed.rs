@@ -24,6 +24,19 @@ struct Request {
     fates: Vec<Fate>,
     /// No answer can come any more.
     over: bool,
+    /// The call in which it was received.
+    turn: u64,
+    /// Its shard was nearly full between then and the answer.
+    short: bool,
+}
+
+/// What leaves no room for another subscription.
+#[derive(Clone, Copy)]
+struct Room {
+    /// As many as a session may have.
+    most: usize,
+    /// The shard was nearly full meanwhile.
+    short: bool,
 }
 
 /// What became of a filter.
@@ -46,9 +59,9 @@ struct Bounds {
 
 impl Bounds {
     /// Whether there may have been no room for this one.
-    fn may_refuse(&self, filter: &str, most: usize) -> bool {
+    fn may_refuse(&self, filter: &str, room: Room) -> bool {
         let others = self.maybe.len() - usize::from(self.maybe.contains(filter));
-        !self.sure.contains(filter) && others >= most
+        !self.sure.contains(filter) && (room.short || others >= room.most)
     }
 
     /// Whether there may have been room.
@@ -56,8 +69,9 @@ impl Bounds {
         self.maybe.contains(filter) || self.sure.len() < most
     }
 
-    fn subscribe(&mut self, filter: &str, fate: Fate, most: usize) {
-        let (refusable, grantable) = (self.may_refuse(filter, most), self.may_grant(filter, most));
+    fn subscribe(&mut self, filter: &str, fate: Fate, room: Room) {
+        let refusable = self.may_refuse(filter, room);
+        let grantable = self.may_grant(filter, room.most);
         if fate == Fate::Refused {
             self.unsubscribe(filter, true);
             return;
@@ -78,10 +92,11 @@ impl Bounds {
     }
 
     fn follow(&mut self, request: &Request, most: usize) {
+        let room = Room { most, short: request.short };
         for (at, (filter, _)) in request.filters.iter().enumerate() {
             let fate = request.fates.get(at).copied().unwrap_or(Fate::Open);
             match request.kind {
-                9 => self.subscribe(filter, fate, most),
+                9 => self.subscribe(filter, fate, room),
                 _ => self.unsubscribe(filter, fate != Fate::Open),
             }
         }
@@ -93,15 +108,15 @@ impl Bounds {
         (filter, asked): (&str, Qos),
         version: Version,
         (owed, said): (u8, u8),
-        most: usize,
+        room: Room,
     ) -> Option<Fate> {
         let refused = match version {
             Version::V5 => ReasonCode::QuotaExceeded as u8,
             Version::V311 => 0x80,
             Version::V31 => asked as u8,
         };
-        let granted = said == owed && self.may_grant(filter, most);
-        let refused = said == refused && self.may_refuse(filter, most);
+        let granted = said == owed && self.may_grant(filter, room.most);
+        let refused = said == refused && self.may_refuse(filter, room);
         match (granted, refused) {
             (true, true) => Some(Fate::Read),
             (true, false) => Some(Fate::Granted),
@@ -151,10 +166,11 @@ impl Subscribed {
         at: usize,
         version: Version,
         (owed, said): (&[u8], &[u8]),
-        most: usize,
+        room: Room,
     ) -> Option<Vec<Fate>> {
-        let mut bounds = self.bounds(at, most);
+        let mut bounds = self.bounds(at, room.most);
         let request = &mut self.requests[at];
+        request.short = room.short;
         let mut filters = request.filters.iter();
         let mut fates = Vec::new();
         let silent = request.kind == 11 && version < Version::V5;
@@ -171,7 +187,7 @@ impl Subscribed {
             }
             let (filter, asked) = filters.next()?;
             let fate = match request.kind {
-                9 => bounds.judge((filter, *asked), version, (owed, said), most)?,
+                9 => bounds.judge((filter, *asked), version, (owed, said), room)?,
                 _ => {
                     let stood = said == ReasonCode::Success as u8;
                     let none = said == ReasonCode::NoSubscriptionExisted as u8;
@@ -181,7 +197,7 @@ impl Subscribed {
                 }
             };
             match request.kind {
-                9 => bounds.subscribe(filter, fate, most),
+                9 => bounds.subscribe(filter, fate, room),
                 _ => bounds.unsubscribe(filter, true),
             }
             fates.push(fate);
@@ -191,7 +207,7 @@ impl Subscribed {
         }
         request.fates.clone_from(&fates);
         request.over = true;
-        self.settle(most);
+        self.settle(room.most);
         Some(fates)
     }
 }
@@ -207,7 +223,8 @@ impl Oracle {
         let Some(client) = self.wires.get(&conn).and_then(|wire| wire.client.clone()) else {
             return;
         };
-        let request = Request { conn, kind, id, filters, fates: Vec::new(), over: false };
+        let (fates, over, turn, short) = (Vec::new(), false, self.turn, false);
+        let request = Request { conn, kind, id, filters, fates, over, turn, short };
         let got = self.books.got.entry(client).or_default();
         got.subscribed.requests.push_back(request);
     }
@@ -227,13 +244,22 @@ impl Oracle {
             let same = request.conn == conn && request.kind == owed.kind && request.id == owed.id;
             same && !request.over
         };
+        let standing = self.standing[usize::from(self.place.home(client))];
         let subscribed = self.books.got.get_mut(client).map(|got| &mut got.subscribed);
         let found = subscribed.and_then(|subscribed| {
             let at = subscribed.requests.iter().position(own)?;
             Some((subscribed, at))
         });
         match found {
-            Some((subscribed, at)) => subscribed.answer(at, version, (&owed.reasons, said), most),
+            Some((subscribed, at)) => {
+                let short = standing.was_full(subscribed.requests[at].turn);
+                let room = Room { most, short };
+                let fates = subscribed.answer(at, version, (&owed.reasons, said), room);
+                let unsure = |fates: &Vec<Fate>| fates.iter().any(|fate| *fate != Fate::Granted);
+                let unsure = owed.kind == 9 && fates.as_ref().is_none_or(unsure);
+                self.books.asked.take_if(|asked| unsure && asked.client == *client);
+                fates
+            }
             // Its session has ended meanwhile.
             None => {
                 let on = self.sessions.get(client).is_some_and(|s| s.conn == Some(conn));
