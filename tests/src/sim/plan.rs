@@ -272,8 +272,8 @@ pub(super) fn shards(seed: u64) -> u16 {
     said.unwrap_or_else(|| *Rng::new(!seed).pick(&[1, 1, 1, 2, 3, 8]))
 }
 
-/// Limits that are one shard's own are reached with one shard only: who stands outside cannot tell
-/// which of several has reached them, and when. Sometimes there is hardly any credit.
+/// Limits of memory that are one shard's own are reached with one shard only: who stands outside
+/// cannot tell which of several has reached them, and when. Sometimes there is hardly any credit.
 fn widen(rng: &mut Rng, config: &mut Config) {
     let usual = Config::default();
     config.max_retained = usual.max_retained;
