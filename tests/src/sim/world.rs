@@ -237,6 +237,7 @@ impl World {
     /// Connections that belong to other shards go there, unless more of them may have been read.
     pub(super) fn move_on(&mut self) {
         while self.reading.is_empty()
+            && self.found().is_none()
             && let Some((conn, to)) = self.moving.pop()
         {
             self.hand_over(conn, to);

@@ -17,6 +17,7 @@ use super::super::subscribe::{BESIDE, FIRST_STEPS, WALK_STEPS};
 use super::super::transmit::WALK_BELOW;
 use super::msg::{Msg, Page, Parcel, Query};
 use super::paused::Until;
+use super::retry::RETRIES;
 use super::run::Small;
 use super::{Peers, Pending, bits, is_wild};
 use crate::time::Instant;
@@ -94,6 +95,18 @@ impl Peers {
     fn is_known(&self, seq: u64) -> bool {
         let older = u64::from(defect!("older_number_confirms"));
         seq <= self.confirmed + older || defect!("suback_before_confirmed")
+    }
+
+    /// Another shard has confirmed more.
+    pub(super) fn confirm(&mut self) {
+        let told = bits(self.others).map(|shard| self.links[shard].heard.confirmed);
+        // A damaged recording may confirm what was never told.
+        self.confirmed = told.min().unwrap_or(0).min(self.announces);
+    }
+
+    /// Whether a gate has not been looked at since all confirmed what it is for.
+    pub(super) fn has_known_gate(&self) -> bool {
+        self.by_seq.first().is_some_and(|(seq, _)| *seq <= self.confirmed)
     }
 
     /// Asks for the next page of a session's walk. For a first one no place is kept: its gate waits
@@ -388,16 +401,13 @@ impl Broker {
         }
     }
 
-    /// All have confirmed more: gates may open.
-    pub(super) fn confirm(&mut self, now: Instant) {
-        let Some(peers) = &mut self.peers else { return };
-        let told = bits(peers.others).map(|shard| peers.links[shard].heard.confirmed);
-        // A damaged recording may confirm what was never told.
-        peers.confirmed = told.min().unwrap_or(0).min(peers.announces);
-        let end = (peers.confirmed + 1, Key { index: 0, generation: 0 });
-        let later = peers.by_seq.split_off(&end);
-        let due = core::mem::replace(&mut peers.by_seq, later);
-        for (_, gate) in due {
+    /// Opens gates of which all have confirmed what they are for, some in each call.
+    pub(super) fn open_gates(&mut self, now: Instant) {
+        for _ in 0..RETRIES {
+            let Some(peers) = self.peers.as_mut().filter(|peers| peers.has_known_gate()) else {
+                return;
+            };
+            let Some((_, gate)) = peers.by_seq.pop_first() else { return };
             self.try_gate(now, gate);
         }
     }
@@ -439,7 +449,8 @@ impl Broker {
             self.walk(now, gate.session, FIRST_STEPS);
         }
         let pending = self.sessions.get(gate.session).and_then(|session| session.pending.as_ref());
-        if !pending.is_some_and(|pending| pending.has_gates()) {
+        let shut = pending.is_some_and(|pending| pending.has_gates());
+        if !shut && !defect!("open_gates_not_told") {
             self.has_come_for(gate.session, Until::Gates);
         }
     }
