@@ -295,21 +295,18 @@ impl Oracle {
                 let full = |count: usize| five && count >= most;
                 let known = session.held.values().filter(|held| held.sure).count();
                 let all = session.held.len();
+                let doubt = session.held.get(&id).map_or(full(all), |held| !held.sure);
+                session.over += u64::from(doubt);
                 match session.held.get_mut(&id) {
                     Some(held) if !held.counts && over => Err("Receive Maximum"),
                     Some(held) => {
                         (held.counts, held.conn) = (true, conn);
-                        session.over += u64::from(!held.sure);
                         Ok(Admitted::Repeat)
                     }
                     None if over => Err("Receive Maximum"),
-                    None if full(known) => {
-                        session.over += 1;
-                        Ok(Admitted::Full)
-                    }
+                    None if full(known) => Ok(Admitted::Full),
                     None => {
                         let sure = !full(all);
-                        session.over += u64::from(!sure);
                         let held = Held { counts: true, conn, sure, answered: false };
                         session.held.insert(id, held);
                         Ok(Admitted::New)
