@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use fulmar_core::Qos;
 use fulmar_core::broker::ConnId;
-use fulmar_core::{Qos, Version};
 
 use super::super::account::BEYOND;
 use super::super::{Call, Figures, Oracle, Standing};

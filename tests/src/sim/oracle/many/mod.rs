@@ -40,9 +40,8 @@ pub(super) struct Wish {
     over: bool,
     /// That was answered.
     gone: bool,
-    /// When it came, and in which call.
+    /// When it came.
     from: u64,
-    turn: u64,
 }
 
 /// One UNSUBSCRIBE from one filter, not answered yet.
@@ -251,8 +250,8 @@ impl Oracle {
         let from = self.unwish(&client, filter);
         let filter = filter.to_string();
         self.books.ever.insert((client.clone(), filter.clone()));
-        let (answered, stands, over, gone, turn) = (false, None, false, false, self.turn);
-        let wish = Wish { filter, options, conn, id, answered, stands, over, gone, from, turn };
+        let (answered, stands, over, gone) = (false, None, false, false);
+        let wish = Wish { filter, options, conn, id, answered, stands, over, gone, from };
         self.books.got.entry(client).or_default().wishes.push(wish);
     }
 
