@@ -130,11 +130,6 @@ impl Peers {
         let held = gates.filter(|gate| gate.session == session).flat_map(|gate| &gate.held);
         held.fold((0, 0), |(count, bytes), copy| (count + 1, bytes + copy.message.footprint()))
     }
-
-    /// A count of the places that are kept in the queue of a session.
-    pub(in crate::broker) fn kept_for(&self, session: Key) -> usize {
-        self.queries.values().filter(|asked| asked.session == session).map(|asked| asked.room).sum()
-    }
 }
 
 impl Broker {

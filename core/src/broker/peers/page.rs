@@ -54,6 +54,13 @@ impl Peers {
     }
 }
 
+#[cfg(feature = "fuzzing")]
+impl Peers {
+    /// A count of the places that are kept in the queue of a session.
+    pub(in crate::broker) fn kept_for(&self, session: Key) -> usize {
+        self.queries.values().filter(|asked| asked.session == session).map(|asked| asked.room).sum()
+}
+
 impl Broker {
     /// Asks for the next page of the first walk, which gets an equal part of the room with all
     /// others. False if what is behind gates needs it.
