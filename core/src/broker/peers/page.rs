@@ -59,6 +59,7 @@ impl Peers {
     /// A count of the places that are kept in the queue of a session.
     pub(in crate::broker) fn kept_for(&self, session: Key) -> usize {
         self.queries.values().filter(|asked| asked.session == session).map(|asked| asked.room).sum()
+    }
 }
 
 impl Broker {
