@@ -182,6 +182,16 @@ fn a_replay_that_comes_out_differently_says_where() {
     assert_eq!(Replay::new(b"nothing").err(), Some(ReplayError::Format));
 }
 
+/// It might come out differently without anything being wrong.
+#[test]
+fn a_recording_of_another_version_is_refused() {
+    let mut recorded = Recorded::new(u64::MAX);
+    recorded.story();
+    recorded.bytes[7] -= 1;
+    let error = Replay::new(&recorded.bytes).expect_err("of an older version");
+    assert_eq!(error.to_string(), "not a recording of this version of fulmar");
+}
+
 #[test]
 fn secrets_are_not_in_a_recording() {
     let mut recorded = Recorded::new(u64::MAX);

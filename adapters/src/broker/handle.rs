@@ -50,6 +50,9 @@ pub struct Statistics {
     pub writes: u64,
     /// System calls that waited for something to do.
     pub waits: u64,
+    /// System calls that ended such a wait for a message of another shard, a connection or a
+    /// request.
+    pub wakes: u64,
 }
 
 /// A page of the sessions; see [`BrokerHandle::clients`].
@@ -156,6 +159,14 @@ impl BrokerHandle {
         }
     }
 
+    /// The number of the shard that has the session of a Client Identifier, or would have it: the
+    /// same as long as the broker runs. With one shard 0. Clients should not learn it: who knows
+    /// can choose identifiers that all fall on one shard.
+    #[must_use]
+    pub fn home(&self, client_id: &str) -> u16 {
+        self.mesh.place(0).home(client_id)
+    }
+
     /// The figures.
     ///
     /// # Errors
@@ -171,6 +182,7 @@ impl BrokerHandle {
                     sum.reads += part.reads;
                     sum.writes += part.writes;
                     sum.waits += part.waits;
+                    sum.wakes += part.wakes;
                 }
             }
         }

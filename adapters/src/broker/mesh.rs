@@ -92,6 +92,11 @@ impl Mesh {
         self.mailboxes[usize::from(shard)].waker.wake();
     }
 
+    /// How often a shard was woken so far, by other shards and for its inbox.
+    pub(super) fn wakes(&self, shard: u16) -> u64 {
+        self.mailboxes[usize::from(shard)].waker.wakes()
+    }
+
     /// Whether there is something for a shard that it has not looked at.
     pub(super) fn filled(&self, shard: u16) -> bool {
         self.mailboxes[usize::from(shard)].filled.load(Ordering::SeqCst) != 0
@@ -141,6 +146,7 @@ mod tests {
         assert!(!mesh.send(1, 0, &mut Vec::new()), "one that was told is enough");
         mesh.wake(0);
         assert!(poller.wait(None, &mut Vec::new()).expect("waiting works"), "woken");
+        assert_eq!((mesh.wakes(0), mesh.wakes(1)), (1, 0));
         assert_eq!(mesh.awake(0), 0b10);
         assert!(!mesh.send(1, 0, &mut Vec::new()), "it was awake");
         assert!(mesh.filled(0) && !mesh.sleep(0), "something is there");

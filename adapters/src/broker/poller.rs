@@ -3,6 +3,7 @@
 use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub(super) use system::Poller;
@@ -27,12 +28,27 @@ pub(super) struct Ready {
 
 /// Ends the poller's wait from any thread.
 #[derive(Clone, Debug)]
-pub(super) struct Waker(Arc<system::Wake>);
+pub(super) struct Waker {
+    wake: Arc<system::Wake>,
+    /// Wakes so far.
+    count: Arc<AtomicU64>,
+}
 
 impl Waker {
-    /// The present wait, or else the next one, ends at once and says that it was woken.
+    fn new(wake: Arc<system::Wake>) -> Self {
+        Self { wake, count: Arc::default() }
+    }
+
+    /// The present wait, or else the next one, ends at once and says that it was woken. Each is one
+    /// system call, beside which the counting is nothing.
     pub(super) fn wake(&self) {
-        system::wake(&self.0);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        system::wake(&self.wake);
+    }
+
+    /// How often it was used, by all who have it.
+    pub(super) fn wakes(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
     }
 }
 
@@ -68,7 +84,7 @@ mod system {
             let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
             let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
             epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKER), flags)?;
-            Ok((Self { epoll }, Waker(Arc::new(wake))))
+            Ok((Self { epoll }, Waker::new(Arc::new(wake))))
         }
 
         /// Watches `socket` under the number `index`; what it is ready for already is told too.
@@ -164,7 +180,7 @@ mod system {
             if !poller.supports_edge() {
                 return Err(io::ErrorKind::Unsupported.into());
             }
-            let waker = Waker(Arc::clone(&poller));
+            let waker = Waker::new(Arc::clone(&poller));
             Ok((Self { poller, events: Mutex::new(events), mode: PollMode::Edge }, waker))
         }
 
@@ -249,5 +265,6 @@ mod tests {
             waker.wake();
             assert!(poller.wait(None, &mut Vec::new()).expect("waiting works"));
         }
+        assert_eq!(waker.clone().wakes(), 3);
     }
 }

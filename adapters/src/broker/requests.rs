@@ -36,6 +36,7 @@ impl Shard {
                     reads: self.reads,
                     writes: self.writes,
                     waits: self.waits,
+                    wakes: self.mesh.wakes(self.shard),
                 });
             }
             Item::Unsubscribe(subscriber) => {

@@ -226,13 +226,16 @@ mod tests {
     #[test]
     fn little_is_done_for_a_sleeping_shard_and_for_much_it_is_woken() {
         let mut two = Two::new();
+        let before = two.seats.mesh.wakes(1);
         for _ in 0..3 {
             two.publish(1);
             assert!(two.next().is_some(), "without its thread");
             assert!(!two.is_woken(1) && !two.seats.mesh.filled(1) && !two.seats.mesh.filled(0));
         }
+        assert_eq!(two.seats.mesh.wakes(1), before);
         two.publish(LITTLE + 1);
         assert!(two.next().is_none() && two.is_woken(1), "its own thread does it");
+        assert_eq!(two.seats.mesh.wakes(1), before + 1, "for the figures");
         two.seats.turn(1, &mut Vec::new(), false).expect("it goes on");
         for _ in 0..=LITTLE {
             assert!(two.next().is_some());

@@ -300,6 +300,7 @@ fn a_message_that_comes_alone_costs_one_read_one_write_and_one_wait() {
     // One more for the request; the waits of both requests fall between the two answers.
     let waits = after.waits - before.waits;
     assert!((1_000..=1_010).contains(&waits), "{waits} waits");
+    assert!((1..=2).contains(&(after.wakes - before.wakes)), "for a request, and for no message");
     broker.abort();
 }
 

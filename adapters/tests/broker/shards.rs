@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use fulmar_adapters::broker::{Config, HandleError, Options, Qos, ReasonCode};
+use fulmar_core::broker::SERIAL_BITS;
 use smol::block_on;
 
 use super::message;
@@ -106,6 +107,8 @@ fn lists_figures_and_disconnects_are_about_all_shards() {
             let page = broker.handle.clients(after, 5).await?;
             assert!(page.clients.len() <= 5);
             for client in page.clients {
+                let home = u64::from(broker.handle.home(&client.client_id));
+                assert_eq!(client.serial >> SERIAL_BITS, home, "{client:?}");
                 assert!(listed.insert(client.client_id.to_string()), "listed twice");
             }
             next = page.next;

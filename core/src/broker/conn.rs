@@ -44,7 +44,9 @@ pub(super) struct Conn {
     /// Input that waits.
     pub(super) unread: Vec<u8>,
     pub(super) waiting: Waiting,
-    /// What its input waits with, while it waits for other shards.
+    /// While it waits for other shards, its place among those that do, and what its input waits
+    /// with.
+    pub(super) place: u64,
     pub(super) held: Option<Box<Held>>,
     /// The transport is gone, but not all it brought is handled.
     pub(super) gone: bool,
@@ -91,6 +93,7 @@ impl Conn {
             out: Vec::new(),
             unread: Vec::new(),
             waiting: Waiting::Nothing,
+            place: 0,
             held: None,
             gone: false,
             undecided: None,

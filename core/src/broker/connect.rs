@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::auth::authentication;
 use super::conn::{Conn, Undecided};
 use super::message::Body;
+use super::peers::{Held, Until};
 use super::publish::is_reserved;
 use super::receive::Step;
 use super::session::{self, Attached, Session, Will};
@@ -102,7 +103,8 @@ impl Broker {
     ) {
         let client_id = conn.undecided.as_ref().map(|undecided| &*undecided.client_id);
         if let Some(before) = client_id.and_then(|client_id| self.leaving_conn(client_id)) {
-            return self.pause_behind(before, key, conn, data);
+            let held = Box::new(Held::Accept(data));
+            return self.wait_until(key, conn, Until::Left(before), Some(held));
         }
         if let Err(reason) = self.accept(now, key, conn, data) {
             self.refuse(now, key, conn, reason);

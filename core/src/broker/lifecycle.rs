@@ -49,6 +49,7 @@ impl Broker {
         let session = conn.session.filter(|_| !conn.gone);
         let owed = session.is_some_and(|session| self.owes_publish_acks(session));
         if owed && conn.waiting != Waiting::Last {
+            self.wait_no_more(&mut conn);
             conn.waiting = Waiting::Last;
             self.set_reading(now, key, &mut conn);
             self.rearm_conn(key, &mut conn, now.after_secs(LINGER));
@@ -120,6 +121,7 @@ impl Broker {
     fn ended(&mut self, now: Instant, key: Key, conn: &mut Conn, why: DisconnectReason) {
         self.rearm_conn(key, conn, Instant::NEVER);
         self.settle_address(conn);
+        self.wait_no_more(conn);
         if let Some(Held::Publish(held)) = conn.held.take().map(|held| *held)
             && let Some((session, id)) = conn.session.zip(held.id)
         {

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::acks::ack;
+use super::conn::Conn;
 use super::fanout::{Job, Source};
 use super::message::{Body, Head, Message, MessageId};
 use super::peers::{Held, HeldPublish, Need, Until};
@@ -143,7 +144,7 @@ impl Broker {
         let body = |spare| Body::of(publish, incoming.memory.get(), spare);
         let expires =
             message_expiry(publish).map_or(Instant::NEVER, |secs| now.after_secs(u64::from(secs)));
-        if let Some(until) = self.hold_up(key, session_key, publish.topic, publish.retain) {
+        if let Some(until) = self.must_wait(session_key, publish.topic, publish.retain, false) {
             let held = HeldPublish {
                 body: body(Vec::new()),
                 qos: publish.qos,
@@ -170,11 +171,11 @@ impl Broker {
         self.published(session_key, negotiated, answer, published, out)
     }
 
-    /// Whether a client's message waits for other shards, and until when: its connection is told
-    /// then. Never with one shard.
+    /// Until when a client's message must wait for other shards; `None` if it need not, as always
+    /// with one shard. `in_turn` has it come before others that wait for credit.
     #[inline]
-    fn hold_up(&mut self, conn: Key, session: Key, topic: &str, retain: bool) -> Option<Until> {
-        let peers = self.peers.as_mut()?;
+    fn must_wait(&self, session: Key, topic: &str, retain: bool, in_turn: bool) -> Option<Until> {
+        let peers = self.peers.as_ref()?;
         let session = self.sessions.get(session)?;
         // What a client subscribed to before, it gets of its own messages, too.
         if session.pending.as_ref().is_some_and(|pending| pending.has_gates()) {
@@ -183,8 +184,10 @@ impl Broker {
         if peers.has_will_of(&session.client_id) {
             return Some(Until::Will);
         }
-        let lack = peers.lacks(&session.clocks, topic, retain)?;
-        Some(peers.pause(conn, &lack, &self.conns))
+        if !in_turn && peers.is_credit_awaited() {
+            return Some(Until::Credit);
+        }
+        peers.lacks(&session.clocks, topic, retain)
     }
 
     /// Publishes a message that waited, or has it wait on.
@@ -192,12 +195,12 @@ impl Broker {
         &mut self,
         now: Instant,
         key: Key,
-        session: Key,
-        negotiated: &Negotiated,
+        conn: &mut Conn,
         held: HeldPublish,
-        out: &mut Vec<u8>,
+        in_turn: bool,
     ) -> Step {
-        if let Some(until) = self.hold_up(key, session, held.body.topic(), held.retain) {
+        let Some(session) = conn.session else { return Step::Next };
+        if let Some(until) = self.must_wait(session, held.body.topic(), held.retain, in_turn) {
             return Step::Wait(until, Box::new(Held::Publish(held)));
         }
         let client_id = self.sessions.get(session).map(|session| session.client_id.clone());
@@ -215,7 +218,8 @@ impl Broker {
         };
         let published = self.publish(now, &draft, |_| held.body.clone());
         let answer = Answer { qos: held.qos, id: held.id };
-        self.published(session, negotiated, answer, published, out)
+        let negotiated = conn.machine.negotiated();
+        self.published(session, &negotiated, answer, published, &mut conn.out)
     }
 
     fn published(

@@ -194,7 +194,7 @@ impl Broker {
         let mut step = first;
         while self.take_step(now, key, conn, step) {
             if !input.is_empty() && self.must_wait_to_subscribe(conn, input) {
-                self.pause_at_window(key, conn);
+                self.wait_until(key, conn, Until::Window, None);
                 break;
             }
             let negotiated = conn.machine.negotiated();
@@ -203,7 +203,8 @@ impl Broker {
         }
         // One that waits for a long delivery holds its packet no more, however that came.
         conn.machine.release();
-        if conn.waiting != Waiting::Nothing && !conn.closing {
+        let lost = defect!("hand_over_loses_the_rest") && conn.waiting == Waiting::HandOver;
+        if conn.waiting != Waiting::Nothing && !conn.closing && !lost {
             conn.unread.extend_from_slice(input);
         }
         self.finish(now, key, conn);
@@ -222,10 +223,7 @@ impl Broker {
         match step {
             Step::Next => return !conn.closing && conn.waiting == Waiting::Nothing,
             Step::Job => conn.waiting = Waiting::Job,
-            Step::Wait(until, held) => {
-                conn.waiting = Waiting::Peers(until);
-                conn.held = Some(held);
-            }
+            Step::Wait(until, held) => self.wait_until(key, conn, until, Some(held)),
             Step::HandOver(to, connect) => {
                 conn.waiting = Waiting::HandOver;
                 conn.unread = connect;

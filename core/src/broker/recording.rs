@@ -15,8 +15,9 @@ use super::{
 };
 use crate::time::Instant;
 
-/// First bytes of a recording, with the version of its form.
-const MAGIC: &[u8; 8] = b"FULMARR2";
+/// First bytes of a recording, with its version: it changes with its form, and with the order in
+/// which a broker does what it did when it was recorded.
+const MAGIC: &[u8; 8] = b"FULMARR3";
 
 /// What a broker was asked, as it is asked.
 #[derive(Debug)]

@@ -28,6 +28,7 @@ impl Broker {
         sessions.iter().for_each(|(key, session)| self.check_session(*key, session));
         if let Some(peers) = &self.peers {
             assert_eq!(peers.mistaken_link(), None, "shard and lane of a link");
+            assert_eq!(peers.mistaken_wait(&conns), None, "a connection that waits, or not");
         }
         assert!(self.doomed.is_empty() && !self.wake_current);
     }

@@ -12,5 +12,6 @@ mod retained;
 mod runs;
 mod shared;
 mod stories;
+mod turns;
 mod wills;
 mod world;

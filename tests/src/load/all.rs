@@ -7,26 +7,50 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs, io};
 
+use super::awake::Awake;
 use super::broker::Recipe;
 use super::compare::{Comparison, table};
 use super::engine::Patience;
+use super::list::{ALL, Scenario};
 use super::row::Row;
-use super::scenario::{ALL, Scenario};
 use super::sweep::{Over, sweep};
 use super::{model, parts, plot};
 
 /// A broker that takes longer for one run has failed.
 const LIMIT: Duration = Duration::from_secs(60);
+/// Publishers send no longer than this: of a slow broker fewer messages are measured.
+const ENOUGH: Duration = Duration::from_secs(5);
 /// What all brokers are compared in.
 const TRAFFIC: [&str; 11] = ["S1", "S1u", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10"];
 const BROKERS: [&str; 5] = ["fulmar", "fulmar-2", "mosquitto", "rumqttd", "relay"];
 /// What is about memory and filters, and takes long with some.
-const MEMORY: [&str; 5] = ["S11", "S11c", "S12", "S12c", "S13"];
+const MEMORY: [&str; 7] = ["S11", "S11c", "S12", "S12c", "S13", "S14", "S14c"];
+const THREE: [&str; 3] = ["fulmar", "fulmar-2", "mosquitto"];
 const TWO: [&str; 2] = ["fulmar", "mosquitto"];
 /// Series over shards.
 const SHARDED: [&str; 3] = ["S1", "S2", "S4"];
 const PARTS: &str = "parts";
 const SERIES: &str = "series-";
+/// The part whose figures are about latency.
+const LATENCY: &str = "S7";
+/// Seconds that parts take with five runs on two quiet cores, where it is not the usual time. They
+/// say how parts are to each other: what is left is reckoned from those that were measured.
+const SECONDS: [(&str, u64); 13] = [
+    ("S1", 90),
+    ("S4", 100),
+    ("S7", 120),
+    ("S8", 90),
+    ("S9", 125),
+    ("S11", 100),
+    ("S11c", 100),
+    ("S12", 100),
+    ("S12c", 100),
+    ("parts", 20),
+    ("series-shards", 140),
+    ("series-connections", 250),
+    ("series-subscriptions", 220),
+];
+const USUAL: u64 = 60;
 
 /// What is to be measured, and where it goes.
 pub(super) struct Plan {
@@ -34,6 +58,8 @@ pub(super) struct Plan {
     pub(super) runs: usize,
     /// Names of parts; all if there is none.
     pub(super) only: Vec<String>,
+    /// Keep the cores awake while latency is measured.
+    pub(super) keep_awake: bool,
     pub(super) tiny: Option<u64>,
 }
 
@@ -55,22 +81,30 @@ impl Plan {
         if let Some(other) = self.only.iter().find(|name| !names.contains(name)) {
             return Err(format!("no part is called {other}: {}", names.join(", ")).into());
         }
+        if self.keep_awake {
+            // Rather now than after a quarter of an hour.
+            drop(Awake::keep()?);
+        }
         fs::create_dir_all(&self.out)?;
         let wanted = |name: &&String| self.only.is_empty() || self.only.contains(name);
         let wanted: Vec<_> = names.iter().filter(wanted).collect();
-        let start = Instant::now();
+        let mut pace = Pace::default();
         for (at, name) in wanted.iter().enumerate() {
             let (file, part) = (self.file(name), self.out.join(format!("{name}.part")));
-            let (at, count, seconds) = (at + 1, wanted.len(), start.elapsed().as_secs());
+            let (number, count) = (at + 1, wanted.len());
             if file.exists() {
-                eprintln!("-- {name} ({at} of {count}) is there");
+                eprintln!("-- {name} ({number} of {count}) is there");
                 continue;
             }
-            eprintln!("-- {name} ({at} of {count}, after {seconds} s)");
+            let missing = wanted[at..].iter().filter(|name| !self.file(name).exists());
+            let left = pace.left(missing.map(|name| seconds(name)).sum());
+            eprintln!("-- {name} ({number} of {count}, about {} min left)", left.div_ceil(60));
+            let start = Instant::now();
             // Left by a run that was ended.
             let _ = fs::remove_file(&part);
             self.measure(name, &part)?;
             fs::rename(part, file)?;
+            pace.add(seconds(name), start.elapsed());
         }
         self.tell(&names)
     }
@@ -100,9 +134,11 @@ impl Plan {
             let points = if self.tiny.is_some() { &few } else { over.points() };
             sweep(&comparison, over, points, self.tiny)?;
         } else if MEMORY.contains(&name) {
-            self.comparison(&TWO, &[name], self.runs.min(3), file)?.run()?;
+            self.comparison(&THREE, &[name], self.runs.min(3), file)?.run()?;
         } else {
-            self.comparison(&BROKERS, &[name], self.runs, file)?.run()?;
+            let mut comparison = self.comparison(&BROKERS, &[name], self.runs, file)?;
+            comparison.awake = self.keep_awake && name == LATENCY;
+            comparison.run()?;
         }
         Ok(())
     }
@@ -120,7 +156,8 @@ impl Plan {
             runs,
             threads: 1,
             json: Some(json.to_owned()),
-            patience: Patience { limit: LIMIT, ..Patience::default() },
+            patience: Patience { limit: LIMIT, enough: Some(ENOUGH), ..Patience::default() },
+            awake: false,
         })
     }
 
@@ -158,7 +195,48 @@ impl Plan {
     }
 }
 
+/// Seconds that a part takes with five runs on two quiet cores.
+fn seconds(name: &str) -> u64 {
+    SECONDS.iter().find(|(part, _)| *part == name).map_or(USUAL, |(_, seconds)| *seconds)
+}
+
+/// How long the parts measured so far took, beside what was expected.
+#[derive(Debug, Default)]
+struct Pace {
+    expected: u64,
+    took: Duration,
+}
+
+impl Pace {
+    fn add(&mut self, expected: u64, took: Duration) {
+        self.expected += expected;
+        self.took += took;
+    }
+
+    /// Seconds that parts take for which so many are expected.
+    fn left(&self, expected: u64) -> u64 {
+        if self.expected == 0 {
+            return expected;
+        }
+        (expected as f64 * self.took.as_secs_f64() / self.expected as f64) as u64
+    }
+}
+
 /// Prints, whether or not anybody reads.
 fn write_out(text: &str) -> io::Result<()> {
     io::Write::write_all(&mut io::stdout().lock(), text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_reckoned_from_what_the_parts_took_so_far() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.left(600), 600);
+        pace.add(100, Duration::from_secs(50));
+        pace.add(100, Duration::from_secs(250));
+        assert_eq!(pace.left(600), 900);
+    }
 }

@@ -29,8 +29,8 @@ const PORTS_RETURN: Duration = Duration::from_secs(75);
 pub(super) struct Recipe {
     pub(super) name: String,
     command: Vec<String>,
-    /// It is this program, which tells its counters.
-    counts: bool,
+    /// It is this program, which tells its counters, and where clients are.
+    pub(super) counts: bool,
 }
 
 /// Names that need no command.
@@ -187,6 +187,18 @@ impl Running {
         let mut line = String::new();
         answer.read_line(&mut line).ok()?;
         serde_json::from_str(&line).ok()
+    }
+
+    /// The shard that has the session of this Client Identifier.
+    ///
+    /// # Errors
+    /// The broker is none that tells it.
+    pub(super) fn home(&mut self, client_id: &str) -> io::Result<u16> {
+        let (ask, answer) = self.counters.as_mut().ok_or(io::ErrorKind::Unsupported)?;
+        writeln!(ask, "{client_id}")?;
+        let mut line = String::new();
+        answer.read_line(&mut line)?;
+        Ok(serde_json::from_str(&line)?)
     }
 
     fn wait_until_it_listens(&mut self) -> io::Result<()> {

@@ -10,8 +10,9 @@ use std::time::Duration;
 use fulmar_core::{Packet, PacketId, Version};
 
 use super::link::Opener;
+use super::list::ALL;
 use super::measure::Target;
-use super::scenario::ALL;
+use super::scenario::Load;
 use super::usage::Usage;
 use super::wire;
 
@@ -28,13 +29,14 @@ pub(super) struct Churn {
 
 impl Churn {
     /// Connects, and begins.
-    pub(super) fn start(to: SocketAddrV4) -> io::Result<Self> {
+    pub(super) fn start(to: SocketAddrV4, load: &Load) -> io::Result<Self> {
         let mut opener = Opener::new(to, &ALL[0].load);
         opener.open(1, "churn", |_| Vec::new())?;
         let stream = opener.streams.pop().expect("one was opened");
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
-        let thread = thread::spawn(move || work(stream, &stopped));
+        let filter = if load.wild > 0 { among } else { beside };
+        let thread = thread::spawn(move || work(stream, &stopped, filter));
         Ok(Self { thread, stop })
     }
 
@@ -46,23 +48,45 @@ impl Churn {
 }
 
 /// Microseconds of the broker's CPU for each SUBSCRIBE and UNSUBSCRIBE while nothing else goes on.
-pub(super) fn alone(target: &Target<'_>) -> io::Result<f64> {
-    let churn = Churn::start(target.addr)?;
+pub(super) fn alone(target: &Target<'_>, load: &Load) -> io::Result<f64> {
+    let churn = Churn::start(target.addr, load)?;
     let before = Usage::of(target.pid);
     sleep(ALONE);
     let count = churn.stop()?;
     Ok(Usage::of(target.pid).seconds_since(&before) * 1e6 / count.max(1) as f64)
 }
 
-/// Every other filter has wildcards; each is another one, beside those that get messages.
-fn filter(number: u64) -> String {
+/// Filters among a million others. Every other one has wildcards; each is another one, beside those
+/// that get messages.
+fn among(number: u64) -> String {
     match number % 2 {
         0 => format!("plant-7/churn/{number}/sensor/temp"),
         _ => format!("plant-7/+/{number}/churn/#"),
     }
 }
 
-fn work(mut stream: TcpStream, stop: &AtomicBool) -> io::Result<u64> {
+/// Filters next to the topics of a load without wildcards: below them, beside them, and across.
+fn beside(number: u64) -> String {
+    let topic = number / 4 % 50;
+    match number % 4 {
+        0 => format!("bench/topic/{topic}/churn/{number}"),
+        1 => format!("bench/topic/{topic}/+/{number}/#"),
+        2 => format!("bench/topic/churn-{number}/#"),
+        _ => format!("bench/+/churn-{number}"),
+    }
+}
+
+/// Filters with wildcards below what all topics of a load begin with, each of which overlaps with
+/// the others, and none of which matches a topic of the load.
+pub(super) fn quiet(count: usize) -> Vec<String> {
+    let filter = |n: usize| {
+        let start = if n.is_multiple_of(2) { "bench/quiet" } else { "+/quiet" };
+        format!("{start}{}/#", "/+".repeat(n / 2))
+    };
+    (0..count).map(filter).collect()
+}
+
+fn work(mut stream: TcpStream, stop: &AtomicBool, filter: fn(u64) -> String) -> io::Result<u64> {
     let load = &ALL[0].load;
     let (mut out, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
     let (mut number, mut answered) = (0, 0);
@@ -96,5 +120,24 @@ fn work(mut stream: TcpStream, stop: &AtomicBool) -> io::Result<u64> {
         if stop.load(Ordering::Relaxed) {
             return Ok(answered);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fulmar_core::topic::{TopicFilter, matches};
+
+    use super::super::list::BASE;
+    use super::*;
+
+    #[test]
+    fn filters_beside_the_topics_match_none_of_them() {
+        let filters: Vec<_> = (0..400).map(beside).chain(quiet(16)).collect();
+        assert!(filters.iter().all(|filter| TopicFilter::new(filter, 128).is_ok()), "{filters:?}");
+        for topic in BASE.topic_names() {
+            let matched = filters.iter().find(|filter| matches(filter, &topic));
+            assert_eq!(matched, None, "{topic}");
+        }
+        assert!(quiet(16).iter().all(|filter| matches(filter, "bench/quiet/1/2/3/4/5/6/7")));
     }
 }

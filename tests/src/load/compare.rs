@@ -4,11 +4,13 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
 
+use super::awake::Awake;
 use super::broker::{Limits, RELAY, Recipe};
 use super::engine::Patience;
+use super::list::Scenario;
 use super::measure::{Target, measure};
 use super::row::{Row, median};
-use super::scenario::{Load, Scenario};
+use super::scenario::Load;
 use super::sweep::Over;
 
 /// What to compare.
@@ -23,6 +25,8 @@ pub(super) struct Comparison {
     /// Where to append every run to.
     pub(super) json: Option<PathBuf>,
     pub(super) patience: Patience,
+    /// Have the cores kept awake meanwhile.
+    pub(super) awake: bool,
 }
 
 /// Where in a series a run stands.
@@ -36,8 +40,10 @@ impl Comparison {
     /// Measures all, tells of each run on standard error, and gives the rows.
     ///
     /// # Errors
-    /// The file cannot be written. What goes wrong with a broker stands in its rows.
+    /// The file cannot be written, or the cores not kept awake. What goes wrong with a broker
+    /// stands in its rows.
     pub(super) fn run(&self) -> io::Result<Vec<Row>> {
+        let _awake = self.awake.then(Awake::keep).transpose()?;
         let mut rows = Vec::new();
         for scenario in &self.scenarios {
             // What is counted there does not vary.
@@ -89,7 +95,9 @@ impl Comparison {
             Err(error) => Row { error: error.to_string(), ..Row::default() },
         };
         let (name, broker) = (scenario.name.to_owned(), recipe.name.clone());
-        Row { scenario: name, broker, over: place.over.to_owned(), at: place.at, ..row }
+        let over = place.over.to_owned();
+        let (pinned, kept_awake) = (load.pinned, self.awake);
+        Row { scenario: name, broker, over, at: place.at, pinned, kept_awake, ..row }
     }
 
     /// Whether all that the first broker was given came as it was sent.
@@ -113,6 +121,7 @@ pub(super) fn line(row: &Row) -> String {
     let mut line = format!("{:4} {:12}", row.scenario, row.broker);
     if !row.over.is_empty() {
         let _ = write!(line, " {} {:7}", row.over, row.at);
+        line += if row.pinned { " nothing crosses" } else { "" };
     }
     if row.bytes_per_subscription > 0.0 {
         let _ = write!(line, " {:4.0} B a filter", row.bytes_per_subscription);
@@ -175,6 +184,15 @@ const IDLE: [(&str, Figure); 3] = [
     ("idle CPU %", |row| Some(row.idle_percent)),
 ];
 
+const CHURNED: [(&str, Figure); 7] = [
+    ("CPU µs/message", |row| Some(row.cpu_us_per_delivery)),
+    ("messages/s", |row| Some(row.rate)),
+    ("churned/s", |row| (row.churned > 0).then(|| row.churned as f64 / row.seconds)),
+    ("CPU µs/churned", |row| (row.churned > 0).then_some(row.churn_cpu_us)),
+    ("p99 µs", |row| Some(row.p99_us)),
+    ("calls/message", |row| row.calls_per_delivery),
+    ("wrong", |row| Some(row.faults() as f64)),
+];
 const FILTERS: [(&str, Figure); 7] = [
     ("CPU µs/message", |row| Some(row.cpu_us_per_delivery)),
     ("messages/s", |row| Some(row.rate)),
@@ -197,6 +215,7 @@ fn figures(load: &Load) -> &'static [(&'static str, Figure)] {
         load if load.idle > 0 => &IDLE,
         load if load.hoard => &BURST,
         load if load.wild > 0 => &FILTERS,
+        load if load.churn => &CHURNED,
         _ => &TRAFFIC,
     }
 }
@@ -246,7 +265,7 @@ fn three_digits(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::scenario::ALL;
+    use super::super::list::ALL;
     use super::*;
 
     #[test]

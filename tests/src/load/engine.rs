@@ -9,6 +9,7 @@ use fulmar_core::{Packet, PacketId, Qos};
 use super::check::{Arrival, Checker};
 use super::histogram::Histogram;
 use super::link::{Link, Opener};
+use super::names::Names;
 use super::scenario::Load;
 use super::system::{Poller, Ready, now};
 use super::wire::{self, Stamp, Templates};
@@ -29,11 +30,14 @@ pub(super) struct Patience {
     pub(super) stall: Duration,
     /// In all.
     pub(super) limit: Duration,
+    /// After which publishers send no more, however many messages are left, unless they send at a
+    /// rate; `None` is never.
+    pub(super) enough: Option<Duration>,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { stall: Duration::from_secs(10), limit: Duration::from_secs(180) }
+        Self { stall: Duration::from_secs(10), limit: Duration::from_secs(180), enough: None }
     }
 }
 
@@ -98,6 +102,8 @@ pub(super) struct Engine<'a> {
     random: u64,
     pub(super) checker: Checker,
     pub(super) latencies: Histogram,
+    /// Messages to send, fewer than the load has once it is enough.
+    total: u64,
     pub(super) published: u64,
     pub(super) acknowledged: u64,
     /// When a message or acknowledgement came last.
@@ -106,8 +112,14 @@ pub(super) struct Engine<'a> {
 
 impl<'a> Engine<'a> {
     /// Connects and subscribes everybody.
-    pub(super) fn new(load: &'a Load, to: SocketAddrV4, patience: Patience) -> io::Result<Self> {
+    pub(super) fn new(
+        load: &'a Load,
+        to: SocketAddrV4,
+        patience: Patience,
+        names: &Names,
+    ) -> io::Result<Self> {
         let mut opener = Opener::new(to, load);
+        opener.names = names.clone();
         opener.open(load.publishers, "p", |_| Vec::new())?;
         opener.open(load.subscribers, "s", |subscriber| load.filters(subscriber))?;
         let poller = Poller::new()?;
@@ -126,6 +138,7 @@ impl<'a> Engine<'a> {
             random: 0x9e37_79b9_7f4a_7c15,
             checker: Checker::new(load.flows()),
             latencies: Histogram::new(),
+            total: load.messages,
             published: 0,
             acknowledged: 0,
             progress: 0,
@@ -175,7 +188,7 @@ impl<'a> Engine<'a> {
     }
 
     fn is_done(&self) -> bool {
-        let all = self.load.messages;
+        let all = self.total;
         self.published == all
             && (self.load.qos == Qos::AtMostOnce || self.acknowledged == all)
             && self.publishers.iter().all(|publisher| publisher.came >= publisher.due)
@@ -185,10 +198,13 @@ impl<'a> Engine<'a> {
         if now - start > self.patience.limit.as_nanos() as u64 {
             return Err(io::Error::other("the time is over"));
         }
+        if self.patience.enough.is_some_and(|enough| now - start > enough.as_nanos() as u64) {
+            self.send_no_more();
+        }
         if now - self.progress < self.patience.stall.as_nanos() as u64 {
             return Ok(());
         }
-        if self.published == self.load.messages || self.load.qos > Qos::AtMostOnce {
+        if self.published == self.total || self.load.qos > Qos::AtMostOnce {
             return Err(io::Error::other("nothing comes any more"));
         }
         // What is missing is lost; the rest is measured all the same.
@@ -198,6 +214,15 @@ impl<'a> Engine<'a> {
         }
         self.progress = now;
         Ok(())
+    }
+
+    /// Has publishers be content with what they have sent; what is under way is waited for. At a
+    /// rate it is known beforehand how long it takes.
+    fn send_no_more(&mut self) {
+        if self.load.rate == 0 {
+            self.total = self.published;
+            self.publishers.iter_mut().for_each(|publisher| publisher.quota = publisher.sent);
+        }
     }
 
     /// Has a publisher looked at before the next wait; other connections are none.

@@ -10,9 +10,10 @@ use fulmar_core::codec::{Connack, Properties, Publish, ReasonCodes, Suback, deco
 use fulmar_core::{Packet, Qos, ReasonCode, Version};
 
 use super::engine::Patience;
+use super::list::ALL;
 use super::measure::{Target, measure};
 use super::row::Row;
-use super::scenario::{ALL, Load};
+use super::scenario::Load;
 use super::wire::Stamp;
 
 /// What happens to message 5 of each subscriber.
@@ -127,7 +128,8 @@ fn pass(publish: &Publish<'_>, to: &TcpStream, fault: Fault, held: &mut Vec<u8>)
 fn run(fault: Fault) -> Row {
     let load =
         Load { publishers: 3, subscribers: 3, topics: 3, window: 30, messages: 60, ..ALL[0].load };
-    let patience = Patience { stall: Duration::from_millis(300), limit: Duration::from_secs(20) };
+    let stall = Duration::from_millis(300);
+    let patience = Patience { stall, limit: Duration::from_secs(20), enough: None };
     measure(&load, &mut Target { addr: listen(fault), pid: 0, running: None }, patience)
 }
 
@@ -136,6 +138,17 @@ fn without_a_fault_none_is_seen() {
     let row = run(Fault::Nothing);
     assert!(row.is_clean(), "{row:?}");
     assert_eq!((row.published, row.delivered), (60, 60));
+}
+
+#[test]
+fn when_it_is_enough_what_was_sent_is_waited_for_and_counts() {
+    let (clients, messages) = (3, 1_000_000_000);
+    let load = Load { publishers: clients, subscribers: clients, topics: clients, ..ALL[0].load };
+    let patience = Patience { enough: Some(Duration::from_millis(50)), ..Patience::default() };
+    let target = &mut Target { addr: listen(Fault::Nothing), pid: 0, running: None };
+    let row = measure(&Load { messages, ..load }, target, patience);
+    assert!(row.is_clean() && row.published == row.delivered, "{row:?}");
+    assert!((1..messages).contains(&row.published) && row.seconds < 60.0, "{row:?}");
 }
 
 #[test]

@@ -2,10 +2,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use fulmar_core::codec::{Suback, decode, header, split};
 use fulmar_core::{Packet, PacketId, Version};
 
+use super::names::Names;
 use super::scenario::Load;
 use super::system::{self, Poller, unless_blocked};
 use super::wire;
@@ -16,21 +18,33 @@ const BATCH: usize = 50;
 const FILTERS: usize = 100;
 /// Connections from one address: there are about 28,000 ports to choose from.
 const PER_ADDRESS: usize = 15_000;
+/// They are all of this machine.
+const FIRST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const ADDRESSES: u32 = 1 << 20;
 
 /// Sockets that block, with an MQTT session and subscriptions each.
 pub(super) struct Opener<'a> {
     pub(super) to: SocketAddrV4,
     pub(super) load: &'a Load,
+    /// What clients are called.
+    pub(super) names: Names,
     pub(super) streams: Vec<TcpStream>,
+    /// The first address that connections come from.
+    from: u32,
 }
 
 impl<'a> Opener<'a> {
     pub(super) fn new(to: SocketAddrV4, load: &'a Load) -> Self {
-        Self { to, load, streams: Vec::new() }
+        // Ports of connections that were closed are kept for a minute: nobody has an address again.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let clients = load.publishers + load.subscribers + load.idle;
+        let addresses = (clients / PER_ADDRESS + 1) as u32;
+        let from = NEXT.fetch_add(addresses, Ordering::Relaxed);
+        Self { to, load, names: Names::default(), streams: Vec::new(), from }
     }
 
-    /// Opens `count` connections, 50 at a time. Number `n` of the load has the client
-    /// identifier `fulmar-load-KIND-n` and the filters that `filters` has for it.
+    /// Opens `count` connections, 50 at a time. Each has the name of its kind and number, and the
+    /// filters that `filters` has for its number.
     ///
     /// # Errors
     /// The broker refuses something, or does not answer for a minute.
@@ -44,10 +58,10 @@ impl<'a> Opener<'a> {
         for first in (0..count).step_by(BATCH) {
             let batch = first..(first + BATCH).min(count);
             for number in batch.clone() {
-                let address = (self.streams.len() / PER_ADDRESS) as u8;
-                let from = Ipv4Addr::new(127, 0, 0, 2 + address);
-                let mut stream = system::connect(self.to, Some(from))?;
-                let client_id = format!("fulmar-load-{kind}-{}", self.load.first + number);
+                let address = self.from + (self.streams.len() / PER_ADDRESS) as u32;
+                let from = FIRST.to_bits() + address % ADDRESSES;
+                let mut stream = system::connect(self.to, Some(Ipv4Addr::from_bits(from)))?;
+                let client_id = self.names.of(self.load, kind, number);
                 stream.write_all(&wire::connect(self.load, &client_id))?;
                 self.streams.push(stream);
             }

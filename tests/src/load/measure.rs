@@ -1,7 +1,7 @@
 //! One run: a load on a broker, and what it cost.
 
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddrV4, TcpStream};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
@@ -9,11 +9,13 @@ use super::broker::Running;
 use super::churn::{self, Churn};
 use super::engine::{Engine, Patience};
 use super::histogram::Histogram;
+use super::link::Opener;
 use super::memory;
+use super::names::Names;
 use super::row::Row;
 use super::scenario::Load;
 use super::serve::Counters;
-use super::system::now;
+use super::system::{now, unless_blocked};
 use super::usage::Usage;
 
 /// What is measured: an address, and where they are known its process and its counters.
@@ -43,14 +45,20 @@ pub(super) fn measure(load: &Load, target: &mut Target<'_>, patience: Patience) 
 fn traffic(load: &Load, target: &mut Target<'_>, patience: Patience) -> io::Result<Row> {
     let empty = Usage::of(target.pid);
     let parts = load.parts();
-    let engines = parts.iter().map(|part| Engine::new(part, target.addr, patience));
+    let names = match &mut target.running {
+        Some(running) if load.pinned => Names::together(load, |name| running.home(name))?,
+        _ => Names::default(),
+    };
+    let engines = parts.iter().map(|part| Engine::new(part, target.addr, patience, &names));
     let mut engines = engines.collect::<io::Result<Vec<_>>>()?;
+    let mut quiet = Opener::new(target.addr, load);
+    quiet.open(usize::from(load.quiet > 0), "quiet", |_| churn::quiet(load.quiet))?;
     sleep(Duration::from_millis(300));
-    let churn_cpu_us = if load.churn { churn::alone(target)? } else { 0.0 };
+    let churn_cpu_us = if load.churn { churn::alone(target, load)? } else { 0.0 };
     let counters = target.counters();
     let before = Usage::of(target.pid);
     let filled = before.memory as f64 - empty.memory as f64;
-    let churn = load.churn.then(|| Churn::start(target.addr)).transpose()?;
+    let churn = load.churn.then(|| Churn::start(target.addr, load)).transpose()?;
     let own = Usage::of(std::process::id());
     let start = now();
     let error = drive(&mut engines).err().map(|error| error.to_string()).unwrap_or_default();
@@ -82,6 +90,9 @@ fn traffic(load: &Load, target: &mut Target<'_>, patience: Patience) -> io::Resu
         latencies.merge(&engine.latencies);
         engine.disconnect();
     }
+    for stream in quiet.streams {
+        row.strays += u64::from(heard(&stream)?);
+    }
     let delivered = row.delivered.max(1) as f64;
     row.rate = row.delivered as f64 / seconds;
     row.churned = churned;
@@ -109,6 +120,15 @@ fn drive(engines: &mut [Engine<'_>]) -> io::Result<()> {
         // All are waited for, whatever became of the first.
         ends.collect::<Vec<_>>().into_iter().collect()
     })
+}
+
+/// Whether anything came to a client that is to get nothing.
+fn heard(stream: &TcpStream) -> io::Result<bool> {
+    stream.set_nonblocking(true)?;
+    match unless_blocked(stream.peek(&mut [0])) {
+        Ok(bytes) => Ok(bytes.is_some()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Adds what an engine has counted.

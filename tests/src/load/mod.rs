@@ -6,6 +6,7 @@
 //! turn (`compare`). Everything is on loopback and ends by itself. Linux only.
 
 mod all;
+mod awake;
 mod broker;
 mod check;
 mod churn;
@@ -15,9 +16,11 @@ mod engine;
 mod fake;
 mod histogram;
 mod link;
+mod list;
 mod measure;
 mod memory;
 mod model;
+mod names;
 mod parts;
 mod plot;
 mod relay;
@@ -34,6 +37,7 @@ use std::error::Error;
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use fulmar_core::Version;
@@ -41,9 +45,10 @@ use fulmar_core::Version;
 use broker::Recipe;
 use compare::Comparison;
 use engine::Patience;
+use list::{ALL, Scenario};
 use measure::{Target, measure};
 use row::Row;
-use scenario::{ALL, Scenario};
+
 use sweep::Over;
 
 /// Measures MQTT brokers.
@@ -72,6 +77,10 @@ enum Command {
         /// So many messages in each run, and few filters and connections: a test of the way.
         #[arg(long, value_name = "MESSAGES")]
         tiny: Option<u64>,
+        /// Keep the cores awake meanwhile, for latency (S7): an idle virtual core takes its host
+        /// milliseconds to wake. Needs `chrt` of util-linux.
+        #[arg(long)]
+        keep_awake: bool,
     },
     /// Measure everything that BENCHMARKS.md has, and draw the pictures.
     ///
@@ -87,6 +96,9 @@ enum Command {
         /// Only these parts, with commas between; `--list` tells their names.
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
+        /// Keep the cores awake during S7, as with `compare`.
+        #[arg(long)]
+        keep_awake: bool,
         /// Tell the names of the parts and end.
         #[arg(long)]
         list: bool,
@@ -173,6 +185,15 @@ enum Command {
         #[arg(long)]
         shards: Option<u16>,
     },
+    /// Keep a core awake until the process that started it has ended; `--keep-awake` starts it.
+    Spin {
+        /// The number of the core.
+        #[arg(long)]
+        core: usize,
+        /// The number of the process that started it.
+        #[arg(long)]
+        parent: u32,
+    },
     /// Be a broker that copies bytes without reading them: QoS 0, no wildcards.
     Relay {
         /// Where to listen.
@@ -194,6 +215,10 @@ struct Brokers {
     /// Threads that play the clients, where publishers and subscribers are pairs.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Have publishers stop after so many seconds, with however many messages: figures are of
+    /// those that were delivered. Not with a rate (S7).
+    #[arg(long)]
+    seconds: Option<u64>,
     /// Append every run to this file, an object a line.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -201,14 +226,16 @@ struct Brokers {
 
 impl Brokers {
     fn comparison(self, scenarios: Vec<Scenario>) -> Result<Comparison, String> {
-        let Self { mut brokers, runs, threads, json } = self;
+        let Self { mut brokers, runs, threads, seconds, json } = self;
         if brokers.is_empty() {
             brokers = ["fulmar", broker::RELAY]
                 .map(Recipe::parse)
                 .into_iter()
                 .collect::<Result<_, _>>()?;
         }
-        Ok(Comparison { brokers, scenarios, runs, threads, json, patience: Patience::default() })
+        let enough = seconds.map(Duration::from_secs);
+        let patience = Patience { enough, ..Patience::default() };
+        Ok(Comparison { brokers, scenarios, runs, threads, json, patience, awake: false })
     }
 }
 
@@ -235,12 +262,17 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<bool, Box<dyn Error>> {
     system::prepare();
     match command {
-        Command::Compare { brokers, scenario, v5, tiny } => {
+        Command::Compare { brokers, scenario, v5, tiny, keep_awake } => {
             let scenarios = if scenario.is_empty() { ALL.to_vec() } else { scenario };
-            compare(brokers, scenarios, v5, tiny)
+            let scenarios = scenarios.into_iter().map(|scenario| adapted(scenario, v5, tiny));
+            let mut comparison = brokers.comparison(scenarios.collect())?;
+            comparison.awake = keep_awake;
+            let rows = comparison.run()?;
+            println!("{}", compare::table(&rows, &comparison.scenarios));
+            Ok(comparison.is_clean(&rows))
         }
-        Command::All { out, runs, only, list, tiny } => {
-            let plan = all::Plan { out, runs: runs.max(1), only, tiny };
+        Command::All { out, runs, only, keep_awake, list, tiny } => {
+            let plan = all::Plan { out, runs: runs.max(1), only, keep_awake, tiny };
             if list {
                 plan.names().iter().for_each(|name| println!("{name}"));
                 return Ok(true);
@@ -291,26 +323,18 @@ fn run(command: Command) -> Result<bool, Box<dyn Error>> {
             Ok(true)
         }
         Command::Serve { config, shards } => serve::serve(&config, shards).map(|()| true),
+        Command::Spin { core, parent } => awake::spin(core, parent).map(|()| true),
         Command::Relay { listen } => Ok(relay::serve(listen).map(|()| true)?),
     }
 }
 
-fn compare(
-    brokers: Brokers,
-    mut scenarios: Vec<Scenario>,
-    v5: bool,
-    tiny: Option<u64>,
-) -> Result<bool, Box<dyn Error>> {
-    for scenario in &mut scenarios {
-        if v5 {
-            scenario.load.version = Version::V5;
-        }
-        if let Some(messages) = tiny {
-            scenario.load = scenario.load.tiny(messages);
-        }
+/// A scenario as the options want it.
+fn adapted(mut scenario: Scenario, v5: bool, tiny: Option<u64>) -> Scenario {
+    if v5 {
+        scenario.load.version = Version::V5;
     }
-    let comparison = brokers.comparison(scenarios)?;
-    let rows = comparison.run()?;
-    println!("{}", compare::table(&rows, &comparison.scenarios));
-    Ok(comparison.is_clean(&rows))
+    if let Some(messages) = tiny {
+        scenario.load = scenario.load.tiny(messages);
+    }
+    scenario
 }

@@ -3,7 +3,8 @@
 //! With n shards a message costs `c(n) = c(1) + f (n - 1) / n + g (n - 1)`: what it costs with one
 //! shard; the part of messages that cross to another shard, times what a crossing costs; and what
 //! a shard does for each other one in a turn, however few messages there are for it. `f` and `g`
-//! are fitted to the measured series. On n cores n / c(n) messages pass in the same time.
+//! are fitted to the measured series; where another series says what as many threads cost when
+//! nothing crosses, to the difference. On n cores n / c(n) messages pass in the same time.
 //!
 //! The last term cannot grow for ever: a turn with fewer messages than there are shards does
 //! nothing for some. So what is reckoned with it is the least, and without it the most.
@@ -57,6 +58,53 @@ fn balance(shards: f64, connections: f64) -> f64 {
     1.0 / (1.0 + (2.0 * shards.ln() * shards / connections).sqrt())
 }
 
+/// What was measured with so many shards: medians of CPU for a message.
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    shards: f64,
+    cpu: f64,
+    /// With publisher and subscriber of each pair on one shard.
+    pinned: Option<f64>,
+}
+
+impl Point {
+    /// Of a scenario with a broker, for each number of shards.
+    fn all(rows: &[&Row]) -> Vec<Self> {
+        let mut places: Vec<_> = rows.iter().map(|row| row.at).collect();
+        places.sort_unstable();
+        places.dedup();
+        let cpu = |at: u64, pinned: bool| {
+            let rows = rows.iter().filter(|row| (row.at, row.pinned) == (at, pinned));
+            median(rows.map(|row| row.cpu_us_per_delivery))
+        };
+        let point =
+            |at: u64| Some(Self { shards: at as f64, cpu: cpu(at, false)?, pinned: cpu(at, true) });
+        places.into_iter().filter_map(point).collect()
+    }
+
+    /// The part of messages that cross.
+    fn part(&self) -> f64 {
+        (self.shards - 1.0) / self.shards
+    }
+
+    /// What a crossing costs, from both series: what is measured less for the part that crosses.
+    fn crossing(&self) -> Option<f64> {
+        (self.shards > 1.0).then_some((self.cpu - self.pinned?) / self.part())
+    }
+}
+
+/// The cost, from all points. Where it is known what as many threads cost when nothing crosses,
+/// only what crossing adds to that is fitted: that threads are switched where there are more of
+/// them than cores is left out.
+fn cost(points: &[Point]) -> Option<Cost> {
+    let one = points.iter().find(|point| point.shards == 1.0)?.cpu;
+    let at = |point: &Point| match point.pinned {
+        Some(pinned) if point.shards > 1.0 => (point.shards, one + point.cpu - pinned),
+        _ => (point.shards, point.cpu),
+    };
+    Cost::fit(&points.iter().map(at).collect::<Vec<_>>())
+}
+
 /// A table in Markdown for each scenario and broker of the rows.
 ///
 /// # Errors
@@ -72,25 +120,23 @@ pub(super) fn table(rows: &[Row], connections: u64, cores: &[u64]) -> io::Result
     }
     let mut text = String::new();
     for (scenario, broker) in names {
-        let rows = || good().filter(|row| (&*row.scenario, &*row.broker) == (scenario, broker));
-        let mut places: Vec<_> = rows().map(|row| row.at).collect();
-        places.sort_unstable();
-        places.dedup();
-        let cpu = |at| median(rows().filter(|row| row.at == at).map(|row| row.cpu_us_per_delivery));
-        let points: Vec<_> = places.iter().filter_map(|at| Some((*at as f64, cpu(*at)?))).collect();
-        let Some(cost) = Cost::fit(&points) else { continue };
+        let rows = good().filter(|row| (&*row.scenario, &*row.broker) == (scenario, broker));
+        let points = Point::all(&rows.collect::<Vec<_>>());
+        let Some(cost) = cost(&points) else { continue };
         describe(&mut text, (scenario, broker), &points, &cost);
         for &cores in cores {
             let n = cores as f64;
+            let measured = points.iter().find(|point| point.shards == n);
             let (part, even) = (100.0 * (n - 1.0) / n, balance(n, connections as f64));
-            let measured = points.iter().find(|(at, _)| *at == n);
-            let measured = measured.map(|(_, c)| format!("{c:.3}")).unwrap_or_default();
             let most = Cost { each_peer: 0.0, ..cost };
             let (least, most) = (n / cost.with(n), n / most.with(n));
             let _ = writeln!(
                 text,
-                "| {cores} | {part:.0} % | {measured} | {:.3} | {least:.2} to {most:.2} | {:.1} to \
-                 {:.1} | {:.1} to {:.1} |",
+                "| {cores} | {part:.0} % | {} | {} | {} | {:.3} | {least:.2} to {most:.2} | {:.1} \
+                 to {:.1} | {:.1} to {:.1} |",
+                shown(measured.map(|point| point.cpu)),
+                shown(measured.and_then(|point| point.pinned)),
+                shown(measured.and_then(Point::crossing)),
                 cost.with(n),
                 least * cost.one,
                 most * cost.one,
@@ -106,22 +152,31 @@ pub(super) fn table(rows: &[Row], connections: u64, cores: &[u64]) -> io::Result
     Ok(text)
 }
 
-fn describe(text: &mut String, name: (&str, &str), points: &[(f64, f64)], cost: &Cost) {
+fn shown(value: Option<f64>) -> String {
+    value.map(|value| format!("{value:.3}")).unwrap_or_default()
+}
+
+fn describe(text: &mut String, name: (&str, &str), points: &[Point], cost: &Cost) {
     let (scenario, broker) = name;
-    let shown: Vec<_> = points.iter().map(|(shards, _)| shards.to_string()).collect();
+    let numbers: Vec<_> = points.iter().map(|point| point.shards.to_string()).collect();
+    let less = match points.iter().any(|point| point.pinned.is_some()) {
+        true => ", less what as many cost when nothing crosses",
+        false => "",
+    };
     let _ = writeln!(
         text,
         "\n{scenario}, {broker}: c(n) = {:.3} + {:.3} (n - 1) / n + {:.4} (n - 1) µs, fitted to \
-         {} shards.\n",
+         {} shards{less}.\n",
         cost.one,
         cost.crossing,
         cost.each_peer,
-        shown.join(", ")
+        numbers.join(", ")
     );
     let _ = writeln!(
         text,
-        "| cores | messages that cross | measured µs | c(n) µs | million messages/s | times one \
-         core | the same, spread by a hash |\n|---|---|---|---|---|---|---|"
+        "| cores | messages that cross | measured µs | nothing crosses, measured µs | a crossing, \
+         measured µs | c(n) µs | million messages/s | times one core | the same, spread by a hash \
+         |\n|---|---|---|---|---|---|---|---|---|"
     );
 }
 
@@ -173,8 +228,20 @@ mod tests {
         };
         let rows = [row(1, 0.5), row(2, 0.75)];
         let text = table(&rows, 1_000_000, &[1, 16]).expect("a series");
-        assert!(text.contains("| 1 | 0 % | 0.500 | 0.500 | 2.00 to 2.00 | 1.0 to 1.0 |"), "{text}");
-        assert!(text.contains("| 16 | 94 % |  | 0.969 | 16.52 to 16.52 | 8.3 to 8.3 |"), "{text}");
+        assert!(
+            text.contains("| 1 | 0 % | 0.500 |  |  | 0.500 | 2.00 to 2.00 | 1.0 to 1.0 |"),
+            "{text}"
+        );
+        assert!(
+            text.contains("| 16 | 94 % |  |  |  | 0.969 | 16.52 to 16.52 | 8.3 to 8.3 |"),
+            "{text}"
+        );
         assert!(table(&rows[..1], 100, &[1]).is_err());
+        // Two threads without a crossing cost more than one, too: so much less a crossing.
+        let pinned = |at, cpu| Row { pinned: true, ..row(at, cpu) };
+        let rows = [row(1, 0.5), row(2, 0.75), pinned(1, 0.5), pinned(2, 0.625)];
+        let text = table(&rows, 1_000_000, &[2, 64]).expect("a series");
+        assert!(text.contains("c(n) = 0.500 + 0.250 (n - 1) / n + 0.0000 (n - 1)"), "{text}");
+        assert!(text.contains("| 2 | 50 % | 0.750 | 0.625 | 0.250 | 0.625 |"), "{text}");
     }
 }

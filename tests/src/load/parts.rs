@@ -9,8 +9,9 @@ use fulmar_core::{Qos, Version};
 use super::broker::Recipe;
 use super::compare::{Comparison, Place};
 use super::engine::Patience;
+use super::list::{ALL, Scenario};
 use super::row::Row;
-use super::scenario::{ALL, Load, Scenario};
+use super::scenario::Load;
 use super::usage::Usage;
 use crate::packet;
 use crate::shard::Shard;
@@ -34,6 +35,7 @@ pub(super) fn measure(connections: usize) -> Result<Vec<Row>, Box<dyn Error>> {
         threads: 1,
         json: None,
         patience: Patience::default(),
+        awake: false,
     };
     let whole = comparison.run_once(&recipe, &scenario, Place::default());
     let inside: f64 = rows.iter().map(|row| row.bytes_per_connection).sum();

@@ -10,9 +10,10 @@ use super::sweep::Over;
 /// Medians of one figure, a curve for each broker, and for each scenario if there are several.
 fn curves(rows: &[&Row], figure: fn(&Row) -> f64) -> Vec<Curve> {
     let several = rows.iter().any(|row| row.scenario != rows[0].scenario);
-    let name = |row: &Row| match several {
-        true => format!("{}, {}", row.broker, row.scenario),
-        false => row.broker.clone(),
+    let name = |row: &Row| {
+        let scenario = if several { format!(", {}", row.scenario) } else { String::new() };
+        let pinned = if row.pinned { ", nothing crosses" } else { "" };
+        format!("{}{scenario}{pinned}", row.broker)
     };
     let mut names: Vec<String> = Vec::new();
     for row in rows {

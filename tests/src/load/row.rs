@@ -16,6 +16,10 @@ pub(super) struct Row {
     pub(super) over: String,
     /// Its value.
     pub(super) at: u64,
+    /// Publisher and subscriber of each pair were on one shard.
+    pub(super) pinned: bool,
+    /// The cores were kept awake meanwhile.
+    pub(super) kept_awake: bool,
     /// What ended the run early; empty if nothing did.
     pub(super) error: String,
     pub(super) published: u64,
@@ -37,7 +41,7 @@ pub(super) struct Row {
     pub(super) cpu_us_per_delivery: f64,
     /// Of the generator.
     pub(super) own_cpu_seconds: f64,
-    /// System calls of the broker that read, wrote or waited, where it tells them.
+    /// System calls of the broker that read, wrote, waited or woke, where it tells them.
     pub(super) calls_per_delivery: Option<f64>,
     pub(super) connections: u64,
     /// KiB of the broker in memory before and after the traffic or the connections, and at most.

@@ -1,11 +1,12 @@
-//! The broker of this repository inside this program: the same code as its binary, and it tells
-//! its counters, a line of JSON for each line on standard input.
+//! The broker of this repository inside this program: the same code as its binary, and it answers
+//! each line on standard input with a line of JSON: an empty one with its counters, a Client
+//! Identifier with the number of the shard that has its session.
 
 use std::error::Error;
 use std::io::{BufRead, Write};
 use std::path::Path;
 
-use fulmar::broker::{BrokerHandle, Server};
+use fulmar::broker::{BrokerHandle, Server, Statistics};
 use fulmar::{Log, Settings};
 use serde::{Deserialize, Serialize};
 
@@ -15,11 +16,12 @@ pub(super) struct Counters {
     pub(super) reads: u64,
     pub(super) writes: u64,
     pub(super) waits: u64,
+    pub(super) wakes: u64,
 }
 
 impl Counters {
     pub(super) const fn all(&self) -> u64 {
-        self.reads + self.writes + self.waits
+        self.reads + self.writes + self.waits + self.wakes
     }
 }
 
@@ -39,10 +41,15 @@ pub(super) fn serve(config: &Path, shards: Option<u16>) -> Result<(), Box<dyn Er
 }
 
 fn tell(broker: &BrokerHandle) {
-    for _ in std::io::stdin().lock().lines().map_while(Result::ok) {
-        let Ok(told) = smol::block_on(broker.stats()) else { return };
-        let counters = Counters { reads: told.reads, writes: told.writes, waits: told.waits };
-        let line = serde_json::to_string(&counters).expect("numbers can be written");
+    for asked in std::io::stdin().lock().lines().map_while(Result::ok) {
+        let line = if asked.is_empty() {
+            let Ok(told) = smol::block_on(broker.stats()) else { return };
+            let Statistics { reads, writes, waits, wakes, .. } = told;
+            let counters = Counters { reads, writes, waits, wakes };
+            serde_json::to_string(&counters).expect("numbers can be written")
+        } else {
+            broker.home(&asked).to_string()
+        };
         let mut out = std::io::stdout().lock();
         if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
             return;

@@ -4,13 +4,16 @@ use std::io;
 
 use super::broker::Recipe;
 use super::compare::{Comparison, Place};
+use super::list::{ALL, Scenario};
 use super::row::Row;
-use super::scenario::{ALL, Load, Scenario};
+use super::scenario::Load;
 
 /// What a series varies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Over {
-    /// Shards of the broker, for commands with `{shards}`; the work is the same.
+    /// Shards of the broker, for commands with `{shards}`; the work is the same. Where publishers
+    /// and subscribers are pairs, fulmar is measured beside with both of each on one shard, so that
+    /// nothing crosses.
     Shards,
     /// Publishers and subscribers, half each.
     Connections,
@@ -91,6 +94,12 @@ pub(super) fn sweep(
             let place = Place { over: over.name(), at };
             for _ in 0..comparison.runs {
                 comparison.turn(&mut brokers, &scenario, place, &mut rows)?;
+                if over == Over::Shards && scenario.load.is_pairs() {
+                    let load = Load { pinned: true, ..scenario.load };
+                    let pinned = Scenario { load, ..scenario };
+                    let mut told: Vec<_> = brokers.iter().copied().filter(|b| b.counts).collect();
+                    comparison.turn(&mut told, &pinned, place, &mut rows)?;
+                }
             }
         }
     }
@@ -111,6 +120,7 @@ mod tests {
             threads: 1,
             json: None,
             patience: Patience::default(),
+            awake: false,
         };
         let rows = sweep(&comparison, Over::Connections, &[20, 100], Some(10)).expect("no file");
         let failed: Vec<_> = rows.iter().map(|row| (row.at, row.error.is_empty())).collect();

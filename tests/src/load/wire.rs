@@ -215,7 +215,7 @@ pub(super) fn packets(
 
 #[cfg(test)]
 mod tests {
-    use super::super::scenario::ALL;
+    use super::super::list::ALL;
     use super::*;
 
     #[test]

@@ -4,14 +4,8 @@ use alloc::vec::Vec;
 
 use super::link::{Clocks, Mark, Need};
 use super::msg::{DELIVER, OWNER};
+use super::paused::Until;
 use super::{Peers, bits};
-
-/// What is missing for a message to be published.
-pub(in crate::broker) enum Lack {
-    Credit,
-    /// That other shards have taken so much.
-    Taken(Need),
-}
 
 impl Peers {
     /// Whether a message could be forwarded on this lane, to whichever shard.
@@ -27,6 +21,16 @@ impl Peers {
     pub(super) fn is_met(&self, need: &Need) -> bool {
         let unmet = need.shards & self.unmet[need.lane];
         bits(unmet).all(|shard| self.links[shard].has_taken(need.lane, need.number))
+    }
+
+    /// What is taken last on the first of the links that a need is not met on.
+    #[cold]
+    fn first_unmet(&self, need: &Need) -> Option<Mark> {
+        let &Need { lane, number, shards } = need;
+        bits(shards & self.unmet[lane]).find_map(|shard| {
+            let number = self.links[shard].last_until(lane, number)?;
+            Some(Mark { shard, lane, number })
+        })
     }
 
     /// Shard and lane of a link of which something else is known than is so.
@@ -61,9 +65,9 @@ impl Peers {
         clocks: &Clocks,
         topic: &str,
         retain: bool,
-    ) -> Option<Lack> {
+    ) -> Option<Until> {
         if !self.has_all_credit() {
-            return Some(Lack::Credit);
+            return Some(Until::Credit);
         }
         let by_owner = retain && self.place.owner(topic) != self.place.shard;
         let other = if by_owner { DELIVER } else { OWNER };
@@ -71,7 +75,7 @@ impl Peers {
             return None;
         }
         let need = self.all_of(clocks, other);
-        (!self.is_met(&need)).then_some(Lack::Taken(need))
+        if self.is_met(&need) { None } else { self.first_unmet(&need).map(Until::Taken) }
     }
 
     /// Whether it must wait.

@@ -281,7 +281,7 @@ impl Broker {
                 if let Some(peers) = &mut self.peers {
                     peers.owned.push_back(Owned { from, number, parcel });
                 }
-                self.retry_owned(now);
+                self.take_turns(now);
             }
             Way::Share { full, tried } => {
                 let message = self.adopt(parcel);

@@ -11,19 +11,17 @@ use alloc::vec::Vec;
 use super::super::Broker;
 use super::super::message::Message;
 use super::super::queue::{Copy, Ids, NO_GROUP};
-use super::super::session::{Options, Session, Walk, WalkId};
+use super::super::session::{Options, Session, Walk};
 use super::super::slots::Key;
-use super::super::subscribe::{BESIDE, FIRST_STEPS, WALK_STEPS};
+use super::super::subscribe::FIRST_STEPS;
 use super::super::transmit::WALK_BELOW;
-use super::msg::{Msg, Page, Parcel, Query};
+use super::msg::Parcel;
 use super::paused::Until;
+use super::retry::RETRIES;
 use super::run::Small;
 use super::{Peers, Pending, bits, is_wild};
 use crate::time::Instant;
 use crate::topic::Cursor;
-
-/// Bytes of a page, beside its last message.
-const PAGE_BYTES: u64 = 256 * 1024;
 
 /// Who waits for a gate to open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,14 +30,6 @@ pub(in crate::broker) enum Waits {
     Suback(Key, u64),
     /// A command whose answer waits.
     Reply(u64),
-}
-
-/// Who waits for an answer.
-pub(super) struct Asked {
-    session: Key,
-    filter: Arc<str>,
-    /// Places in its queue that are kept for the answer.
-    room: usize,
 }
 
 /// A subscription that does not stand yet, or one whose replacement is not known everywhere.
@@ -96,24 +86,16 @@ impl Peers {
         seq <= self.confirmed + older || defect!("suback_before_confirmed")
     }
 
-    /// Asks for the next page of a session's walk. For a first one no place is kept: its gate waits
-    /// for the answer, and thousands are asked for at once.
-    fn ask(&mut self, key: Key, session: &mut Session, id: WalkId, mut walk: Walk, room: usize) {
-        let (filter, Some(shard)) = &id else { return };
-        self.next_query += 1;
-        walk.query = self.next_query;
-        let kept = walk.cursor.upto().map_or(0, |_| room);
-        self.queries.insert(walk.query, Asked { session: key, filter: filter.clone(), room: kept });
-        session.pending().keep(kept);
-        let query = Query {
-            id: walk.query,
-            filter: filter.clone(),
-            upto: walk.cursor.upto(),
-            after: walk.cursor.after(),
-            room: room as u32,
-        };
-        self.links[usize::from(*shard)].out.push(Msg::Query(query));
-        session.pending().asked(id, walk);
+    /// Another shard has confirmed more.
+    pub(super) fn confirm(&mut self) {
+        let told = bits(self.others).map(|shard| self.links[shard].heard.confirmed);
+        // A damaged recording may confirm what was never told.
+        self.confirmed = told.min().unwrap_or(0).min(self.announces);
+    }
+
+    /// Whether a gate has not been looked at since all confirmed what it is for.
+    pub(super) fn has_known_gate(&self) -> bool {
+        self.by_seq.first().is_some_and(|(seq, _)| *seq <= self.confirmed)
     }
 
     /// A gate for a subscription that does not stand yet, or that is replaced.
@@ -147,11 +129,6 @@ impl Peers {
         let gates = self.gates.keys().filter_map(|gate| self.gates.get(gate));
         let held = gates.filter(|gate| gate.session == session).flat_map(|gate| &gate.held);
         held.fold((0, 0), |(count, bytes), copy| (count + 1, bytes + copy.message.footprint()))
-    }
-
-    /// A count of the places that are kept in the queue of a session.
-    pub(in crate::broker) fn kept_for(&self, session: Key) -> usize {
-        self.queries.values().filter(|asked| asked.session == session).map(|asked| asked.room).sum()
     }
 }
 
@@ -216,84 +193,8 @@ impl Broker {
         true
     }
 
-    /// Gives retained messages to another shard: a part of those that match, with where it ends.
-    pub(super) fn answer_query(&mut self, now: Instant, from: u16, query: Query) {
-        let upto = query.upto.unwrap_or(self.retained.sequence());
-        let mut cursor = Cursor::at(query.filter, upto, query.after);
-        let (mut bytes, mut messages) = (0, Vec::new());
-        let done = query.room > 0
-            && self.retained.walk(now, &mut cursor, WALK_STEPS, &mut |_, message| {
-                bytes += message.footprint();
-                messages.push(Parcel { head: message.head.clone(), body: message.body().clone() });
-                messages.len() < query.room as usize && bytes < PAGE_BYTES
-            });
-        let page = Page { id: query.id, upto, after: cursor.after(), done, messages };
-        if let Some(peers) = &mut self.peers {
-            peers.links[usize::from(from)].out.push(Msg::Page(page));
-        }
-    }
-
-    /// Takes retained messages from their owner, as many as there is room for.
-    pub(super) fn take_page(&mut self, now: Instant, from: u16, page: Page) {
-        let Some(peers) = &mut self.peers else { return };
-        let full = peers.window_is_full();
-        let Some(asked) = peers.queries.remove(&page.id) else { return };
-        let Asked { session: key, filter, room: kept } = asked;
-        if full {
-            self.go_on_later();
-        }
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        let id = (filter.clone(), Some(from));
-        let mut room = session.queue_limit(self.config.max_msg_queue).min(WALK_BELOW as u32);
-        let Some(pending) = &mut session.pending else { return };
-        pending.give_back(kept);
-        // What other owners answered waits behind the same gate, or another.
-        let (held, waiting) = pending.held();
-        let Some(walk) = pending.asker(&id, page.id) else {
-            session.tidy();
-            // The next one may have its places.
-            self.walk(now, key, FIRST_STEPS);
-            return;
-        };
-        let (options, mut last) = (walk.options, walk.cursor.after());
-        let own = options.no_local().then(|| session.client_id.clone());
-        let largest = u64::from(self.config.max_packet_size) + BESIDE;
-        let most_bytes = self.config.max_msg_queue_bytes.saturating_sub(largest);
-        room = room.saturating_sub((session.queue.len() + held) as u32);
-        let mut bytes = session.queue.bytes() + waiting;
-        let (mut after, mut done) = (page.after, page.done);
-        let mut copies = Vec::new();
-        for parcel in page.messages {
-            if room == 0 || bytes > 0 && bytes >= most_bytes {
-                // The rest is asked for again, later.
-                (after, done) = (last, false);
-                break;
-            }
-            last = Some(Arc::from(parcel.body.topic()));
-            // [MQTT-3.8.3-3]
-            if own.is_some() && own == parcel.head.publisher {
-                continue;
-            }
-            (room, bytes) = (room - 1, bytes + parcel.body.footprint());
-            copies.push(parcel);
-        }
-        walk.cursor = Cursor::at(filter.clone(), page.upto, after);
-        walk.query = 0;
-        let gate = pending.gate(&filter);
-        session.answered(id, done);
-        let copies: Vec<Copy> = copies
-            .into_iter()
-            .map(|parcel| {
-                // [U5-037]: RETAIN is set, whatever Retain As Published says.
-                let qos = options.qos().min(parcel.head.qos);
-                let ids = Ids::One(options.identifier());
-                Copy { message: self.adopt(parcel), ids, group: NO_GROUP, qos, retain: true }
-            })
-            .collect();
-        self.take_copies(now, key, gate, from, copies);
-    }
-
-    fn take_copies(
+    /// Takes what an owner answered for a subscription, whose gate may wait for that.
+    pub(super) fn take_answer(
         &mut self,
         now: Instant,
         key: Key,
@@ -388,16 +289,13 @@ impl Broker {
         }
     }
 
-    /// All have confirmed more: gates may open.
-    pub(super) fn confirm(&mut self, now: Instant) {
-        let Some(peers) = &mut self.peers else { return };
-        let told = bits(peers.others).map(|shard| peers.links[shard].heard.confirmed);
-        // A damaged recording may confirm what was never told.
-        peers.confirmed = told.min().unwrap_or(0).min(peers.announces);
-        let end = (peers.confirmed + 1, Key { index: 0, generation: 0 });
-        let later = peers.by_seq.split_off(&end);
-        let due = core::mem::replace(&mut peers.by_seq, later);
-        for (_, gate) in due {
+    /// Opens gates of which all have confirmed what they are for, some in each call.
+    pub(super) fn open_gates(&mut self, now: Instant) {
+        for _ in 0..RETRIES {
+            let Some(peers) = self.peers.as_mut().filter(|peers| peers.has_known_gate()) else {
+                return;
+            };
+            let Some((_, gate)) = peers.by_seq.pop_first() else { return };
             self.try_gate(now, gate);
         }
     }
@@ -439,7 +337,8 @@ impl Broker {
             self.walk(now, gate.session, FIRST_STEPS);
         }
         let pending = self.sessions.get(gate.session).and_then(|session| session.pending.as_ref());
-        if !pending.is_some_and(|pending| pending.has_gates()) {
+        let shut = pending.is_some_and(|pending| pending.has_gates());
+        if !shut && !defect!("open_gates_not_told") {
             self.has_come_for(gate.session, Until::Gates);
         }
     }
@@ -457,22 +356,6 @@ impl Broker {
         for gate in gates.into_iter().flat_map(|pending| pending.into_gates()) {
             self.finish_gate(now, gate, false);
         }
-    }
-
-    /// Asks for the next page of the first walk, which gets an equal part of the room with all
-    /// others. False if what is behind gates needs it.
-    pub(in crate::broker) fn ask(&mut self, key: Key, room: usize) -> bool {
-        let Some(peers) = &mut self.peers else { return false };
-        let Some(session) = self.sessions.get_mut(key) else { return false };
-        let held = session.pending.as_ref().map_or(0, |pending| pending.held().0);
-        let part = room.saturating_sub(held).div_ceil(session.walks.len().max(1));
-        if part == 0 {
-            return false;
-        }
-        if let Some((id, walk)) = session.walks.pop_first() {
-            peers.ask(key, session, id, walk, part);
-        }
-        true
     }
 
     /// Whether a subscription's gate is shut, so that it is not in the index.

@@ -19,8 +19,6 @@ pub(super) enum Waiter {
     Peer(u16),
     /// A command whose answer waits.
     Reply(u64),
-    /// A connection whose input waits.
-    Conn(Key),
 }
 
 /// What must have been taken, and by whom. Nothing, by nobody, at first.
@@ -38,8 +36,8 @@ impl Need {
 }
 
 /// A message on one link and lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::broker) struct Mark {
     pub(super) shard: usize,
     pub(super) lane: usize,
     pub(super) number: u64,
@@ -131,16 +129,6 @@ impl Link {
         None
     }
 
-    /// Forgets the connections among those who wait that are closed.
-    pub(super) fn forget_closed(&mut self, is_open: impl Fn(Key) -> bool) {
-        for waiters in &mut self.waiters {
-            waiters.retain(|(_, waiter)| match waiter {
-                Waiter::Conn(key) => is_open(*key),
-                _ => true,
-            });
-        }
-    }
-
     /// Takes the first message of the other out that is not done with.
     pub(super) fn close_first(&mut self, lane: usize) {
         if let Some(open) = self.open[lane].pop_front() {
@@ -206,17 +194,5 @@ mod tests {
         assert_eq!(link.tell.taken[DELIVER], COUNT);
         let kept = link.under_way[DELIVER].capacity() + link.waiters[DELIVER].capacity();
         assert_eq!(kept + link.open[DELIVER].capacity(), 0);
-    }
-
-    #[test]
-    fn only_connections_that_were_closed_are_forgotten() {
-        let mut link = Link::default();
-        let key = |index| Key { index, generation: 0 };
-        let waiters = [Waiter::Conn(key(1)), Waiter::Session(key(2)), Waiter::Conn(key(2))];
-        for (number, waiter) in (1..).zip(waiters) {
-            link.wait(OWNER, number, waiter);
-        }
-        link.forget_closed(|key| key.index == 1);
-        assert_eq!(link.waiters[OWNER], [(1, waiters[0]), (2, waiters[1])]);
     }
 }

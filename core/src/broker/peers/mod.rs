@@ -8,6 +8,7 @@ mod forward;
 mod gate;
 mod link;
 mod msg;
+mod page;
 mod paused;
 mod pending;
 mod place;
@@ -43,9 +44,10 @@ use super::{Boot, Broker, Config};
 use crate::map::Map;
 use crate::time::Instant;
 use crate::topic::{Index, TopicFilter, matches};
-use gate::{Asked, Gate};
+use gate::Gate;
 use link::{Link, Mark, Waiter};
 use msg::{Change, Msg};
+use page::Asked;
 use paused::Paused;
 use retry::{Owned, Parked, Wills};
 use routes::{Counts, Routes};
@@ -98,6 +100,8 @@ pub(super) struct Peers {
     /// message, so that it costs no look at each link.
     unmet: [u64; 2],
     spent: [u64; 2],
+    /// The links on which something was taken that not all were told who wait for it.
+    due: u64,
     /// Empty ones, with memory for the next small messages.
     runs: Vec<Run>,
     /// Number of the last message forwarded; it grows from one to the next over all links.
@@ -126,6 +130,8 @@ pub(super) struct Peers {
     wills: BTreeMap<Arc<str>, Wills>,
     /// Connections whose input waits.
     paused: Paused,
+    /// Which kind of these has its turn next.
+    turn: usize,
     /// A job for all of these is waiting.
     retrying: bool,
     deferred: BTreeMap<u64, Deferred>,
@@ -153,6 +159,7 @@ impl Peers {
             links,
             unmet: [0; 2],
             spent: [0; 2],
+            due: 0,
             runs: Vec::new(),
             clock: 0,
             announces: 0,
@@ -171,6 +178,7 @@ impl Peers {
             parked: VecDeque::new(),
             wills: BTreeMap::new(),
             paused: Paused::default(),
+            turn: 0,
             retrying: false,
             deferred: BTreeMap::new(),
             next_deferred: 0,
@@ -291,16 +299,6 @@ impl Peers {
     /// As if a publisher had sent the last message of this shard: its own may be among them.
     pub(super) fn clocks(&self) -> Clocks {
         Clocks([self.clock; 2])
-    }
-
-    /// Has someone told when the first of the shards a need is not met by is further.
-    fn wait_first(&mut self, need: &Need, waiter: Waiter) {
-        for shard in bits(need.shards & self.unmet[need.lane]) {
-            let link = &mut self.links[shard];
-            if let Some(number) = link.last_until(need.lane, need.number) {
-                return link.wait(need.lane, number, waiter);
-            }
-        }
     }
 
     /// Has someone told when a need is met that is not met yet.

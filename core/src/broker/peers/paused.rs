@@ -2,7 +2,7 @@
 //! found by that: what another shard says costs nothing for those that it does not help.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::BTreeMap;
 
 use bytes::Bytes;
 
@@ -11,36 +11,31 @@ use super::super::conn::{Conn, Waiting};
 use super::super::message::Body;
 use super::super::receive::Step;
 use super::super::session::Attached;
-use super::super::slots::{Key, Slots};
+use super::super::slots::Key;
 use super::Peers;
-use super::credit::Lack;
-use super::link::Waiter;
-use super::retry::RETRIES;
+use super::link::Mark;
 use crate::PacketId;
 use crate::codec::Qos;
 use crate::time::Instant;
 
 /// Until when a connection's input waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::broker) enum Until {
     /// It need not any more, and is to be looked at.
     Turn,
-    /// All links have credit.
+    /// All links have credit, and who waited for it longer has gone on.
     Credit,
     /// What its client published before, the other way, is taken.
-    Taken,
+    Taken(Mark),
     /// The subscriptions of its client stand.
     Gates,
     /// The will of its client is published.
     Will,
     /// Fewer announcements or questions are open.
     Window,
-    /// The connection that its client had before is at its end.
-    Left,
+    /// This connection, which its client had before, is at its end.
+    Left(Key),
 }
-
-/// What connections wait for in a queue, since it is for whoever comes first.
-const QUEUES: [Until; 3] = [Until::Turn, Until::Window, Until::Credit];
 
 /// What a connection's input waits with.
 #[derive(Debug)]
@@ -61,108 +56,101 @@ pub(in crate::broker) struct HeldPublish {
     pub(in crate::broker) expires: Instant,
 }
 
-/// Connections that wait, in order. Those that wait for a message to be taken stand in the books
-/// of its link; those that wait for their own client's gates or will are found by its session.
-/// One that was closed meanwhile may stand here still.
+/// All connections that wait for other shards: by what they wait for, in the order of coming, with
+/// a number that each is given for its place.
 #[derive(Debug, Default)]
 pub(super) struct Paused {
-    turn: VecDeque<Key>,
-    credit: VecDeque<Key>,
-    window: VecDeque<Key>,
-    /// By the connection that is to end first.
-    left: BTreeMap<Key, VecDeque<Key>>,
-    /// Connections noted in the books of links since closed ones were looked for there.
-    noted: usize,
+    places: BTreeMap<(Until, u64), Key>,
+    last: u64,
 }
 
 impl Paused {
-    #[cfg(feature = "fuzzing")]
-    pub(super) fn is_empty(&self) -> bool {
-        let queues = [&self.turn, &self.credit, &self.window];
-        queues.iter().all(|queue| queue.is_empty()) && self.left.is_empty()
+    fn enter(&mut self, key: Key, conn: &mut Conn, until: Until) {
+        self.last += 1;
+        self.places.insert((until, self.last), key);
+        (conn.waiting, conn.place) = (Waiting::Peers(until), self.last);
     }
-}
 
-/// Has a connection wait in a queue, and forgets those that were closed meanwhile before they are
-/// more than those that are open.
-fn join<T>(queue: &mut VecDeque<Key>, key: Key, conns: &Slots<T>) {
-    if queue.len() > 2 * conns.len() {
-        queue.retain(|key| conns.get(*key).is_some());
+    fn leave(&mut self, conn: &mut Conn) {
+        if let Waiting::Peers(until) = conn.waiting {
+            self.places.remove(&(until, conn.place));
+            conn.waiting = Waiting::Nothing;
+        }
     }
-    queue.push_back(key);
+
+    /// Takes the first one out whose `until` is between these.
+    pub(super) fn pop(&mut self, first: Until, last: Until) -> Option<Key> {
+        let place = *self.places.range((first, 0)..=(last, u64::MAX)).next()?.0;
+        self.places.remove(&place)
+    }
+
+    pub(super) fn has(&self, until: Until) -> bool {
+        self.places.range((until, 0)..=(until, u64::MAX)).next().is_some()
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
 }
 
 impl Peers {
-    /// A connection's next message lacks something; gives until when it waits.
-    #[cold]
-    pub(in crate::broker) fn pause(
-        &mut self,
-        conn: Key,
-        lack: &Lack,
-        conns: &Slots<Conn>,
-    ) -> Until {
-        match lack {
-            Lack::Credit => {
-                join(&mut self.paused.credit, conn, conns);
-                Until::Credit
-            }
-            Lack::Taken(need) => {
-                self.paused.noted += 1;
-                if self.paused.noted > 2 * conns.len() {
-                    self.paused.noted = 0;
-                    let is_open = |key| conns.get(key).is_some();
-                    self.links.iter_mut().for_each(|link| link.forget_closed(is_open));
-                }
-                self.wait_first(need, Waiter::Conn(conn));
-                Until::Taken
-            }
-        }
+    /// Whether connections that wait for this may go on.
+    pub(super) fn has_paused_to_go(&self, until: Until) -> bool {
+        let come = match until {
+            Until::Turn => true,
+            Until::Credit => self.has_all_credit(),
+            Until::Window => !self.window_is_full(),
+            _ => false,
+        };
+        come && self.paused.has(until)
     }
 
-    /// Those that wait for this, if they may go on.
-    fn may_go(&mut self, until: Until) -> Option<&mut VecDeque<Key>> {
-        match until {
-            Until::Turn => Some(&mut self.paused.turn),
-            Until::Credit if self.has_all_credit() => Some(&mut self.paused.credit),
-            Until::Window if !self.window_is_full() => Some(&mut self.paused.window),
+    /// A connection that waits and has no place, or the other way round.
+    #[cfg(feature = "fuzzing")]
+    pub(in crate::broker) fn mistaken_wait(&self, conns: &[(Key, &Conn)]) -> Option<Key> {
+        let mut places = self.paused.places.clone();
+        let mut waiting = conns.iter().filter_map(|(key, conn)| match conn.waiting {
+            Waiting::Peers(until) => Some((*key, (until, conn.place))),
             _ => None,
-        }
-    }
-
-    pub(super) fn has_paused_to_go(&mut self) -> bool {
-        QUEUES.into_iter().any(|until| self.may_go(until).is_some_and(|queue| !queue.is_empty()))
+        });
+        let missing = waiting.find(|(key, place)| places.remove(place) != Some(*key));
+        missing.map(|(key, _)| key).or_else(|| places.into_values().next())
     }
 }
 
 impl Broker {
-    /// The connection's next packet is about subscriptions, and too many of these are open.
-    pub(in crate::broker) fn pause_at_window(&mut self, key: Key, conn: &mut Conn) {
-        conn.waiting = Waiting::Peers(Until::Window);
-        if let Some(peers) = &mut self.peers {
-            join(&mut peers.paused.window, key, &self.conns);
-        }
-    }
-
-    /// The connection's client had another one, which is to end before.
-    pub(in crate::broker) fn pause_behind(
+    /// Has a connection that is being handled wait for other shards, with what it goes on with. It
+    /// is told when it may, unless it is closed before.
+    pub(in crate::broker) fn wait_until(
         &mut self,
-        before: Key,
         key: Key,
         conn: &mut Conn,
-        data: Option<Bytes>,
+        until: Until,
+        held: Option<Box<Held>>,
     ) {
-        conn.waiting = Waiting::Peers(Until::Left);
-        conn.held = Some(Box::new(Held::Accept(data)));
+        conn.held = held;
         if let Some(peers) = &mut self.peers {
-            join(peers.paused.left.entry(before).or_default(), key, &self.conns);
+            peers.paused.enter(key, conn, until);
         }
     }
 
-    /// A connection is gone for good: its client may wait for that on others.
+    /// A connection is closed, or to be: it waits for other shards no more.
+    pub(in crate::broker) fn wait_no_more(&mut self, conn: &mut Conn) {
+        if let Some(peers) = &mut self.peers {
+            peers.paused.leave(conn);
+        }
+    }
+
+    /// A connection is gone for good: its client may wait for that on others, which are not more
+    /// than those that may be unaccepted.
     pub(in crate::broker) fn has_left(&mut self, key: Key) {
-        let behind = self.peers.as_mut().and_then(|peers| peers.paused.left.remove(&key));
-        for key in behind.into_iter().flatten() {
-            self.has_come(key, Until::Left);
+        let until = Until::Left(key);
+        if defect!("end_not_told") {
+            return;
+        }
+        while let Some(behind) = self.peers.as_mut().and_then(|p| p.paused.pop(until, until)) {
+            self.let_go_on(behind);
         }
     }
 
@@ -174,45 +162,33 @@ impl Broker {
     }
 
     /// What a connection's input waits for has come, if it is this.
-    pub(super) fn has_come(&mut self, key: Key, until: Until) {
-        if let Some(conn) = self.conns.get_mut(key)
-            && conn.waiting == Waiting::Peers(until)
-            && let Some(peers) = &mut self.peers
-        {
-            conn.waiting = Waiting::Peers(Until::Turn);
-            peers.paused.turn.push_back(key);
+    fn has_come(&mut self, key: Key, until: Until) {
+        if self.conns.get(key).is_some_and(|conn| conn.waiting == Waiting::Peers(until)) {
+            self.let_go_on(key);
+        }
+    }
+
+    /// A connection that waits for other shards need not any more.
+    pub(super) fn let_go_on(&mut self, key: Key) {
+        if let Some((peers, conn)) = self.peers.as_mut().zip(self.conns.get_mut(key)) {
+            peers.paused.leave(conn);
+            peers.paused.enter(key, conn, Until::Turn);
             self.go_on_later();
         }
     }
 
-    /// Goes on with connections that may, some in each call.
-    pub(super) fn retry_paused(&mut self, now: Instant) {
-        for until in QUEUES {
-            for _ in 0..RETRIES {
-                let queue = self.peers.as_mut().and_then(|peers| peers.may_go(until));
-                let Some(key) = queue.and_then(VecDeque::pop_front) else { break };
-                self.retry(now, key, until);
-            }
-        }
-    }
-
-    /// Goes on with a connection that waited.
-    fn retry(&mut self, now: Instant, key: Key, until: Until) {
-        let Some(mut conn) = self.conns.take(key) else { return };
-        if conn.waiting != Waiting::Peers(until) || conn.closing {
-            self.put_back(key, conn);
+    /// Goes on with the first connection that waits for this.
+    pub(super) fn retry_paused(&mut self, now: Instant, until: Until) {
+        let Some(key) = self.peers.as_mut().and_then(|p| p.paused.pop(until, until)) else {
             return;
-        }
+        };
+        let Some(mut conn) = self.conns.take(key) else { return };
         conn.waiting = Waiting::Nothing;
         let step = match conn.held.take().map(|held| *held) {
             None => Step::Next,
-            Some(Held::Publish(held)) => match conn.session {
-                Some(session) => {
-                    let negotiated = conn.machine.negotiated();
-                    self.publish_held(now, key, session, &negotiated, held, &mut conn.out)
-                }
-                None => Step::Next,
-            },
+            Some(Held::Publish(held)) => {
+                self.publish_held(now, key, &mut conn, held, until == Until::Credit)
+            }
             Some(Held::Accept(data)) => {
                 self.accept_or_refuse(now, key, &mut conn, data);
                 Step::Next
@@ -226,19 +202,38 @@ impl Broker {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
+    use super::super::DELIVER;
     use super::*;
+    use crate::broker::{Boot, Config, ConnInfo};
 
     #[test]
-    fn connections_that_were_closed_while_they_waited_are_forgotten() {
-        let (mut conns, mut queue) = (Slots::default(), VecDeque::new());
-        let stays = conns.insert(());
-        join(&mut queue, stays, &conns);
-        for _ in 0..100 {
-            let goes = conns.insert(());
-            join(&mut queue, goes, &conns);
-            conns.remove(goes);
-            assert!(queue.len() <= 5, "{} wait", queue.len());
+    fn connections_that_are_closed_while_they_wait_leave_nothing_behind() {
+        const COUNT: u32 = 1000;
+        let boot = Boot { now: Instant::ZERO, unix_millis: 0, seed: 1, epoch: 1 };
+        let settings = Broker::new(Config::default(), boot).settings;
+        let mut paused = Paused::default();
+        let taken = |number| Until::Taken(Mark { shard: 1, lane: DELIVER, number });
+        let mut conns = Vec::new();
+        for index in 0..COUNT {
+            let key = Key { index, generation: 0 };
+            let mut conn = Conn::new(settings.clone(), ConnInfo::default(), Instant::ZERO);
+            let until = [Until::Credit, Until::Left(key), taken(index.into()), Until::Will];
+            paused.enter(key, &mut conn, until[index as usize % 4]);
+            conns.push((key, conn));
         }
-        assert_eq!(queue.front(), Some(&stays), "in order");
+        let mut closed = conns.extract_if(.., |(key, _)| key.index % 8 < 4).collect::<Vec<_>>();
+        closed.iter_mut().rev().for_each(|(_, conn)| paused.leave(conn));
+        assert_eq!(paused.places.len(), conns.len());
+        let all = |paused: &mut Paused, first, last| {
+            core::iter::from_fn(|| paused.pop(first, last).map(|key| key.index)).collect::<Vec<_>>()
+        };
+        let every = |first: u32| (first..COUNT).step_by(8).collect::<Vec<_>>();
+        assert_eq!(all(&mut paused, Until::Credit, Until::Credit), every(4));
+        assert_eq!(all(&mut paused, taken(0), taken(500)), every(6)[..62]);
+        assert_eq!(all(&mut paused, taken(0), taken(u64::MAX)), every(6)[62..]);
+        conns.iter_mut().for_each(|(_, conn)| paused.leave(conn));
+        assert!(paused.places.is_empty());
     }
 }

@@ -9,16 +9,20 @@ use bytes::Bytes;
 use super::super::fanout::Job;
 use super::super::input::{Publication, Reply};
 use super::super::session::Will;
+use super::super::slots::Key;
 use super::super::{Broker, Effect};
-use super::link::{Clocks, Need, Waiter};
+use super::link::{Clocks, Mark, Need, Waiter};
 use super::msg::{Counters, Parcel};
 use super::paused::Until;
-use super::{DELIVER, Deferred, OWNER, Peers};
+use super::{DELIVER, Deferred, OWNER, Peers, bits};
 use crate::codec::ReasonCode;
 use crate::time::Instant;
 
-/// Messages of each kind and connections that go on in one call.
+/// Messages and connections that go on in one call, and gates that open.
 pub(super) const RETRIES: usize = if cfg!(fuzzing) { 1 } else { 64 };
+
+/// Who is told in one call that something is taken: mostly for an acknowledgement.
+const TOLD: usize = if cfg!(fuzzing) { 2 } else { 1024 };
 
 /// A message without a connection to wait on.
 pub(super) enum Parked {
@@ -63,9 +67,65 @@ pub(super) struct Owned {
     pub(super) parcel: Parcel,
 }
 
+/// Who waited for a message that is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Waiter(Waiter),
+    /// A connection whose input waits.
+    Paused(Key),
+}
+
+/// Those that wait, each kind in its order.
+#[derive(Clone, Copy)]
+enum Kind {
+    Owned,
+    Parked,
+    Paused(Until),
+}
+
+/// In which order the kinds have their turns.
+const TURNS: [Kind; 5] = [
+    Kind::Owned,
+    Kind::Parked,
+    Kind::Paused(Until::Turn),
+    Kind::Paused(Until::Window),
+    Kind::Paused(Until::Credit),
+];
+
 impl Peers {
-    fn has_owned_to_go(&self) -> bool {
-        !self.owned.is_empty() && self.has_credit(DELIVER)
+    fn may_go(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Owned => !self.owned.is_empty() && self.has_credit(DELIVER),
+            Kind::Parked => self.has_parked_to_go(),
+            Kind::Paused(until) => self.has_paused_to_go(until),
+        }
+    }
+
+    /// Whether anybody is in line: asked for each message, and mostly nobody is.
+    #[inline]
+    fn has_waiting(&self) -> bool {
+        !self.owned.is_empty() || !self.parked.is_empty() || !self.paused.is_empty()
+    }
+
+    /// Whose turn it is of those that may go on.
+    fn next_turn(&self) -> Option<usize> {
+        if !self.has_waiting() {
+            return None;
+        }
+        let mut turns = (self.turn..TURNS.len()).chain(0..self.turn);
+        turns.find(|turn| self.may_go(TURNS[*turn]))
+    }
+
+    /// Whether somebody waits for credit, or has it and has not gone on yet: who comes now comes
+    /// after.
+    #[inline]
+    pub(in crate::broker) fn is_credit_awaited(&self) -> bool {
+        self.has_waiting() && self.has_waiting_for_credit()
+    }
+
+    #[cold]
+    fn has_waiting_for_credit(&self) -> bool {
+        !self.owned.is_empty() || self.paused.has(Until::Credit) || self.has_parked_to_go()
     }
 
     fn has_parked_to_go(&self) -> bool {
@@ -81,8 +141,36 @@ impl Peers {
         }
     }
 
-    fn has_some_to_go(&mut self) -> bool {
-        self.has_paused_to_go() || self.has_owned_to_go() || self.has_parked_to_go()
+    /// Who is to be told of it next that what it waits for is taken.
+    fn next_due(&mut self) -> Option<Due> {
+        while let Some(shard) = bits(self.due).next() {
+            let link = &mut self.links[shard];
+            if let Some(waiter) = link.next_due() {
+                return Some(Due::Waiter(waiter));
+            }
+            if let Some(key) = self.next_paused(shard) {
+                return Some(Due::Paused(key));
+            }
+            self.due &= !(1 << shard);
+        }
+        None
+    }
+
+    /// The next connection that waited for what a shard has taken.
+    fn next_paused(&mut self, shard: usize) -> Option<Key> {
+        if self.paused.is_empty() {
+            return None;
+        }
+        let taken = self.links[shard].heard.taken;
+        [DELIVER, OWNER].into_iter().find_map(|lane| {
+            let until = |number| Until::Taken(Mark { shard, lane, number });
+            self.paused.pop(until(0), until(taken[lane]))
+        })
+    }
+
+    fn has_some_to_go(&self) -> bool {
+        let told = self.due != 0 || self.has_known_gate();
+        told || self.has_waiting() && TURNS.into_iter().any(|kind| self.may_go(kind))
     }
 }
 
@@ -90,7 +178,8 @@ impl Broker {
     /// Whether a message of a program or a will must wait.
     pub(in crate::broker) fn parks(&self, clocks: &Clocks, topic: &str, retain: bool) -> bool {
         let Some(peers) = &self.peers else { return false };
-        !peers.parked.is_empty() || peers.must_wait(clocks, topic, retain)
+        let behind = !peers.parked.is_empty() || peers.is_credit_awaited();
+        behind || peers.must_wait(clocks, topic, retain)
     }
 
     /// Has a message of the program wait; if it finds no memory the program is told so.
@@ -142,7 +231,8 @@ impl Broker {
 
     /// Where no will of a client waits any more, its messages need not wait for it.
     fn will_has_come(&mut self, client_id: &str) {
-        if self.peers.as_ref().is_some_and(|peers| peers.has_will_of(client_id)) {
+        let waits = self.peers.as_ref().is_some_and(|peers| peers.has_will_of(client_id));
+        if waits || defect!("will_not_told") {
             return;
         }
         let key = self.clients.get(client_id).and_then(|index| self.sessions.key_at(*index));
@@ -176,63 +266,72 @@ impl Broker {
     /// Another shard says how far it is.
     pub(super) fn take_counters(&mut self, now: Instant, from: u16, counters: Counters) {
         let Some(peers) = &mut self.peers else { return };
-        let link = &mut peers.links[usize::from(from)];
+        let shard = usize::from(from);
+        let link = &mut peers.links[shard];
         let confirmed = link.heard.confirmed != counters.confirmed;
         link.hear(counters);
         for lane in [DELIVER, OWNER] {
-            peers.note_link(usize::from(from), lane);
+            peers.note_link(shard, lane);
         }
+        peers.due |= 1 << shard;
+        if confirmed {
+            peers.confirm();
+        }
+        self.tell_due(now);
+        self.open_gates(now);
+        self.take_turns(now);
+    }
+
+    /// Tells those who waited for messages that are taken, some in each call. One that is told
+    /// later only gets more at once.
+    fn tell_due(&mut self, now: Instant) {
         let mut last = None;
-        while let Some(waiter) = self.next_due(from) {
+        for _ in 0..TOLD {
+            let Some(due) = self.peers.as_mut().and_then(|peers| peers.next_due()) else { return };
             // One may wait for many in a row, and is told of all of them the first time.
-            if last.replace(waiter) == Some(waiter) {
+            if last.replace(due) == Some(due) {
                 continue;
             }
-            match waiter {
-                Waiter::Conn(key) => self.has_come(key, Until::Taken),
-                Waiter::Session(key) => self.release(now, key),
-                Waiter::Reply(number) => self.try_reply(number),
-                Waiter::Peer(other) => {
+            match due {
+                Due::Paused(key) => self.let_go_on(key),
+                Due::Waiter(Waiter::Session(key)) => self.release(now, key),
+                Due::Waiter(Waiter::Reply(number)) => self.try_reply(number),
+                Due::Waiter(Waiter::Peer(other)) => {
                     if let Some(peers) = &mut self.peers {
                         peers.settle(other, OWNER);
                     }
                 }
             }
         }
-        if confirmed {
-            self.confirm(now);
-        }
-        self.retry_owned(now);
-        self.retry_parked(now);
-        self.go_on_later();
     }
 
-    fn next_due(&mut self, from: u16) -> Option<Waiter> {
-        self.peers.as_mut()?.links[usize::from(from)].next_due()
-    }
-
-    /// Publishes what other shards sent for their clients, in order, as far as that goes, some in
-    /// each call. It waits for credit only, and not behind a will or a message of the program:
-    /// these wait for messages to be taken by other shards, which may wait for ours.
-    pub(super) fn retry_owned(&mut self, now: Instant) {
+    /// Has those that wait go on, some in each call. The kinds take turns, one of each, so that
+    /// none waits as long as another has more.
+    ///
+    /// What other shards sent for their clients waits for credit only, and not behind a will or a
+    /// message of the program: these wait for messages to be taken by other shards, which may wait
+    /// for ours.
+    pub(super) fn take_turns(&mut self, now: Instant) {
         for _ in 0..RETRIES {
-            let Some(peers) = &mut self.peers else { return };
-            if !peers.has_owned_to_go() {
-                return;
+            let Some(turn) = self.peers.as_ref().and_then(|peers| peers.next_turn()) else { break };
+            // What else a connection brought is handled with the next call.
+            if matches!(TURNS[turn], Kind::Paused(_)) {
+                break;
             }
-            let Some(Owned { from, number, parcel }) = peers.owned.pop_front() else { return };
-            self.publish_owned(now, from, number, parcel);
+            self.take_turn(now, turn);
         }
         self.go_on_later();
     }
 
-    /// The same for what is parked.
-    pub(super) fn retry_parked(&mut self, now: Instant) {
-        for _ in 0..RETRIES {
-            if !self.peers.as_ref().is_some_and(|peers| peers.has_parked_to_go()) {
-                return;
+    fn take_turn(&mut self, now: Instant, turn: usize) {
+        let Some(peers) = &mut self.peers else { return };
+        peers.turn = (turn + 1) % TURNS.len();
+        match TURNS[turn] {
+            Kind::Owned => {
+                let Some(Owned { from, number, parcel }) = peers.owned.pop_front() else { return };
+                self.publish_owned(now, from, number, parcel);
             }
-            match self.unpark() {
+            Kind::Parked => match self.unpark() {
                 Some(Parked::Will { client_id, will }) => {
                     self.publish_will_now(now, &client_id, will);
                     self.will_has_come(&client_id);
@@ -242,9 +341,9 @@ impl Broker {
                     self.reply_when(token, reply, need, 0);
                 }
                 None => {}
-            }
+            },
+            Kind::Paused(until) => self.retry_paused(now, until),
         }
-        self.go_on_later();
     }
 
     /// Has what could go on do so with the next call.
@@ -255,11 +354,14 @@ impl Broker {
         }
     }
 
-    /// Goes on with a part of what waited for other shards.
+    /// Goes on with a part of what waited for other shards, connections among it.
     pub(in crate::broker) fn retry_some(&mut self, now: Instant) {
-        self.retry_owned(now);
-        self.retry_parked(now);
-        self.retry_paused(now);
+        self.tell_due(now);
+        self.open_gates(now);
+        for _ in 0..RETRIES {
+            let Some(turn) = self.peers.as_ref().and_then(|peers| peers.next_turn()) else { break };
+            self.take_turn(now, turn);
+        }
         if let Some(peers) = &mut self.peers {
             peers.retrying = false;
             self.go_on_later();

@@ -1,0 +1,158 @@
+//! Questions to the owners of topics for what they retain, and their answers, page by page.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::super::Broker;
+use super::super::queue::{Copy, Ids, NO_GROUP};
+use super::super::session::{Session, Walk, WalkId};
+use super::super::slots::Key;
+use super::super::subscribe::{BESIDE, FIRST_STEPS, WALK_STEPS};
+use super::super::transmit::WALK_BELOW;
+use super::Peers;
+use super::msg::{Msg, Page, Parcel, Query};
+use crate::time::Instant;
+use crate::topic::Cursor;
+
+/// Bytes of a page, beside its last message.
+const PAGE_BYTES: u64 = 256 * 1024;
+
+/// Who waits for an answer.
+pub(super) struct Asked {
+    session: Key,
+    filter: Arc<str>,
+    /// Places in its queue that are kept for the answer.
+    room: usize,
+}
+
+impl Peers {
+    /// Asks for the next page of a session's walk. For a first one no place is kept: its gate waits
+    /// for the answer, and thousands are asked for at once.
+    pub(super) fn ask(
+        &mut self,
+        key: Key,
+        session: &mut Session,
+        id: WalkId,
+        mut walk: Walk,
+        room: usize,
+    ) {
+        let (filter, Some(shard)) = &id else { return };
+        self.next_query += 1;
+        walk.query = self.next_query;
+        let kept = walk.cursor.upto().map_or(0, |_| room);
+        self.queries.insert(walk.query, Asked { session: key, filter: filter.clone(), room: kept });
+        session.pending().keep(kept);
+        let query = Query {
+            id: walk.query,
+            filter: filter.clone(),
+            upto: walk.cursor.upto(),
+            after: walk.cursor.after(),
+            room: room as u32,
+        };
+        self.links[usize::from(*shard)].out.push(Msg::Query(query));
+        session.pending().asked(id, walk);
+    }
+}
+
+#[cfg(feature = "fuzzing")]
+impl Peers {
+    /// A count of the places that are kept in the queue of a session.
+    pub(in crate::broker) fn kept_for(&self, session: Key) -> usize {
+        self.queries.values().filter(|asked| asked.session == session).map(|asked| asked.room).sum()
+    }
+}
+
+impl Broker {
+    /// Asks for the next page of the first walk, which gets an equal part of the room with all
+    /// others. False if what is behind gates needs it.
+    pub(in crate::broker) fn ask(&mut self, key: Key, room: usize) -> bool {
+        let Some(peers) = &mut self.peers else { return false };
+        let Some(session) = self.sessions.get_mut(key) else { return false };
+        let held = session.pending.as_ref().map_or(0, |pending| pending.held().0);
+        let part = room.saturating_sub(held).div_ceil(session.walks.len().max(1));
+        if part == 0 {
+            return false;
+        }
+        if let Some((id, walk)) = session.walks.pop_first() {
+            peers.ask(key, session, id, walk, part);
+        }
+        true
+    }
+
+    /// Gives retained messages to another shard: a part of those that match, with where it ends.
+    pub(super) fn answer_query(&mut self, now: Instant, from: u16, query: Query) {
+        let upto = query.upto.unwrap_or(self.retained.sequence());
+        let mut cursor = Cursor::at(query.filter, upto, query.after);
+        let (mut bytes, mut messages) = (0, Vec::new());
+        let done = query.room > 0
+            && self.retained.walk(now, &mut cursor, WALK_STEPS, &mut |_, message| {
+                bytes += message.footprint();
+                messages.push(Parcel { head: message.head.clone(), body: message.body().clone() });
+                messages.len() < query.room as usize && bytes < PAGE_BYTES
+            });
+        let page = Page { id: query.id, upto, after: cursor.after(), done, messages };
+        if let Some(peers) = &mut self.peers {
+            peers.links[usize::from(from)].out.push(Msg::Page(page));
+        }
+    }
+
+    /// Takes retained messages from their owner, as many as there is room for.
+    pub(super) fn take_page(&mut self, now: Instant, from: u16, page: Page) {
+        let Some(peers) = &mut self.peers else { return };
+        let full = peers.window_is_full();
+        let Some(asked) = peers.queries.remove(&page.id) else { return };
+        let Asked { session: key, filter, room: kept } = asked;
+        if full {
+            self.go_on_later();
+        }
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let id = (filter.clone(), Some(from));
+        let mut room = session.queue_limit(self.config.max_msg_queue).min(WALK_BELOW as u32);
+        let Some(pending) = &mut session.pending else { return };
+        pending.give_back(kept);
+        // What other owners answered waits behind the same gate, or another.
+        let (held, waiting) = pending.held();
+        let Some(walk) = pending.asker(&id, page.id) else {
+            session.tidy();
+            // The next one may have its places.
+            self.walk(now, key, FIRST_STEPS);
+            return;
+        };
+        let (options, mut last) = (walk.options, walk.cursor.after());
+        let own = options.no_local().then(|| session.client_id.clone());
+        let largest = u64::from(self.config.max_packet_size) + BESIDE;
+        let most_bytes = self.config.max_msg_queue_bytes.saturating_sub(largest);
+        room = room.saturating_sub((session.queue.len() + held) as u32);
+        let mut bytes = session.queue.bytes() + waiting;
+        let (mut after, mut done) = (page.after, page.done);
+        let mut copies = Vec::new();
+        for parcel in page.messages {
+            if room == 0 || bytes > 0 && bytes >= most_bytes {
+                // The rest is asked for again, later.
+                (after, done) = (last, false);
+                break;
+            }
+            last = Some(Arc::from(parcel.body.topic()));
+            // [MQTT-3.8.3-3]
+            if own.is_some() && own == parcel.head.publisher {
+                continue;
+            }
+            (room, bytes) = (room - 1, bytes + parcel.body.footprint());
+            copies.push(parcel);
+        }
+        walk.cursor = Cursor::at(filter.clone(), page.upto, after);
+        walk.query = 0;
+        let gate = pending.gate(&filter);
+        session.answered(id, done);
+        let copies: Vec<Copy> = copies
+            .into_iter()
+            .map(|parcel| {
+                // [U5-037]: RETAIN is set, whatever Retain As Published says.
+                let qos = options.qos().min(parcel.head.qos);
+                let ids = Ids::One(options.identifier());
+                Copy { message: self.adopt(parcel), ids, group: NO_GROUP, qos, retain: true }
+            })
+            .collect();
+        self.take_answer(now, key, gate, from, copies);
+    }
+}
