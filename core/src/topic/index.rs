@@ -69,7 +69,8 @@ impl Index {
     }
 
     /// Bytes that an index [with a cache](Self::with_cache) takes for it, while there are filters
-    /// with wildcards. Each topic that it remembers and more than 5 filters match adds 2 KiB at most.
+    /// with wildcards. Each topic that it remembers and more than 5 filters match adds 2 KiB at
+    /// most.
     pub const CACHE: usize = Cache::BYTES;
 
     /// An empty index for topics that come again and again: [`Index::lookup`] remembers 128 of them

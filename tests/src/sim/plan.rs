@@ -106,10 +106,9 @@ const SHARED: [&str; 4] =
 impl Plan {
     pub(super) fn draw(rng: &mut Rng, shards: u16) -> Self {
         let uses = Uses::draw(rng);
-        let (mut config, mut tight) = config(rng, &uses);
+        let (mut config, tight) = config(rng, &uses);
         if shards > 1 {
-            tight = false;
-            widen(rng, &mut config);
+            narrow(rng, &mut config, shards);
         }
         let versions = match rng.below(6) {
             0 => vec![Version::V311],
@@ -271,14 +270,11 @@ pub(super) fn shards(seed: u64) -> u16 {
     said.unwrap_or_else(|| *Rng::new(!seed).pick(&[1, 1, 1, 2, 3, 8]))
 }
 
-/// Limits that are one shard's own are reached with one shard only: who stands outside cannot tell
-/// which of several has reached them, and when. Sometimes there is hardly any credit.
-fn widen(rng: &mut Rng, config: &mut Config) {
-    let usual = Config::default();
-    config.max_connections = usual.max_connections;
-    config.max_unauthenticated = usual.max_unauthenticated;
-    config.max_unauthenticated_per_address = usual.max_unauthenticated_per_address;
-    config.max_retained = usual.max_retained;
-    config.max_subscriptions = usual.max_subscriptions;
-    config.shard_budget = if rng.chance(400) { 1 << 20 } else { usual.shard_budget };
+/// Of several shards there is sometimes hardly any credit; and connections are limited so that
+/// each of them can be full.
+fn narrow(rng: &mut Rng, config: &mut Config, shards: u16) {
+    config.max_connections = config.max_connections.div_ceil(shards.into());
+    if rng.chance(400) {
+        config.shard_budget = config.shard_budget.min(1 << 20);
+    }
 }

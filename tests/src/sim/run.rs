@@ -6,6 +6,7 @@ use bytes::Bytes;
 use fulmar_core::broker::{Command, ConnId, Publication, Reply};
 use fulmar_core::{Qos, ReasonCode, Version};
 
+use super::oracle::Oracle;
 use super::peer::Stage;
 use super::world::World;
 
@@ -216,11 +217,15 @@ impl World {
         if let (Some(Reply::Published { receivers }), Some(copies)) = (&reply, &copies) {
             self.note(|| format!("{receivers} receivers, of {copies:?}"));
         }
-        let right = match (reply, &copies) {
+        let right = match (&reply, &copies) {
             (Some(Reply::Published { receivers }), Some(copies)) => {
-                copies.contains(&(receivers as usize))
+                copies.contains(&(*receivers as usize))
             }
             (Some(Reply::Refused(ReasonCode::QuotaExceeded)), None) => true,
+            (Some(Reply::Refused(ReasonCode::QuotaExceeded)), _) if self.shards.len() > 1 => {
+                copies = None;
+                self.oracle.refuse_command(Oracle::key(&payload), shard)
+            }
             // The answer may come later.
             (None, Some(_)) => self.shards.len() > 1,
             _ => false,

@@ -9,8 +9,8 @@ use fulmar_core::broker::{
 };
 use fulmar_core::topic::matches;
 
-use super::oracle::Call;
-use super::peer::{Peer, Stage};
+use super::oracle::{Call, Figures};
+use super::peer::{Peer, Stage, name};
 use super::rng::Rng;
 use super::world::World;
 
@@ -55,6 +55,14 @@ impl Shards {
         Self { brokers, lanes, conns: BTreeMap::new(), delays }
     }
 
+    /// Clients that one shard has at most, of so many.
+    pub(super) fn most_at_home(boot: Boot, shards: u16, clients: usize) -> usize {
+        let place = Place { shard: 0, shards, key: Rng::new(boot.seed).next() };
+        let mut homes = vec![0; usize::from(shards)];
+        (0..clients).for_each(|n| homes[usize::from(place.home(&name(n)))] += 1);
+        homes.into_iter().max().unwrap_or(0)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.brokers.len()
     }
@@ -87,6 +95,14 @@ impl Shards {
         let mut sum = self.brokers[0].stats();
         self.brokers[1..].iter().for_each(|broker| sum.add(&broker.stats()));
         sum
+    }
+
+    /// How far each is used up.
+    pub(super) fn figures(&self) -> impl Iterator<Item = Figures> {
+        self.brokers.iter().map(|broker| {
+            let Stats { retained, used_bytes: used, .. } = broker.stats();
+            Figures { retained, used }
+        })
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -140,7 +156,7 @@ impl World {
         // In its form as bytes, too.
         let mut bytes = Vec::new();
         msg.encode(&mut bytes);
-        self.begin(Call::Command);
+        self.begin(Call::Peer);
         match PeerMsg::decode(&bytes) {
             Some(msg) => self.shards.brokers[to].peer_message(self.now, from as u16, msg),
             None => self.oracle.complain("peers", &format!("cannot be read: {bytes:?}")),

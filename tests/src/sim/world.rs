@@ -78,10 +78,11 @@ impl World {
         let mut rng = Rng::new(seed);
         let mut plan = Plan::draw(&mut rng, shards(seed));
         plan.enlarge(seed);
-        // Everybody has to find room in the end.
-        plan.config.max_connections = plan.config.max_connections.max(plan.clients as u32 + 1);
         let now = Instant::from_micros(rng.below(1_000_000));
         let boot = Boot { now, unix_millis: 0, seed: rng.next(), epoch: 1 };
+        // Everybody has to find room in the end.
+        let most = Shards::most_at_home(boot, plan.shards, plan.clients) as u32 + 1;
+        plan.config.max_connections = plan.config.max_connections.max(most);
         let mut peer = |number| {
             let peer = Peer::new(number, number < plan.rude, *rng.pick(&plan.versions));
             let ours = number >= plan.clients - plan.ours;
@@ -121,10 +122,12 @@ impl World {
         }
     }
 
-    /// Whether the next message may be refused for want of memory.
+    /// Whether the next message must be refused for want of memory, which is known of one shard.
     fn is_full(&self) -> bool {
         let budget = self.plan.config.shard_budget;
-        self.plan.tight && self.shards.stats().used_bytes > budget / 100 * 95
+        self.shards.len() == 1
+            && self.plan.tight
+            && self.shards.stats().used_bytes > budget / 100 * 95
     }
 
     pub(super) fn begin(&mut self, call: Call) {
@@ -134,12 +137,22 @@ impl World {
         }
         let full = self.is_full();
         self.oracle.begin(self.now, call, full);
+        self.look(true);
+    }
+
+    /// Shows the oracle how far each of several shards is used up.
+    fn look(&mut self, before: bool) {
+        if self.shards.len() > 1 {
+            self.oracle.look(self.shards.figures(), before);
+        }
     }
 
     /// Takes the effects of a call, shows them to the oracle and remembers what is to be done.
     pub(super) fn effects(&mut self) -> Option<Reply> {
         let mut answer = None;
+        self.look(false);
         for shard in 0..self.shards.len() {
+            self.oracle.turn_to(shard);
             answer = self.effects_of(shard).or(answer);
         }
         self.shards.collect(self.now);
@@ -224,6 +237,7 @@ impl World {
     /// Connections that belong to other shards go there, unless more of them may have been read.
     pub(super) fn move_on(&mut self) {
         while self.reading.is_empty()
+            && self.found().is_none()
             && let Some((conn, to)) = self.moving.pop()
         {
             self.hand_over(conn, to);
@@ -235,21 +249,35 @@ impl World {
         let Some(link) = self.links.get(&conn) else { return };
         let info = ConnInfo { remote: link.remote, local: None };
         let Some(moved) = self.shards.of(conn).hand_over(self.now, conn) else { return };
-        let Ok(new) = self.shards.open(moved.opened, to, info) else {
-            self.oracle.complain("connections", "no room on the other shard");
-            return;
+        let opened = self.shards.open(moved.opened, to, info);
+        let address = info.remote.map(|remote| remote.ip());
+        self.oracle.refused_open(to, address, opened.err());
+        let Ok(new) = opened else {
+            self.note(|| format!("{} finds no room on shard {to}: {opened:?}", name(conn)));
+            return self.turn_away(conn);
         };
         self.note(|| format!("{} is {} now", name(conn), name(new)));
-        self.oracle.moved(conn, new);
+        self.oracle.moved(conn, new, to);
         if let Some(link) = self.links.remove(&conn) {
             let peer = &mut self.peers[link.peer];
             peer.link = if peer.link == Some(conn) { Some(new) } else { peer.link };
             self.links.insert(new, link);
         }
         self.begin(Call::Received(new));
+        self.oracle.brought(new, &moved.bytes);
         self.shards.of(new).handle(self.now, Input::Received { conn: new, bytes: &moved.bytes });
         self.effects();
         self.end();
+    }
+
+    /// A connection that another shard has no room for: the driver closes it without a word.
+    fn turn_away(&mut self, conn: ConnId) {
+        self.oracle.turned_away(conn);
+        if let Some(link) = self.links.remove(&conn)
+            && self.peers[link.peer].link == Some(conn)
+        {
+            self.lose(link.peer);
+        }
     }
 
     /// A client opens a connection and sends CONNECT. False if the broker has no room.
@@ -269,9 +297,9 @@ impl World {
             Ok(conn) => format!("c{peer} opens {}", name(conn)),
             Err(error) => format!("c{peer} is refused, {error:?}"),
         });
-        self.oracle.refused_open(address, opened.err());
+        self.oracle.refused_open(shard, address, opened.err());
         if let Ok(conn) = opened {
-            self.oracle.opened(conn, address);
+            self.oracle.opened(conn, address, shard);
         }
         self.effects();
         self.end();
@@ -447,6 +475,9 @@ impl World {
         }
         let stats = self.shards.stats();
         self.oracle.check_stats(&stats);
+        for (shard, broker) in self.shards.brokers.iter().enumerate() {
+            self.oracle.check_shard(shard, &broker.stats());
+        }
         self.oracle.check_clients(&clients, &stats, rest);
     }
 

@@ -3,6 +3,7 @@
 use fulmar_core::Qos;
 use fulmar_core::broker::{ClientInfo, Stats};
 
+use super::unread::Sums;
 use super::{Oracle, Phase};
 
 /// What the figures of the broker are compared with.
@@ -20,6 +21,8 @@ pub(super) struct Counts {
     /// Answers whose connection ended before the driver took them.
     pub(super) answers_lost: [u64; 16],
     pub(super) messages_in: [u64; 3],
+    /// What of that may have gone down unread.
+    pub(super) unsure: Sums,
     pub(super) messages_out: [u64; 3],
     pub(super) dropped: [u64; fulmar_core::broker::DropReason::ALL.len()],
     pub(super) dropped_by_qos: [u64; 3],
@@ -27,7 +30,7 @@ pub(super) struct Counts {
 
 /// Bytes that one connection may take beyond the budget: the last packet that was let in and its
 /// copies, a part of the next, answers that wait.
-const BEYOND: u64 = 8 * 1024;
+pub(super) const BEYOND: u64 = 8 * 1024;
 
 const ALL: [Qos; 3] = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce];
 
@@ -144,10 +147,11 @@ impl Oracle {
         info.queued <= self.config.max_msg_queue
             && info.queued_bytes <= self.config.max_msg_queue_bytes
             && info.in_flight <= u32::from(self.config.max_inflight)
+            && info.subscriptions <= self.config.max_subscriptions
     }
 
-    /// Sessions of several shards. What is in flight and what is subscribed depends on what was
-    /// read, which is known at rest.
+    /// Sessions of several shards. What is in flight depends on what was read, which is known at
+    /// rest.
     fn check_listed(&mut self, clients: &[ClientInfo], stats: &Stats, rest: bool) {
         let subscriptions: u64 = clients.iter().map(|info| u64::from(info.subscriptions)).sum();
         let queued: u64 = clients.iter().map(|info| u64::from(info.queued)).sum();
@@ -159,13 +163,17 @@ impl Oracle {
             let client = &*info.client_id;
             let right = self.sessions.get(client).is_some_and(|session| {
                 let known = info.in_flight as usize == session.flying.len()
-                    && info.await_rel as usize == session.held.len()
-                    && self.filters(client).contains(&info.subscriptions);
-                info.connected == session.conn.is_some()
+                    && info.await_rel as usize == session.held.len();
+                let lost = (0..3).all(|qos| {
+                    let least = session.dropped[qos];
+                    (least..=least + session.short[qos]).contains(&info.dropped[qos])
+                });
+                self.filters(client).contains(&info.subscriptions)
+                    && info.connected == session.conn.is_some()
                     && info.session_expiry == session.expiry
                     && info.disconnected_at == session.left
                     && info.delivered == session.delivered
-                    && info.dropped == session.dropped
+                    && lost
                     && (known || !rest)
             });
             let session = self.sessions.get(client);
@@ -177,7 +185,11 @@ impl Oracle {
 
     /// Nothing is under way: every copy is delivered or counted as lost, every exchange complete.
     pub(in super::super) fn check_rest(&mut self, stats: &Stats) {
+        if self.many {
+            self.settle_all_unread();
+        }
         self.check_stats(stats);
+        self.check_sent(stats);
         if self.many {
             self.settle_rest();
             self.sessions.values_mut().for_each(|session| session.give_up(|_| true));
@@ -188,17 +200,27 @@ impl Oracle {
             self.ensure(stats.queued == 0, "rest", || format!("{} are queued", stats.queued));
             return;
         }
-        // Of CONNACK and DISCONNECT it cannot be known whether they were lost.
-        let counts = &self.counts;
-        let known = |kind: usize| counts.packets_out[kind] + counts.answers_lost[kind];
-        if let Some(kind) = (3..14).find(|kind| stats.packets_sent[*kind] != known(*kind)) {
-            let (told, known) = (stats.packets_sent[kind], known(kind));
-            self.fail("figures", format!("packets of type {kind} sent: {told}, not {known}"));
-        }
         self.ensure(stats.queued == 0, "rest", || format!("{} are queued", stats.queued));
         self.check_owed();
         self.check_exchanges();
         self.check_balance();
+    }
+
+    /// Packets sent are those that came, and those whose connection ended before; of several
+    /// shards what was owed then may not have been sent either. Of CONNACK and DISCONNECT it cannot
+    /// be known whether they were lost.
+    fn check_sent(&mut self, stats: &Stats) {
+        let counts = &self.counts;
+        let known = |kind: usize| {
+            let most = counts.packets_out[kind] + counts.answers_lost[kind];
+            let least = if self.many { counts.packets_out[kind] } else { most };
+            least..=most
+        };
+        let right = |kind: &usize| known(*kind).contains(&stats.packets_sent[*kind]);
+        if let Some(kind) = (3..14).find(|kind| !right(kind)) {
+            let (told, known) = (stats.packets_sent[kind], known(kind));
+            self.fail("figures", format!("packets of type {kind} sent: {told}, not {known:?}"));
+        }
     }
 
     fn check_owed(&mut self) {
@@ -214,9 +236,31 @@ impl Oracle {
         }
     }
 
-    /// Figures of several shards. Not those of what was read: input that waits for other
-    /// shards goes down with its connection, and what a shard read before it handed a connection
-    /// over is counted there.
+    /// Of each shard at any time, one or several: what it has, and its limits.
+    pub(in super::super) fn check_shard(&mut self, shard: usize, stats: &Stats) {
+        let wires = || self.wires.values().filter(|wire| wire.shard == shard);
+        let waiting = wires().filter(|wire| wire.unauthenticated).count() as u64;
+        let home = |client: &str| usize::from(self.place.home(client)) == shard;
+        let sessions = || self.sessions.iter().filter(|(client, _)| home(client));
+        let connected = sessions().filter(|(_, session)| session.conn.is_some()).count() as u64;
+        let pairs = [
+            ("connections", stats.connections, wires().count() as u64),
+            ("unauthenticated", stats.unauthenticated, waiting),
+            ("sessions", stats.sessions, sessions().count() as u64),
+            ("sessions connected", stats.sessions_connected, connected),
+        ];
+        let wrong = pairs.iter().find(|(_, told, known)| told != known).map(|p| format!("{p:?}"));
+        let config = &self.config;
+        let over = stats.connections > u64::from(config.max_connections)
+            || stats.unauthenticated > u64::from(config.max_unauthenticated)
+            || stats.sessions > u64::from(config.max_sessions);
+        let over = over.then(|| format!("over a limit: {stats:?}"));
+        if let Some(wrong) = wrong.or(over) {
+            self.fail("figures", format!("shard {shard}: {wrong}"));
+        }
+    }
+
+    /// Figures of several shards.
     fn check_sums(&mut self, stats: &Stats) {
         let connected = self.sessions.values().filter(|s| s.conn.is_some()).count() as u64;
         let counts = &self.counts;
@@ -226,7 +270,9 @@ impl Oracle {
             ("sessions connected", stats.sessions_connected, connected),
             ("connects", stats.connects_total, counts.accepted),
             ("disconnects", stats.disconnects_total, counts.ended),
+            ("refused", stats.refused_total, counts.refused),
             ("expired", stats.sessions_expired_total, counts.expired),
+            ("bytes received", stats.bytes_received_total, counts.bytes_in),
             ("bytes sent", stats.bytes_sent_total, counts.bytes_out),
         ];
         let wrong = pairs.iter().find(|(_, told, known)| told != known).map(|p| format!("{p:?}"));
@@ -236,10 +282,8 @@ impl Oracle {
             ("dropped by QoS", &stats.dropped_by_qos[..], &counts.dropped_by_qos[..]),
         ];
         let list = lists.iter().find(|(_, told, known)| told != known).map(|l| format!("{l:?}"));
-        let most = self.config.max_sessions as usize;
-        let over = self.sessions.keys().find(|client| self.neighbours(client) > most);
-        let over = over.map(|client| format!("more than {most} sessions where {client} is"));
-        if let Some(wrong) = wrong.or(list).or(over) {
+        let received = self.wrong_received(stats);
+        if let Some(wrong) = wrong.or(list).or(received) {
             let wires: Vec<_> = self.wires.iter().map(|(c, w)| (c, w.phase, &w.client)).collect();
             let what = format!("{wrong} {wires:?}");
             self.fail("figures", what);

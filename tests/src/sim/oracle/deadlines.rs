@@ -2,7 +2,7 @@
 
 use fulmar_core::Instant;
 
-use super::{Call, Oracle, Phase, Wire};
+use super::{Call, Oracle, Phase, Session, Wire};
 
 impl Oracle {
     /// What must have happened by the end of a call.
@@ -28,7 +28,7 @@ impl Oracle {
             if session.conn.is_some() {
                 continue;
             }
-            // A will may wait for other shards.
+            // A will that is due may wait for other shards.
             if !self.many
                 && (late(session.will_at())
                     || session.will.is_some() && session.will_at() == session.left)
@@ -49,8 +49,10 @@ impl Oracle {
         let many = self.many;
         let conns = self.wires.values().filter_map(|wire| wire.deadline(self));
         let sessions = self.sessions.values().filter(|session| session.conn.is_none());
-        let sessions =
-            sessions.flat_map(|session| [session.will_at().filter(|_| !many), session.end()]);
+        let now = self.now;
+        // One that is due may wait for other shards.
+        let will_at = |session: &Session| session.will_at().filter(|at| !many || *at > now);
+        let sessions = sessions.flat_map(|session| [will_at(session), session.end()]);
         let sessions = sessions.flatten();
         let retained = self.retained.values().filter_map(|note| note.expires);
         let Some(first) = conns.chain(sessions).chain(retained).min() else { return };

@@ -10,20 +10,22 @@ use fulmar_core::broker::{
 use fulmar_core::{Instant, Qos, ReasonCode, Version};
 
 use super::publications::Draft;
-use super::{Call, Cause, Due, Note, Oracle, Phase, Session};
+use super::{Asked, Call, Cause, Due, Note, Oracle, Phase, Session, Wire};
 
 impl Oracle {
-    /// The broker answered this when asked to open a connection.
+    /// A shard answered this when asked to open a connection, or to take one over: it counts its
+    /// own.
     pub(in super::super) fn refused_open(
         &mut self,
+        shard: usize,
         address: Option<std::net::IpAddr>,
         error: Option<OpenError>,
     ) {
         let config = &self.config;
-        let open = self.wires.len();
-        let waiting = || self.wires.values().filter(|wire| wire.unauthenticated);
+        let open = || self.wires.values().filter(|wire| wire.shard == shard);
+        let waiting = || open().filter(|wire| wire.unauthenticated);
         let near = waiting().filter(|w| address.is_some() && w.address == address).count();
-        let expected = if open >= config.max_connections as usize {
+        let expected = if open().count() >= config.max_connections as usize {
             Some(OpenError::TooManyConnections)
         } else if waiting().count() >= config.max_unauthenticated as usize {
             Some(OpenError::TooManyUnauthenticated)
@@ -55,14 +57,36 @@ impl Oracle {
             }
             Effect::Event(event) => self.event(event, next),
             Effect::Authenticate { conn, .. } => {
-                let asks = self.wires.get(conn).is_some_and(|wire| wire.phase == Phase::Deciding);
+                let here = |wire: &Wire| {
+                    wire.phase == Phase::Deciding && self.home_of(wire) == Some(wire.shard)
+                };
+                let asks = self.wires.get(conn).is_some_and(here);
                 self.ensure(asks, "connections", || format!("{conn:?} asks for nothing"));
             }
-            Effect::Handover { .. } => {
+            Effect::Handover { conn, to } => {
                 self.ensure(self.many, "connections", || "handed over".to_string());
+                let away = |wire: &Wire| {
+                    self.home_of(wire) == Some(usize::from(*to)) && wire.shard != usize::from(*to)
+                };
+                let right = self.wires.get(conn).is_some_and(away);
+                self.ensure(right, "connections", || format!("{conn:?} is handed over to {to}"));
             }
             Effect::Transmit(_) | Effect::Available(_) | Effect::Reply { .. } => {}
         }
+    }
+
+    /// The shard where a client's session is to be.
+    fn home_of(&self, wire: &Wire) -> Option<usize> {
+        wire.asked.as_ref().map(|asked| usize::from(self.place.home(&asked.client_id)))
+    }
+
+    /// Whether a connection of this client was decided about, and waits for the end of what was
+    /// before.
+    fn is_let_in(&self, client: &str, fits: impl Fn(&Asked) -> bool) -> bool {
+        let asked =
+            |wire: &&Wire| wire.asked.as_ref().is_some_and(|a| a.client_id == client && fits(a));
+        let mut waiting = self.wires.values().filter(asked);
+        waiting.any(|wire| wire.phase == Phase::Deciding && wire.decided && !wire.refused)
     }
 
     fn event(&mut self, event: &Event, next: Option<&Effect>) {
@@ -103,6 +127,7 @@ impl Oracle {
         let told = wire.keep_alive == event.keep_alive && wire.version == event.version;
         wire.phase = Phase::Open;
         wire.unauthenticated = false;
+        wire.early = Vec::new();
         wire.heard = now;
         wire.client = Some(client.clone());
         let named = asked.client_id == client || asked.client_id.is_empty();
@@ -152,6 +177,7 @@ impl Oracle {
         if let Some(doubt) = self.doubt_end(event) {
             self.fail("disconnects", format!("{event:?}, {doubt}"));
         }
+        self.unread_at_end(event);
         let Some(wire) = self.wires.get_mut(&event.conn) else { return };
         wire.phase = Phase::Over;
         wire.unauthenticated = false;
@@ -193,10 +219,7 @@ impl Oracle {
         if wire.phase == Phase::Over && !wire.left {
             return Some("which has ended");
         }
-        let (decided, client) = match self.call {
-            Call::Decided(conn) => (self.wires.get(&conn), &wire.client),
-            _ => (None, &wire.client),
-        };
+        let client = &wire.client;
         let right = match event.why {
             DisconnectReason::Client(_) => wire.left,
             DisconnectReason::Transport => wire.gone || self.call == Call::Closed(event.conn),
@@ -205,28 +228,32 @@ impl Oracle {
                 client.is_none() && wire.heard + self.config.connect_timeout <= self.now
             }
             DisconnectReason::KeepAliveTimeout => {
-                self.many && wire.left || wire.keep_alive_end().is_some_and(|end| end <= self.now)
+                wire.keep_alive_end().is_some_and(|end| end <= self.now)
             }
             DisconnectReason::Refused(reason) => match reason {
                 ReasonCode::QuotaExceeded => {
                     let asked = wire.asked.as_ref();
                     let near = asked.map_or(0, |asked| self.neighbours(&asked.client_id));
-                    self.full || near >= self.config.max_sessions as usize
+                    let full = self.full || self.many && self.is_short_here();
+                    full || near >= self.config.max_sessions as usize
                 }
                 _ => wire.refused,
             },
-            // It may have waited for the end of the other one.
-            DisconnectReason::TakenOver if self.many => true,
-            DisconnectReason::TakenOver => decided
-                .and_then(|wire| wire.asked.as_ref())
-                .is_some_and(|asked| Some(&asked.client_id) == client.as_ref()),
+            // It may have waited for the end of another one, of several shards.
+            DisconnectReason::TakenOver => {
+                let client = client.as_deref();
+                client.is_some_and(|client| self.is_let_in(client, |_| true))
+            }
             DisconnectReason::Administrative => self.call == Call::Command,
             DisconnectReason::SlowConsumer => self.config.max_outbound_bytes < 1000,
             DisconnectReason::QueueFull => self.config.queue_full == QueueFull::Disconnect,
             DisconnectReason::OutOfBudget => {
                 // Or it holds a part of a packet, for which there is no memory.
                 let part = !wire.input.is_empty() && self.config.shard_budget < 1_000_000;
-                wire.must_end == Some("no room") || part
+                match self.many {
+                    true => self.is_short_here() || part && self.is_too_much_here(),
+                    false => wire.must_end == Some("no room") || part,
+                }
             }
             _ => false,
         };
@@ -240,12 +267,7 @@ impl Oracle {
             self.fail("session end", format!("{client} has no session"));
             return;
         };
-        let clean = match self.call {
-            Call::Decided(conn) => self.wires.get(&conn).and_then(|wire| wire.asked.as_ref()),
-            _ => None,
-        };
-        let clean = clean.is_some_and(|asked| asked.clean && asked.client_id == client);
-        let clean = clean || self.many;
+        let clean = self.is_let_in(client, |asked| asked.clean);
         let right = match why {
             SessionEnd::Closed => session.expiry == 0 || session.condemned,
             SessionEnd::Expired => session.end().is_some_and(|end| end <= now),
@@ -319,6 +341,7 @@ impl Oracle {
             wire.gone = true;
             return;
         }
+        self.request_over(conn);
         let wire = self.wires.remove(&conn);
         let over = wire.as_ref().is_some_and(|wire| wire.phase == Phase::Over);
         for answer in wire.iter().flat_map(|wire| &wire.answers) {
@@ -328,10 +351,17 @@ impl Oracle {
     }
 
     /// A connection was handed over to another shard, where it has another name, and is as old.
-    pub(in super::super) fn moved(&mut self, from: ConnId, to: ConnId) {
+    pub(in super::super) fn moved(&mut self, from: ConnId, to: ConnId, shard: usize) {
         if let Some(wire) = self.wires.remove(&from) {
-            self.wires.insert(to, wire);
+            self.wires.insert(to, Wire { shard, ..wire });
         }
+    }
+
+    /// A connection was to be handed over to a shard that has no room for it.
+    pub(in super::super) fn turned_away(&mut self, conn: ConnId) {
+        let wire = self.wires.remove(&conn);
+        let asks = wire.is_some_and(|wire| wire.phase == Phase::Deciding);
+        self.ensure(asks, "connections", || format!("{conn:?} was handed over before CONNECT"));
     }
 
     /// The driver refuses this client.

@@ -16,21 +16,30 @@ use super::{Answer, Asked, Held, Oracle, Phase, Subscription, Testament, Wire, s
 type Rule = &'static str;
 
 impl Oracle {
-    /// A connection was opened.
-    pub(in super::super) fn opened(&mut self, conn: ConnId, address: Option<std::net::IpAddr>) {
+    /// A connection was opened, on this shard.
+    pub(in super::super) fn opened(
+        &mut self,
+        conn: ConnId,
+        address: Option<std::net::IpAddr>,
+        shard: usize,
+    ) {
         self.counts.opened += 1;
         let wire = Wire {
             version: Version::V311,
             phase: Phase::Fresh,
             address,
+            shard,
             unauthenticated: true,
             heard: self.now,
             suspended: false,
             keep_alive: 0,
             asked: None,
+            decided: false,
             client: None,
             present: None,
             input: Vec::new(),
+            unread: std::collections::VecDeque::new(),
+            early: Vec::new(),
             output: Vec::new(),
             answers: std::collections::VecDeque::new(),
             aliases_in: std::collections::BTreeMap::new(),
@@ -78,8 +87,19 @@ impl Oracle {
         if wire.phase == Phase::Open && !bytes.is_empty() {
             wire.heard = now;
         }
+        if matches!(wire.phase, Phase::Fresh | Phase::Deciding) {
+            wire.early.extend_from_slice(bytes);
+        }
         wire.input.extend_from_slice(bytes);
         self.parse(conn);
+    }
+
+    /// A connection that was handed over brought this to its shard, which reads it again.
+    pub(in super::super) fn brought(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.counts.bytes_in += bytes.len() as u64;
+        self.counts.packets_in[1] += 1;
+        let whole = self.wires.get(&conn).is_some_and(|wire| wire.early == bytes);
+        self.ensure(whole, "connections", || format!("{conn:?} brought other bytes than came"));
     }
 
     /// Goes through the packets that are whole.
@@ -125,7 +145,9 @@ impl Oracle {
 
     fn packet(&mut self, conn: ConnId, packet: &Packet<'_>) {
         let Some(wire) = self.wires.get_mut(&conn) else { return };
-        self.counts.packets_in[usize::from(packet.packet_type())] += 1;
+        let kind = packet.packet_type();
+        let before = self.counts.packets_in[usize::from(kind)];
+        self.counts.packets_in[usize::from(kind)] += 1;
         if wire.phase == Phase::Fresh {
             let Packet::Connect(connect) = packet else { return };
             wire.version = connect.version;
@@ -148,10 +170,19 @@ impl Oracle {
             Packet::Disconnect(disconnect) => self.disconnect_in(conn, disconnect),
             _ => {
                 // Counted only where the packet is one that a client may send.
-                self.counts.packets_in[usize::from(packet.packet_type())] -= 1;
+                self.counts.packets_in[usize::from(kind)] -= 1;
                 Err("not for a server")
             }
         };
+        if self.counts.packets_in[usize::from(kind)] > before {
+            let (id, qos) = match packet {
+                Packet::Publish(p) => (p.packet_id.map_or(0, |id| id.get()), Some(p.qos)),
+                Packet::Subscribe(subscribe) => (subscribe.packet_id.get(), None),
+                Packet::Unsubscribe(unsubscribe) => (unsubscribe.packet_id.get(), None),
+                _ => (0, None),
+            };
+            self.waits_perhaps(conn, kind, id, qos);
+        }
         if let (Err(rule), Some(wire)) = (result, self.wires.get_mut(&conn)) {
             wire.must_end = Some(rule);
         }
@@ -160,7 +191,14 @@ impl Oracle {
     /// The broker has to send this packet.
     fn owe(&mut self, conn: ConnId, kind: u8, id: u16, reasons: &[u8]) {
         let Some(wire) = self.wires.get_mut(&conn) else { return };
-        wire.answers.push_back(Answer { kind, id, reasons: reasons.to_vec() });
+        wire.answers.push_back(Answer { kind, id, reasons: reasons.to_vec(), sure: false });
+    }
+
+    /// The same, and says nothing else.
+    fn owe_surely(&mut self, conn: ConnId, kind: u8, id: u16) {
+        self.owe(conn, kind, id, &[0]);
+        let last = self.wires.get_mut(&conn).and_then(|wire| wire.answers.back_mut());
+        last.into_iter().for_each(|answer| answer.sure = true);
     }
 
     fn publish_in(&mut self, conn: ConnId, publish: &Publish<'_>) -> Result<(), Rule> {
@@ -257,6 +295,8 @@ impl Oracle {
                 let full = |count: usize| five && count >= most;
                 let known = session.held.values().filter(|held| held.sure).count();
                 let all = session.held.len();
+                let doubt = session.held.get(&id).map_or(full(all), |held| !held.sure);
+                session.over += u64::from(doubt);
                 match session.held.get_mut(&id) {
                     Some(held) if !held.counts && over => Err("Receive Maximum"),
                     Some(held) => {
@@ -303,7 +343,7 @@ impl Oracle {
             Some(at) => {
                 let flying = &mut session.flying[at];
                 (flying.released, flying.here) = (true, true);
-                self.owe(conn, 6, id, &[0]);
+                self.owe_surely(conn, 6, id);
             }
         }
         Ok(())
@@ -312,11 +352,11 @@ impl Oracle {
     fn pubrel_in(&mut self, conn: ConnId, ack: &Ack<'_>) -> Result<(), Rule> {
         let Some((_, session)) = self.session_of(conn) else { return Ok(()) };
         let id = ack.packet_id.get();
-        let reason = match session.held.remove(&id) {
-            Some(_) => ReasonCode::Success,
-            None => ReasonCode::PacketIdentifierNotFound,
-        };
-        self.owe(conn, 7, id, &[reason as u8]);
+        match session.held.remove(&id) {
+            Some(held) if held.answered => self.owe_surely(conn, 7, id),
+            Some(_) => self.owe(conn, 7, id, &[0]),
+            None => self.owe(conn, 7, id, &[ReasonCode::PacketIdentifierNotFound as u8]),
+        }
         Ok(())
     }
 
@@ -353,7 +393,8 @@ impl Oracle {
         };
         let (full, most) = (self.full, self.config.max_subscriptions as usize);
         let max_qos = self.config.max_qos;
-        let mut reasons = Vec::new();
+        let many = self.many;
+        let (mut reasons, mut valid) = (Vec::new(), Vec::new());
         for (filter, options) in subscribe.filters.iter() {
             let Some((client, session)) = self.session_of(conn) else { return Ok(()) };
             let client = client.clone();
@@ -361,7 +402,8 @@ impl Oracle {
             let exists = session.subscriptions.contains_key(filter);
             let reason = match inner(filter) {
                 Err(()) => ReasonCode::TopicFilterInvalid as u8,
-                Ok(_) if !exists && (full || session.subscriptions.len() >= most) => {
+                // Of several shards whether there is room is seen by the answer.
+                Ok(_) if !many && !exists && (full || session.subscriptions.len() >= most) => {
                     ReasonCode::QuotaExceeded as u8
                 }
                 Ok(shared) => {
@@ -372,7 +414,8 @@ impl Oracle {
                         identifier,
                     };
                     session.subscriptions.insert(filter.to_string(), subscription.clone());
-                    if self.many {
+                    if many {
+                        valid.push((filter.to_string(), options.qos));
                         self.wish(conn, subscribe.packet_id.get(), filter, subscription);
                     }
                     if shared.is_none() && sends_retained(options.retain_handling, exists) {
@@ -386,14 +429,18 @@ impl Oracle {
                 if version == Version::V31 && reason >= 0x80 { options.qos as u8 } else { reason };
             reasons.push(if version == Version::V311 && said >= 0x80 { 0x80 } else { said });
         }
-        self.owe(conn, 9, subscribe.packet_id.get(), &reasons);
+        let id = subscribe.packet_id.get();
+        if many {
+            self.request(conn, (9, id), valid);
+        }
+        self.owe(conn, 9, id, &reasons);
         Ok(())
     }
 
     fn unsubscribe_in(&mut self, conn: ConnId, packet: &Unsubscribe<'_>) -> Result<(), Rule> {
         let Some(version) = self.wires.get(&conn).map(|wire| wire.version) else { return Ok(()) };
         let levels = self.config.max_topic_levels;
-        let mut reasons = Vec::new();
+        let (mut reasons, mut all) = (Vec::new(), Vec::new());
         for filter in packet.filters.iter() {
             let Some((client, session)) = self.session_of(conn) else { return Ok(()) };
             let client = client.clone();
@@ -405,6 +452,9 @@ impl Oracle {
             }
             let removed = session.subscriptions.remove(filter).is_some();
             session.excuse_retained(filter);
+            if self.many && valid {
+                all.push((filter.to_string(), Qos::AtMostOnce));
+            }
             if self.many {
                 self.unsubscribed(conn, packet.packet_id.get(), &client, filter);
             }
@@ -416,6 +466,9 @@ impl Oracle {
         }
         if version < Version::V5 {
             reasons.clear();
+        }
+        if self.many {
+            self.request(conn, (11, packet.packet_id.get()), all);
         }
         self.owe(conn, 11, packet.packet_id.get(), &reasons);
         Ok(())

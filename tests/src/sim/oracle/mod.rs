@@ -13,6 +13,7 @@ mod many;
 mod outgoing;
 mod publications;
 mod receivers;
+mod unread;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -177,6 +178,10 @@ struct Session {
     /// Copies sent for the first time, and losses told of, by QoS.
     delivered: [u64; 3],
     dropped: [u64; 3],
+    /// Of several shards: losses for want of memory, of its copies or of messages it published.
+    short: [u64; 3],
+    /// Messages that may be refused as one identifier of QoS 2 too many.
+    over: u64,
     /// An operator ends it.
     condemned: bool,
 }
@@ -210,6 +215,8 @@ struct Answer {
     kind: u8,
     id: u16,
     reasons: Vec<u8>,
+    /// Of several shards: it is known what it says, though it waits.
+    sure: bool,
 }
 
 /// One connection.
@@ -218,17 +225,25 @@ struct Wire {
     version: Version,
     phase: Phase,
     address: Option<IpAddr>,
+    /// Where it is.
+    shard: usize,
     /// Neither accepted nor ended.
     unauthenticated: bool,
     heard: Instant,
     suspended: bool,
     keep_alive: u16,
     asked: Option<Asked>,
+    /// The driver has decided about it.
+    decided: bool,
     client: Option<String>,
     /// Session Present as it is to be said; `None` before the client is accepted.
     present: Option<bool>,
     /// Bytes of packets that are not whole.
     input: Vec<u8>,
+    /// Of several shards: packets that may wait for others.
+    unread: VecDeque<unread::Unread>,
+    /// All that came before it was accepted.
+    early: Vec<u8>,
     output: Vec<u8>,
     answers: VecDeque<Answer>,
     aliases_in: BTreeMap<u16, String>,
@@ -255,6 +270,8 @@ pub(super) enum Call {
     Decided(ConnId),
     Timeout,
     Command,
+    /// A message of another shard.
+    Peer,
     /// The answer of `transmit`.
     Transmit,
 }
@@ -291,6 +308,29 @@ pub(super) struct Oracle {
     many: bool,
     place: Place,
     books: many::Books,
+    /// The number of the present call, and the last number in the order of things before it.
+    turn: u64,
+    began: u64,
+    /// The shard whose effects are shown, and how far each of them is used up.
+    shard: usize,
+    standing: Vec<Standing>,
+}
+
+/// How far a shard is used up, before the present call and after it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    before: Figures,
+    now: Figures,
+    /// The last call in which it was nearly full.
+    full: Option<u64>,
+}
+
+/// See [`Standing`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Figures {
+    pub(super) retained: u64,
+    /// Bytes charged to its budget.
+    pub(super) used: u64,
 }
 
 impl Oracle {
@@ -300,6 +340,10 @@ impl Oracle {
             many: place.shards > 1,
             place,
             books: many::Books::default(),
+            turn: 0,
+            began: 0,
+            shard: 0,
+            standing: vec![Standing::default(); place.shards.into()],
             config,
             now: Instant::ZERO,
             found: None,
@@ -352,7 +396,14 @@ impl Oracle {
     pub(super) fn begin(&mut self, now: Instant, call: Call, full: bool) {
         self.now = now;
         self.call = call;
+        self.turn += 1;
+        self.began = self.next;
         self.full = full;
+        if let Call::Decided(conn) = call
+            && let Some(wire) = self.wires.get_mut(&conn)
+        {
+            wire.decided = true;
+        }
         self.drops.clear();
         self.refusals.clear();
         self.stored.clear();
@@ -362,6 +413,9 @@ impl Oracle {
     /// All effects of the call were shown.
     pub(super) fn end(&mut self, next: Option<Instant>) {
         if self.many {
+            self.settle_unread();
+            self.judge_full();
+            self.judge_unkept();
             self.check_ends();
             self.check_deadlines(next);
             return;

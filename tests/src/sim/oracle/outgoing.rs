@@ -141,18 +141,27 @@ impl Oracle {
             error.map(|code| *code < 0x80) == due.map(|code| *code < 0x80)
         };
         let unknown = !five || kind > 5 || self.may_refuse(conn, kind, id);
-        let right = owed.as_ref().is_some_and(|owed: &Answer| {
-            let same = five || packet.packet_type() == 9;
-            owed.kind == packet.packet_type()
-                && owed.id == id
-                && (owed.reasons == reasons
-                    || self.many && kind != 9 && (unknown || taken(owed))
-                    || acknowledges && !same
-                    || owed.kind == 13)
-        });
+        let about = owed.as_ref().filter(|owed| owed.kind == kind && (kind == 9 || kind == 11));
+        let fates = match about.filter(|_| self.many) {
+            Some(owed) => self.settle_request(conn, owed, reasons),
+            None => Some(Vec::new()),
+        };
+        let sayable = !self.many || !five || self.may_say(conn, (kind, id), reasons);
+        let right = sayable
+            && owed.as_ref().is_some_and(|owed: &Answer| {
+                let same = five || packet.packet_type() == 9;
+                owed.kind == packet.packet_type()
+                    && owed.id == id
+                    && fates.is_some()
+                    && (owed.reasons == reasons
+                        || self.many && !owed.sure && (unknown || taken(owed))
+                        || acknowledges && !same
+                        || owed.kind == 13)
+            });
         self.ensure(right, "answers", || format!("{packet:?}, but {owed:?} was due"));
         if self.many {
-            self.settle_answer(conn, kind, id, reasons);
+            self.wires.get_mut(&conn).into_iter().for_each(|wire| wire.has_read(kind, id));
+            self.settle_answer(conn, (kind, id), reasons, &fates.unwrap_or_default());
         }
     }
 
@@ -162,7 +171,8 @@ impl Oracle {
         let client = self.wires.get(&conn).and_then(|wire| wire.client.as_ref());
         let session = client.and_then(|client| self.sessions.get(client));
         let held = session.and_then(|session| session.held.get(&id));
-        self.config.shard_budget <= 1 << 20 || kind == 5 && held.is_none_or(|held| !held.sure)
+        let qos = if kind == 4 { Qos::AtLeastOnce } else { Qos::ExactlyOnce };
+        self.may_lack_memory(conn, qos, id) || kind == 5 && held.is_none_or(|held| !held.sure)
     }
 
     fn pubrel_out(&mut self, conn: ConnId, ack: &Ack<'_>) {

@@ -189,13 +189,21 @@ impl Oracle {
     pub(super) fn dropped(&mut self, client: &str, qos: Qos, why: DropReason, count: u32) {
         self.counts.dropped[why as usize] += u64::from(count);
         self.counts.dropped_by_qos[qos as usize] += u64::from(count);
+        match why {
+            DropReason::RetainedFull if self.many => {
+                return self.told_unkept(client, qos, count);
+            }
+            DropReason::OutOfBudget if self.many => return self.told_short(client, qos, count),
+            _ => {}
+        }
         if self.many {
+            self.judge_loss(client, qos, why, count);
             if why != DropReason::Refused {
                 self.lost(client, count);
             }
             // A publisher is told of what was refused, and a client of its copies.
             if let Some(session) = self.sessions.get_mut(client)
-                && !matches!(why, DropReason::Refused | DropReason::OutOfBudget)
+                && why != DropReason::Refused
             {
                 session.dropped[qos as usize] += u64::from(count);
             }

@@ -105,10 +105,15 @@ fn ack(id: u16) -> Ack<'static> {
     Ack { packet_id, reason: ReasonCode::Success, properties: Properties::EMPTY }
 }
 
+/// The Client Identifier of the client with this number.
+pub(super) fn name(number: usize) -> String {
+    format!("c{number}")
+}
+
 impl Peer {
     pub(super) fn new(number: usize, rude: bool, version: Version) -> Self {
         Self {
-            id: format!("c{number}"),
+            id: name(number),
             rude,
             ours: None,
             link: None,

@@ -61,6 +61,7 @@ impl Oracle {
         let (fit, (wishes, ids)) = right.ok_or(wrong)?;
         let fits = same.iter().filter(|p| judge(p).is_ok());
         let note = fit.note.clone();
+        got.came += 1;
         if key != 0 {
             let groups: BTreeSet<&str> =
                 wishes.iter().filter(|w| w.shared()).map(|w| &*w.filter).collect();

@@ -4,16 +4,23 @@
 //! after the packet was received, and before its answer was sent. So these books know what may
 //! come and, at rest, what must have come. Which of several copies was lost they do not ask.
 
+mod answers;
 mod copies;
+mod kept;
+mod losses;
+mod memory;
+mod subscribed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 
-use fulmar_core::Qos;
 use fulmar_core::broker::{ConnId, DisconnectReason, Disconnected, Reply};
 use fulmar_core::topic::{matches, split_share};
+use fulmar_core::{Qos, ReasonCode};
 
+pub(super) use self::subscribed::Fate;
+use self::subscribed::Subscribed;
 use super::publications::Draft;
 use super::{Note, Oracle, Subscription, Testament};
 
@@ -24,7 +31,9 @@ pub(super) struct Wish {
     options: Subscription,
     conn: ConnId,
     id: u16,
-    /// When SUBACK was sent; not at all before.
+    /// SUBACK was sent.
+    answered: bool,
+    /// When that was, if it surely stands.
     stands: Option<u64>,
     /// UNSUBSCRIBE came, or another SUBSCRIBE. The broker may never read that: what waits for other
     /// shards goes down with its connection.
@@ -82,8 +91,12 @@ pub(super) struct Publication {
     /// rest.
     pub(super) from: u64,
     by: Option<u64>,
+    /// The call in which it was received.
+    turn: u64,
     /// Its connection ended before that, for another reason than the client's.
     unsure: bool,
+    /// It was not retained at a later rest.
+    bare: bool,
     /// Its places in the order of what its publisher sent, ascending: that of its number, and of
     /// each repeat that may be the first of it to be read.
     places: Vec<u64>,
@@ -112,6 +125,22 @@ struct Got {
     retained: BTreeMap<(String, Qos), (u64, BTreeSet<u64>)>,
     /// Losses told of since the last rest.
     lost: u64,
+    /// Copies that came since then, and those told of as lost that can have come only then.
+    came: u64,
+    told: u64,
+    /// When that was.
+    rested: u64,
+    subscribed: Subscribed,
+}
+
+/// Somebody asked for all that is retained.
+#[derive(Debug)]
+struct Asked {
+    client: String,
+    /// What came: numbers of messages, by topic.
+    answers: BTreeMap<String, u64>,
+    /// What the client had lost before.
+    lost: u64,
 }
 
 #[derive(Debug, Default)]
@@ -129,8 +158,12 @@ pub(super) struct Books {
     pub(super) ever: BTreeSet<(String, String)>,
     /// Filters whose SUBACK was sent since this was asked last.
     stood: Vec<String>,
-    /// Who asked for all that is retained, and what came.
-    asked: Option<(String, BTreeMap<String, u64>)>,
+    /// Clients whose queue was full in this call.
+    full: BTreeSet<String>,
+    /// Who asked for all that is retained.
+    asked: Option<Asked>,
+    kept: kept::Kept,
+    losses: memory::Losses,
 }
 
 impl Books {
@@ -146,11 +179,11 @@ impl Books {
 
     /// A message came, perhaps to who asked for what is retained.
     fn answer(&mut self, client: &str, topic: &str, key: u64, retain: bool) {
-        if let Some((asker, answers)) = &mut self.asked
-            && asker == client
+        if let Some(asked) = &mut self.asked
+            && asked.client == client
             && retain
         {
-            answers.insert(topic.to_string(), key);
+            asked.answers.insert(topic.to_string(), key);
         }
     }
 }
@@ -165,8 +198,10 @@ impl Oracle {
     pub(super) fn expect(&mut self, note: Rc<Note>, conn: Option<ConnId>, id: u16, will: bool) {
         let from = self.tick();
         self.books.by_key.entry(note.key).or_default().push(self.books.publications.len());
-        let (by, unsure, places) = (None, false, vec![note.number]);
-        let publication = Publication { note, conn, id, will, from, by, unsure, places };
+        let (by, unsure, bare, places) = (None, false, false, vec![note.number]);
+        let turn = self.turn;
+        let publication =
+            Publication { note, conn, id, will, from, by, turn, unsure, bare, places };
         self.books.publications.push(publication);
     }
 
@@ -215,8 +250,8 @@ impl Oracle {
         let from = self.unwish(&client, filter);
         let filter = filter.to_string();
         self.books.ever.insert((client.clone(), filter.clone()));
-        let (stands, over, gone) = (None, false, false);
-        let wish = Wish { filter, options, conn, id, stands, over, gone, from };
+        let (answered, stands, over, gone) = (false, None, false, false);
+        let wish = Wish { filter, options, conn, id, answered, stands, over, gone, from };
         self.books.got.entry(client).or_default().wishes.push(wish);
     }
 
@@ -236,8 +271,14 @@ impl Oracle {
         tick
     }
 
-    /// An answer was sent.
-    pub(super) fn settle_answer(&mut self, conn: ConnId, kind: u8, id: u16, reasons: &[u8]) {
+    /// An answer was sent. `fates`: what became of the filters of SUBSCRIBE or UNSUBSCRIBE.
+    pub(super) fn settle_answer(
+        &mut self,
+        conn: ConnId,
+        (kind, id): (u8, u16),
+        reasons: &[u8],
+        fates: &[Fate],
+    ) {
         let tick = self.tick();
         let Some(client) = self.wires.get(&conn).and_then(|wire| wire.client.clone()) else {
             return;
@@ -245,13 +286,19 @@ impl Oracle {
         if let Some(got) = self.books.got.get_mut(&client) {
             let mut ends: Vec<(String, u64)> = Vec::new();
             if kind == 9 {
-                let new =
-                    |wish: &&mut Wish| wish.conn == conn && wish.id == id && wish.stands.is_none();
-                for wish in got.wishes.iter_mut().filter(new) {
-                    wish.stands = Some(tick);
+                let new = |wish: &Wish| wish.conn == conn && wish.id == id && !wish.answered;
+                let all = got.wishes.iter_mut().filter(|wish| new(wish));
+                let mut refused = Vec::new();
+                for (wish, fate) in all.zip(fates) {
+                    (wish.answered, wish.stands) = (true, (*fate == Fate::Granted).then_some(tick));
                     ends.push((wish.filter.clone(), wish.from));
-                    self.books.stood.push(wish.filter.clone());
+                    match fate {
+                        Fate::Granted => self.books.stood.push(wish.filter.clone()),
+                        Fate::Refused => refused.push(wish.from),
+                        Fate::Open | Fate::Read => {}
+                    }
                 }
+                got.wishes.retain(|wish| !refused.contains(&wish.from));
             } else if kind == 11 {
                 let all = &mut self.books.ends;
                 let answered = all.extract_if(.., |end| end.conn == conn && end.id == id);
@@ -270,6 +317,9 @@ impl Oracle {
         let taken = reasons.first().is_none_or(|reason| *reason < 0x80);
         if qos == Qos::ExactlyOnce {
             self.settle_held(conn, &client, id, taken);
+        }
+        if reasons.first() == Some(&(ReasonCode::QuotaExceeded as u8)) {
+            self.answer_refusal(&client, qos);
         }
         let all = self.books.publications.iter_mut().rev();
         let mut own = all.filter(|p| {
@@ -297,6 +347,11 @@ impl Oracle {
 
     /// The answer to a program's message came, of the shard that was asked.
     pub(in super::super) fn settle_command(&mut self, key: u64, shard: usize, reply: &Reply) {
+        if matches!(reply, Reply::Refused(ReasonCode::QuotaExceeded)) {
+            let right = self.refuse_command(key, shard);
+            self.ensure(right, "commands", || format!("{key} refused, but there is memory"));
+            return;
+        }
         let told = match reply {
             Reply::Published { receivers } => Some(*receivers),
             _ => None,
@@ -327,16 +382,12 @@ impl Oracle {
         }
     }
 
-    /// How many subscriptions a client has, at rest: those that stand, and perhaps those of which
-    /// SUBSCRIBE or UNSUBSCRIBE went down with its connection.
+    /// How many subscriptions a client has: those that stand, and perhaps those of which SUBSCRIBE
+    /// or UNSUBSCRIBE waits, or went down with its connection.
     pub(super) fn filters(&self, client: &str) -> RangeInclusive<u32> {
         let Some(got) = self.books.got.get(client) else { return 0..=0 };
-        let count = |fits: &dyn Fn(&&Wish) -> bool| {
-            let filters: BTreeSet<&str> =
-                got.wishes.iter().filter(fits).map(|wish| &*wish.filter).collect();
-            filters.len() as u32
-        };
-        count(&|wish| wish.stands.is_some() && !wish.over)..=count(&|wish| !wish.gone)
+        let (least, most) = got.subscribed.count(self.config.max_subscriptions as usize);
+        least as u32..=most as u32
     }
 
     /// A session is no more.
@@ -352,7 +403,9 @@ impl Oracle {
 
     /// Somebody asks for all that is retained, at rest.
     pub(in super::super) fn ask(&mut self, client: &str) {
-        self.books.asked = Some((client.to_string(), BTreeMap::new()));
+        let lost = self.books.got.get(client).map_or(0, |got| got.lost);
+        let (client, answers) = (client.to_string(), BTreeMap::new());
+        self.books.asked = Some(Asked { client, answers, lost });
     }
 
     /// What was received is published by now, but for what went down with its connection.
@@ -368,10 +421,11 @@ impl Oracle {
 
     /// All that is published came, or is counted as lost.
     pub(super) fn check_arrived(&mut self) {
+        self.check_lost();
         let settled = self.books.settled;
         let new = &self.books.publications[settled..];
         let mut found = None;
-        for (client, got) in &mut self.books.got {
+        for (client, got) in &self.books.got {
             let stands = |p: &&Publication| {
                 let own = p.note.publisher.as_ref() == Some(client);
                 p.by.is_some()
@@ -386,69 +440,19 @@ impl Oracle {
             };
             let absent = |p: &&Publication| !got.copies.contains_key(&p.note.key);
             let missing: Vec<&Publication> = new.iter().filter(stands).filter(absent).collect();
-            if missing.len() as u64 > got.lost {
+            if self.unexplained(&missing) > got.lost {
                 let what = format!("{client}: {} lost, but not {missing:?}", got.lost);
                 found = Some(("delivery", what));
             }
+        }
+        for got in self.books.got.values_mut() {
             got.lost = 0;
             got.past.extend(got.wishes.extract_if(.., |wish| wish.gone));
         }
+        self.settle_losses();
         self.books.settled = self.books.publications.len();
         if let Some((client, will, _)) = self.books.wills.first() {
             found = Some(("wills", format!("{client}: {will:?}")));
-        }
-        if let Some((checker, what)) = found {
-            self.fail(checker, what);
-        }
-    }
-
-    /// What came as retained is what must be, and nobody has something older instead.
-    pub(super) fn check_retained(&mut self) {
-        let Some((asker, answers)) = self.books.asked.take() else { return };
-        let lost = self.books.got.get(&asker).is_none_or(|got| got.lost > 0);
-        if lost || self.sessions.get(&asker).is_none_or(|session| session.conn.is_none()) {
-            return;
-        }
-        let mut topics: BTreeMap<&str, Vec<&Publication>> = BTreeMap::new();
-        for publication in self.books.publications.iter().filter(|p| p.note.retain) {
-            topics.entry(&publication.note.topic).or_default().push(publication);
-        }
-        let now = self.now;
-        let mut found = None;
-        for (topic, all) in &topics {
-            let later = |f: &Publication, g: &Publication| {
-                let same = f.note.publisher == g.note.publisher && f.note.publisher.is_some();
-                let follows = same && f.note.qos == g.note.qos;
-                g.by.is_some()
-                    && (f.by.is_some_and(|by| by < g.from)
-                        || follows && f.by.is_some() && f.precedes(g))
-            };
-            let newest: Vec<&&Publication> =
-                all.iter().filter(|f| !all.iter().any(|g| later(f, g))).collect();
-            let gone =
-                |p: &&&Publication| p.note.payload.is_empty() || p.note.is_expired(now) || p.unsure;
-            match answers.get(*topic) {
-                Some(key) if !newest.iter().any(|p| p.note.key == *key) => {
-                    found = Some(("stale", format!("{key} is retained, not one of {newest:?}")));
-                }
-                None if !newest.iter().any(gone) => {
-                    found = Some(("retained", format!("{asker} has none of {newest:?}")));
-                }
-                _ => {}
-            }
-            let Some(key) = answers.get(*topic) else { continue };
-            // Of one that was published twice the second may be lost.
-            if all.iter().filter(|p| p.note.key == *key).count() > 1 {
-                continue;
-            }
-            for (client, got) in &self.books.got {
-                for ((place, qos), (last, had)) in &got.retained {
-                    if place == topic && had.contains(key) && last != key {
-                        let what = format!("{client}: {last} of {topic}, {qos:?}, after {key}");
-                        found = Some(("stale", what));
-                    }
-                }
-            }
         }
         if let Some((checker, what)) = found {
             self.fail(checker, what);

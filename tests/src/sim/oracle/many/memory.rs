@@ -1,0 +1,194 @@
+//! Memory of several shards that is used up: what may be refused or lost for want of it, and that
+//! each loss is told.
+//!
+//! Who stands outside does not know when a packet is read. So it may be refused where its shard was
+//! nearly full in any call since it was received, and may be taken at any time.
+
+use std::collections::BTreeMap;
+
+use fulmar_core::Qos;
+use fulmar_core::broker::ConnId;
+
+use super::super::account::BEYOND;
+use super::super::{Call, Figures, Oracle, Standing};
+use super::Publication;
+use super::kept::{Lot, places_for};
+
+/// Losses told of for want of memory.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    /// Since the last rest, by the shard that told of them.
+    told: BTreeMap<Lot, u64>,
+    /// The same, less the refusals that were answered.
+    unanswered: BTreeMap<(String, Qos), u64>,
+}
+
+impl Oracle {
+    /// How far each shard is used up: before a call, or after it.
+    pub(in super::super::super) fn look(
+        &mut self,
+        figures: impl Iterator<Item = Figures>,
+        before: bool,
+    ) {
+        let (turn, full) = (self.turn, self.config.shard_budget / 100 * 95);
+        for (standing, figures) in self.standing.iter_mut().zip(figures) {
+            standing.now = figures;
+            standing.before = if before { figures } else { standing.before };
+            standing.full = if figures.used > full { Some(turn) } else { standing.full };
+        }
+        let most = u64::from(self.config.max_retained);
+        let over = self.standing.iter().find(|standing| standing.now.retained > most);
+        let over = over.map(|standing| format!("more than {most} retained: {standing:?}"));
+        let mut shards = self.standing.iter().enumerate();
+        let beyond = shards.find(|(shard, standing)| standing.now.used > self.most_charged(*shard));
+        let beyond = beyond.map(|(shard, standing)| format!("{shard} uses too much: {standing:?}"));
+        if let Some(what) = over.or(beyond) {
+            self.fail("figures", what);
+        }
+    }
+
+    /// Bytes that may be charged to a shard: its budget, and what those who are connected there, or
+    /// may be, hold beyond it while it is used up.
+    fn most_charged(&self, shard: usize) -> u64 {
+        let here = |asked: &super::super::Asked| self.home(&asked.client_id) == shard;
+        let wires = self.wires.values().filter(|wire| wire.asked.as_ref().is_none_or(here));
+        self.config.shard_budget + BEYOND * (1 + wires.count() as u64)
+    }
+
+    /// The effects that are shown next are of this shard.
+    pub(in super::super::super) fn turn_to(&mut self, shard: usize) {
+        self.shard = shard;
+    }
+
+    /// Whether a shard was nearly full in this call.
+    pub(in super::super) fn is_short(&self, shard: usize) -> bool {
+        self.standing[shard].was_full(self.turn)
+    }
+
+    /// The same, if it was given so many bytes more.
+    pub(super) fn is_short_for(&self, shard: usize, bytes: u64) -> bool {
+        let Standing { before, now, .. } = self.standing[shard];
+        before.used.max(now.used) + bytes > self.config.shard_budget / 100 * 95
+            || self.is_short(shard)
+    }
+
+    /// The same for the shard whose effects are shown.
+    pub(in super::super) fn is_short_here(&self) -> bool {
+        self.is_short(self.shard)
+    }
+
+    fn home(&self, client: &str) -> usize {
+        usize::from(self.place.home(client))
+    }
+
+    /// Whether a part of a packet, which a connection holds, is more than there is room for here.
+    pub(in super::super) fn is_too_much_here(&self) -> bool {
+        self.standing[self.shard].before.used + BEYOND > self.config.shard_budget
+    }
+
+    /// Whether a client's last message of this QoS and identifier may be refused.
+    pub(in super::super) fn may_lack_memory(&self, conn: ConnId, qos: Qos, id: u16) -> bool {
+        let client = self.wires.get(&conn).and_then(|wire| wire.client.as_deref());
+        let Some(client) = client else { return false };
+        let own = |p: &&Publication| {
+            let same = p.id == id && p.note.qos == qos && !p.will;
+            same && p.note.publisher.as_deref() == Some(client)
+        };
+        let found = self.books.publications.iter().rev().find(own);
+        let standing = self.standing[self.home(client)];
+        found.is_some_and(|publication| standing.was_full(publication.turn))
+    }
+
+    /// A program's message was refused, at once or later. True if there may have been no memory.
+    pub(in super::super::super) fn refuse_command(&mut self, key: u64, shard: usize) -> bool {
+        let standing = self.standing[shard];
+        let all = &mut self.books.publications;
+        let own = |p: &&mut Publication| p.note.publisher.is_none() && p.note.key == key;
+        let Some(publication) = all.iter_mut().rev().find(own) else { return false };
+        publication.unsure = true;
+        standing.was_full(publication.turn)
+    }
+
+    /// A shard told of a loss for want of memory: of copies of this client, or of messages that it
+    /// published, empty for a program.
+    pub(in super::super) fn told_short(&mut self, client: &str, qos: Qos, count: u32) {
+        let shard = self.shard;
+        let own = self.home(client) == shard && !client.is_empty();
+        // Refused as one identifier of QoS 2 too many.
+        let session = self.sessions.get_mut(client).filter(|_| own && qos == Qos::ExactlyOnce);
+        let over = session.map(|session| &mut session.over).filter(|over| **over > 0);
+        let many = over.is_some();
+        over.into_iter().for_each(|over| *over = over.saturating_sub(count.into()));
+        // Pressure that lasts.
+        let used = self.standing[shard].before.used;
+        let shed = own && self.call == Call::Timeout && used > self.config.shard_budget / 100 * 80;
+        // On its way to another member of a group, where there is no credit.
+        let shared = self.books.ever.iter().any(|(_, filter)| filter.starts_with("$share/"));
+        let shared = shared && self.config.shard_budget <= 1 << 20;
+        let right = self.is_short_here() || many || shed || shared;
+        self.ensure(right, "losses", || {
+            format!("shard {shard} loses {count} of {client}, {qos:?}, but has memory")
+        });
+        let count = u64::from(count);
+        let lot = (client.to_string(), qos, shard);
+        *self.books.losses.told.entry(lot.clone()).or_default() += count;
+        self.books.kept.told_short(lot, count);
+        if own {
+            self.lost(client, count as u32);
+            *self.books.losses.unanswered.entry((client.to_string(), qos)).or_default() += count;
+            if let Some(session) = self.sessions.get_mut(client) {
+                session.short[qos as usize] += count;
+            }
+        }
+    }
+
+    /// A refused message was answered so, and was counted.
+    pub(super) fn answer_refusal(&mut self, client: &str, qos: Qos) {
+        let place = (client.to_string(), qos);
+        let told = self.books.losses.unanswered.get_mut(&place).filter(|told| **told > 0);
+        let counted = told.is_some();
+        told.into_iter().for_each(|told| *told -= 1);
+        self.ensure(counted, "losses", || {
+            format!("a refused message of {client}, {qos:?}, was not counted")
+        });
+    }
+
+    /// How many of these messages, which did not come to a client, are not accounted for by losses
+    /// of whole messages: refused where they were published, or lost at the owner of their topic.
+    pub(super) fn unexplained(&self, missing: &[&Publication]) -> u64 {
+        let lots: Vec<Vec<Lot>> = missing.iter().map(|p| self.lost_as(p)).collect();
+        let wants: Vec<&[Lot]> = lots.iter().map(|lots| &lots[..]).collect();
+        (missing.len() - places_for(&wants, &self.books.losses.told)) as u64
+    }
+
+    /// As which losses a message may have been told of that came to nobody.
+    pub(super) fn lost_as(&self, publication: &Publication) -> Vec<Lot> {
+        let note = &publication.note;
+        let publisher = note.publisher.clone().unwrap_or_default();
+        let once = self.books.by_key.get(&note.key).is_some_and(|all| all.len() == 1);
+        if once && self.books.got.values().any(|got| got.copies.contains_key(&note.key)) {
+            return Vec::new();
+        }
+        let home = self.home(&publisher);
+        let mut lots = Vec::new();
+        if note.retain {
+            lots.push((publisher.clone(), note.qos, usize::from(self.place.owner(&note.topic))));
+        }
+        if note.qos == Qos::AtMostOnce && note.publisher.is_some() && !publication.will {
+            lots.push((publisher, note.qos, home));
+        }
+        lots
+    }
+
+    /// Nothing is under way: what was lost until now is accounted for.
+    pub(super) fn settle_losses(&mut self) {
+        self.books.losses = Losses::default();
+    }
+}
+
+impl Standing {
+    /// Whether it was nearly full in or after this call.
+    pub(in super::super) fn was_full(&self, turn: u64) -> bool {
+        self.full.is_some_and(|full| full >= turn)
+    }
+}
