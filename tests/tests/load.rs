@@ -55,7 +55,9 @@ fn scenario(name: &str, broker: &str, more: &[&str]) {
     }
     assert_eq!(number("churned") > 0.0, name.ends_with('c'), "{row}");
     if name == "S13" {
-        assert!(number("memory_peak") >= number("memory_after"), "{row}");
+        // Two hundred messages of 1 KiB, and what a broker needs to serve at all.
+        let left = number("memory_after") - number("memory_before");
+        assert!(left < 2048.0 && number("memory_before") > 0.0, "{row}");
         return;
     }
     assert!(number("p50_us") > 0.0 && number("p999_us") >= number("p50_us"), "{row}");

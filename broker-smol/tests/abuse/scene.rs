@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Broker, Client, V5, V311, WAIT, unique};
+use crate::harness::{Broker, Client, V5, V311, WAIT, shards, unique};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -28,8 +28,11 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// A broker with a budget of so many MiB and these lines of configuration.
+    /// A broker with a budget of so many MiB for each shard and these lines of configuration. A
+    /// shard that is short of memory reads from each client 64 KiB in a tenth of a second, and
+    /// refuses at last: how long that takes hangs on its own budget.
     pub(crate) fn new(budget: u64, yaml: &str) -> Self {
+        let budget = budget * shards();
         let broker = Broker::with(&format!("memory_budget: {budget}MiB\n{yaml}"));
         Self::around(broker, budget)
     }

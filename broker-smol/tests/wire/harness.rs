@@ -55,3 +55,9 @@ pub(crate) fn shared() -> Arc<Broker> {
         broker
     })
 }
+
+/// How many shards a broker has, where a test does not say.
+pub(crate) fn shards() -> u64 {
+    let said = std::env::var("FULMAR_TEST_SHARDS").ok();
+    said.map_or(1, |shards| shards.parse().expect("FULMAR_TEST_SHARDS is a number"))
+}

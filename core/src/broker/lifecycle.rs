@@ -361,6 +361,7 @@ impl Broker {
                     self.arm_retained(now + Duration::from_micros(1));
                 }
                 Timer::Pace => self.unpace(now),
+                Timer::Credit => self.unpace_peers(),
                 Timer::Shed => self.shed(now),
             }
         }

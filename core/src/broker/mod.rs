@@ -339,6 +339,7 @@ impl Broker {
             Input::Command { token, command } => self.command(now, token, command),
         }
         self.close_doomed(now);
+        self.pace_peers(now);
     }
 
     pub(super) fn close_doomed(&mut self, now: Instant) {

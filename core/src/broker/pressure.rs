@@ -68,10 +68,37 @@ impl Broker {
             self.timers.once(Timer::Pace, now + BEAT);
         }
         self.paced.push(key);
+        self.press(now);
+    }
+
+    fn press(&mut self, now: Instant) {
         if self.pressed.is_none() {
             self.pressed = Some(now);
             self.timers.once(Timer::Shed, now + PATIENCE);
             self.pressure_event(true);
+        }
+    }
+
+    /// After input: what other shards send is paced, too, while memory is short.
+    #[inline]
+    pub(super) fn pace_peers(&mut self, now: Instant) {
+        if self.peers.is_none() {
+            return;
+        }
+        let short = self.above(SLOW);
+        if let Some(peers) = &mut self.peers
+            && peers.spare_credit(short)
+        {
+            peers.beating = true;
+            self.timers.once(Timer::Credit, now + BEAT);
+            self.press(now);
+        }
+    }
+
+    /// The beat: other shards get as much credit as they had.
+    pub(super) fn unpace_peers(&mut self) {
+        if let Some(peers) = &mut self.peers {
+            peers.beat();
         }
     }
 

@@ -16,6 +16,8 @@ pub(super) enum Timer {
     Retained,
     /// Paced connections are read again.
     Pace,
+    /// Other shards get credit again.
+    Credit,
     /// The budget is looked at again.
     Shed,
 }

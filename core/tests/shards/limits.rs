@@ -40,6 +40,55 @@ fn publishers_pause_without_credit_and_nothing_is_lost_or_locked() {
 }
 
 #[test]
+fn who_publishes_to_a_shard_whose_memory_is_short_is_slowed_down() {
+    let budget = 1 << 20;
+    let mut world = World::with(2, Config { shard_budget: budget, ..Config::default() });
+    let stays = [Property::SessionExpiryInterval(1000)];
+    let name = world.name(1, "offline");
+    let offline = Connect { properties: Properties::list(&stays), ..hello(&name) };
+    let offline = world.connect_as(offline);
+    world.send(offline, &[subscribe(&filter("fill", Q1))]);
+    world.settle();
+    world.hang_up(offline);
+    let publisher = world.connect(0, "p");
+    let payload = "x".repeat(10 << 10);
+    let queued = |world: &World| world.shards[1].stats().queued;
+    let fill = |world: &mut World| {
+        while world.paused.is_empty() {
+            world.send(publisher, &[publish("fill", &payload, Q1, 1)]);
+            world.settle_between(0, 1);
+        }
+    };
+    fill(&mut world);
+    let used = world.shards[1].stats().used_bytes * 100 / budget;
+    assert!((80..85).contains(&used), "{used} % are used");
+    // Each tenth of a second some more, until nothing can be taken.
+    for _ in 0..3 {
+        let before = queued(&world);
+        assert!(world.beat());
+        world.settle_between(0, 1);
+        fill(&mut world);
+        let more = queued(&world) - before;
+        assert!((1..=2).contains(&more), "{more} in one beat");
+    }
+    let lost = world.events.iter().any(|event| matches!(event, Event::Dropped { .. }));
+    assert!(!lost, "{:?}", world.events);
+    // When there is memory again nobody waits for it.
+    let before = queued(&world);
+    let name = world.name(1, "offline");
+    let client = world.connect_as(Connect { clean_start: true, ..hello(&name) });
+    world.settle();
+    assert_eq!((queued(&world), world.paused.len()), (0, 0), "{before} were queued");
+    for _ in 0..20 {
+        world.send(publisher, &[publish("fill", &payload, Q1, 1)]);
+        world.settle_between(0, 1);
+    }
+    assert_eq!(world.paused, []);
+    world.hang_up(client);
+    world.settle();
+}
+
+#[test]
 fn a_filter_that_stands_in_a_packet_many_times_is_asked_for_once() {
     let mut world = World::new(2);
     let topic = world.topic(1, "t");

@@ -1,6 +1,9 @@
 //! Shared groups with members on several shards.
 
-use crate::world::{Q1, Q2, World, filter, publish, subscribe, subscriber, unsubscribe};
+use fulmar_core::broker::Config;
+use fulmar_core::codec::{Connect, Properties, Property};
+
+use crate::world::{Q1, Q2, World, filter, hello, publish, subscribe, subscriber, unsubscribe};
 
 #[test]
 fn a_shared_group_gives_each_message_to_one_member_wherever_it_is() {
@@ -23,12 +26,41 @@ fn a_shared_group_gives_each_message_to_one_member_wherever_it_is() {
 #[test]
 fn a_shard_whose_members_have_left_passes_the_message_on() {
     let mut world = World::new(3);
+    members_leave(&mut world, |_| {});
+}
+
+#[test]
+fn one_without_memory_passes_it_on_too() {
+    let budget = 1 << 20;
+    let mut world = World::with(3, Config { shard_budget: budget, ..Config::default() });
+    let stays = [Property::SessionExpiryInterval(1000)];
+    let name = world.name(1, "offline");
+    let offline = Connect { properties: Properties::list(&stays), ..hello(&name) };
+    let offline = world.connect_as(offline);
+    world.send(offline, &[subscribe(&filter("fill", Q1))]);
+    world.settle();
+    world.hang_up(offline);
+    let filler = world.connect(1, "filler");
+    let payload = "x".repeat(20 << 10);
+    members_leave(&mut world, |world| {
+        while world.shards[1].stats().used_bytes <= budget / 100 * 95 {
+            world.send(filler, &[publish("fill", &payload, Q1, 1)]);
+            // Read again in the next tenth of a second.
+            world.now = world.now.after_secs(1);
+            world.turn(1);
+        }
+    });
+}
+
+/// A message is on its way to the only member of a group. It leaves, and another one comes
+/// elsewhere, before the message is there; `meanwhile` its shard does something else.
+fn members_leave(world: &mut World, meanwhile: impl FnOnce(&mut World)) {
     let group = "$share/g/jobs";
     let publisher = world.connect(0, "p");
-    let leaving = subscriber(&mut world, 1, "leaving", group, Q1);
+    let leaving = subscriber(world, 1, "leaving", group, Q1);
     world.answers(publisher);
     world.send(publisher, &[publish("jobs", "1", Q1, 1)]);
-    // It leaves, and another one comes, before the message is there.
+    meanwhile(world);
     world.send(leaving, &[unsubscribe(&[group])]);
     let staying = world.connect(2, "staying");
     world.send(staying, &[subscribe(&filter(group, Q1))]);

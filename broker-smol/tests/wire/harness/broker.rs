@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Instant;
 
+use super::shards;
 use super::{Client, Connack, Connect, MAXIMUM_PACKET, Version, WAIT, number, unique};
 
 /// A running broker; killed when dropped.
@@ -38,7 +39,7 @@ impl Broker {
         fs::create_dir_all(&dir).expect("temporary folder");
         let config = dir.join("fulmar.yaml");
         let listener = "listeners:\n  - protocol: mqtt\n    addr: \"127.0.0.1:0\"\n";
-        let shards = std::env::var("FULMAR_TEST_SHARDS").unwrap_or_else(|_| "1".into());
+        let shards = shards();
         let said = yaml.lines().any(|line| line.starts_with("shards:"));
         let shards = if said { String::new() } else { format!("shards: {shards}\n") };
         fs::write(&config, format!("{listener}{shards}{yaml}\n")).expect("configuration file");

@@ -2,12 +2,40 @@
 
 use alloc::vec::Vec;
 
-use super::link::{Clocks, Mark, Need};
+use super::link::{Clocks, Link, Mark, Need};
 use super::msg::{DELIVER, OWNER};
 use super::paused::Until;
 use super::{Peers, bits};
 
+/// The part of its credit that a link has to a shard whose memory is short.
+const SPARING: u64 = 32;
+
 impl Peers {
+    /// Bytes that may be on their way on a lane of a link, and those of one message more.
+    fn credit_of(&self, link: &Link) -> u64 {
+        if link.heard.short { (self.credit / SPARING).max(1) } else { self.credit }
+    }
+
+    /// While memory is short here the others get little credit, and what they have used comes back
+    /// with a beat: so their publishers are slowed down as ours are. True if a beat is needed.
+    pub(in crate::broker) fn spare_credit(&mut self, short: bool) -> bool {
+        if self.short != short {
+            self.short = short;
+            self.links.iter_mut().for_each(|link| link.tell.short = short);
+            if !short {
+                self.links.iter_mut().for_each(Link::give_credit);
+            }
+        }
+        let kept = || self.links.iter().any(|link| link.kept != [0; 2]);
+        short && !self.beating && kept()
+    }
+
+    /// The beat.
+    pub(in crate::broker) fn beat(&mut self) {
+        self.beating = false;
+        self.links.iter_mut().for_each(Link::give_credit);
+    }
+
     /// Whether a message could be forwarded on this lane, to whichever shard.
     pub(super) fn has_credit(&self, lane: usize) -> bool {
         self.spent[lane] == 0
@@ -40,16 +68,19 @@ impl Peers {
         all.into_iter().find(|&(shard, lane)| {
             let (link, known) = (&self.links[shard], |set: u64| set & 1 << shard != 0);
             known(self.unmet[lane]) == link.under_way[lane].is_empty()
-                || known(self.spent[lane]) != (link.outstanding(lane) >= self.credit)
+                || known(self.spent[lane]) != (link.outstanding(lane) >= self.credit_of(link))
         })
     }
 
     /// Brings up to date what is known of a link on which something was sent or taken.
     pub(super) fn note_link(&mut self, shard: usize, lane: usize) {
-        let (link, bit) = (&self.links[shard], 1 << shard);
+        let link = &self.links[shard];
+        let unmet = !link.under_way[lane].is_empty();
+        let spent = link.outstanding(lane) >= self.credit_of(link);
+        let bit = 1 << shard;
         let mark = |set: &mut u64, on: bool| *set = if on { *set | bit } else { *set & !bit };
-        mark(&mut self.unmet[lane], !link.under_way[lane].is_empty());
-        mark(&mut self.spent[lane], link.outstanding(lane) >= self.credit);
+        mark(&mut self.unmet[lane], unmet);
+        mark(&mut self.spent[lane], spent);
     }
 
     /// All that a publisher forwarded on a lane.

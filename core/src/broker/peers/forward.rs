@@ -309,6 +309,12 @@ impl Broker {
             _ => self.find_targets(&Draft::of(&parcel), &mut targets),
         }
         let message = self.adopt(parcel);
+        if let Way::Share { full, tried } = way
+            && targets.is_empty()
+        {
+            // Its members have gone: another shard may have some.
+            self.pass_share(now, &message, full, *tried);
+        }
         for target in targets.drain(..) {
             let copy = Copy {
                 message: message.clone(),

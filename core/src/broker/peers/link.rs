@@ -80,6 +80,8 @@ pub(super) struct Link {
     /// What to tell, and what was told last.
     pub(super) tell: Counters,
     pub(super) told: Counters,
+    /// By lane: bytes of what was taken while memory is short, to be told with the next beat.
+    pub(super) kept: [u64; 2],
     /// What the other told last.
     pub(super) heard: Counters,
     /// By lane: number of the last message sent, and bytes of all.
@@ -143,7 +145,15 @@ impl Link {
         if defect!("credit_lost") && number.is_multiple_of(16) {
             return;
         }
-        self.tell.bytes[lane] = self.tell.bytes[lane].saturating_add(bytes);
+        let count = if self.tell.short { &mut self.kept } else { &mut self.tell.bytes };
+        count[lane] = count[lane].saturating_add(bytes);
+    }
+
+    /// Gives credit for what was taken while memory is short.
+    pub(super) fn give_credit(&mut self) {
+        for (bytes, kept) in self.tell.bytes.iter_mut().zip(&mut self.kept) {
+            *bytes = bytes.saturating_add(core::mem::take(kept));
+        }
     }
 
     /// Has someone told when a message is taken.

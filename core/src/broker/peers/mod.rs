@@ -138,6 +138,9 @@ pub(super) struct Peers {
     next_deferred: u64,
     /// Bytes that may be under way on each lane of a link.
     credit: u64,
+    /// Memory is short here; and whether a beat is set for the credit that others wait for.
+    short: bool,
+    pub(super) beating: bool,
     /// Of the embedding program.
     program: Clocks,
     /// Bytes charged for tables.
@@ -183,6 +186,8 @@ impl Peers {
             deferred: BTreeMap::new(),
             next_deferred: 0,
             credit: (config.shard_budget / u64::from(place.shards) / 2).max(1),
+            short: false,
+            beating: false,
             program: Clocks::default(),
             tables: 0,
         };
@@ -339,7 +344,7 @@ impl Peers {
     #[inline]
     pub(super) fn footprint(&self) -> u64 {
         debug_assert_eq!(self.tables, self.count_tables());
-        self.tables
+        self.tables + self.routes.remembered() as u64
     }
 
     fn count_tables(&self) -> u64 {
@@ -456,6 +461,7 @@ impl Broker {
             Msg::Counters(counters) => self.take_counters(now, from, counters),
         }
         self.close_doomed(now);
+        self.pace_peers(now);
     }
 
     /// Whether nothing here waits for another shard, which must be so when nothing is under way

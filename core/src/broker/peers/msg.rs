@@ -116,8 +116,10 @@ pub(super) struct Counters {
     pub(super) confirmed: u64,
     /// By lane: the number of the last message that was taken, with all before.
     pub(super) taken: [u64; 2],
-    /// By lane: bytes of all that was taken.
+    /// By lane: bytes of all that was taken, and for which there is credit again.
     pub(super) bytes: [u64; 2],
+    /// Memory is short: there is little credit, and it comes back late.
+    pub(super) short: bool,
 }
 
 impl PeerMsg {
@@ -192,7 +194,8 @@ impl PeerMsg {
             }
             Msg::Counters(c) => {
                 out.push(4);
-                for value in [c.confirmed, c.taken[0], c.taken[1], c.bytes[0], c.bytes[1]] {
+                let short = u64::from(c.short);
+                for value in [c.confirmed, c.taken[0], c.taken[1], c.bytes[0], c.bytes[1], short] {
                     number(out, value);
                 }
             }
@@ -270,11 +273,12 @@ fn read(reader: &mut Reader<'_>) -> Option<Msg> {
             Msg::Forward(Forward { number, cost, way, parcel: read_parcel(reader)? })
         }
         4 => {
-            let mut n = [0; 5];
+            let mut n = [0; 6];
             for value in &mut n {
                 *value = reader.number()?;
             }
-            Msg::Counters(Counters { confirmed: n[0], taken: [n[1], n[2]], bytes: [n[3], n[4]] })
+            let (taken, bytes) = ([n[1], n[2]], [n[3], n[4]]);
+            Msg::Counters(Counters { confirmed: n[0], taken, bytes, short: n[5] != 0 })
         }
         5 => {
             let mut run = Run::default();
@@ -394,7 +398,7 @@ mod tests {
             forward(Way::Deliver),
             forward(Way::Owner),
             forward(Way::Share { full, tried: 5 }),
-            Msg::Counters(Counters { confirmed: 1, taken: [2, 3], bytes: [4, 5] }),
+            Msg::Counters(Counters { confirmed: 1, taken: [2, 3], bytes: [4, 5], short: true }),
         ]
         .map(PeerMsg)
         .to_vec()

@@ -216,11 +216,16 @@ impl Routes {
         chosen
     }
 
-    /// Memory held, in bytes, about.
+    /// Memory held, in bytes, about, without what is remembered.
     pub(super) fn footprint(&self) -> usize {
         let groups = self.groups.capacity() * size_of::<Group>();
-        let tables = self.exact.footprint() + self.wild.footprint();
-        tables + self.by_filter.footprint() + groups
+        let tables = self.exact.footprint() + self.wild.footprint() + self.by_filter.footprint();
+        tables + groups - self.remembered()
+    }
+
+    /// That of topics that are remembered: it changes when one is looked for.
+    pub(super) fn remembered(&self) -> usize {
+        self.wild.remembered() + self.by_filter.remembered()
     }
 }
 

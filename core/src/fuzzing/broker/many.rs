@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::string::ToString;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 
@@ -316,6 +317,16 @@ impl World {
         }
     }
 
+    /// Has the next beat come, if there is one: with it credit comes back where memory is short.
+    fn beat(&mut self) -> bool {
+        let soon = self.now + Duration::from_millis(100);
+        let all = self.shards.iter().filter_map(Broker::poll_timeout);
+        let Some(next) = all.filter(|at| *at <= soon).min() else { return false };
+        self.now = self.now.max(next);
+        self.settle();
+        true
+    }
+
     /// All that is on the links arrives; then nobody may wait for another shard.
     fn calm(&mut self) {
         for round in 0.. {
@@ -326,7 +337,7 @@ impl World {
             for (from, to) in pairs {
                 moved |= self.carry(from, to);
             }
-            if !moved {
+            if !moved && !self.beat() {
                 break;
             }
         }
