@@ -339,7 +339,9 @@ impl Broker {
             Input::Command { token, command } => self.command(now, token, command),
         }
         self.close_doomed(now);
-        self.pace_peers(now);
+        if self.peers.as_ref().is_some_and(|peers| peers.short) {
+            self.pace_peers(now);
+        }
     }
 
     pub(super) fn close_doomed(&mut self, now: Instant) {

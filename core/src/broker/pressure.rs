@@ -79,12 +79,9 @@ impl Broker {
         }
     }
 
-    /// After input: what other shards send is paced, too, while memory is short.
-    #[inline]
+    /// After input of another shard, or any while memory is short: what other shards send is
+    /// paced, too.
     pub(super) fn pace_peers(&mut self, now: Instant) {
-        if self.peers.is_none() {
-            return;
-        }
         let short = self.above(SLOW);
         if let Some(peers) = &mut self.peers
             && peers.spare_credit(short)

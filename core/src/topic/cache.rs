@@ -19,8 +19,8 @@ pub(super) struct Cache {
     sets: Vec<Set>,
     /// Places in use.
     used: u32,
-    /// Bytes that these have apart.
-    apart: usize,
+    /// All that it has.
+    bytes: usize,
 }
 
 /// Sets. The places of all are looked through when a filter with wildcards comes or goes: so many
@@ -135,8 +135,7 @@ impl Place {
         true
     }
 
-    fn remove(&mut self, number: u32) {
-        let Some(at) = self.filters().iter().position(|known| *known == number) else { return };
+    fn remove_at(&mut self, at: usize) {
         if self.many.is_empty() {
             self.count -= 1;
             self.few[at] = self.few[usize::from(self.count)];
@@ -155,9 +154,40 @@ impl Place {
     }
 }
 
+/// What a filter that comes or goes does to all topics together.
+#[derive(Default)]
+struct Change {
+    /// Topics that too many match now.
+    full: u32,
+    /// Bytes apart that are had no more, and those that are.
+    less: usize,
+    more: usize,
+}
+
+// Apart from the walk over all topics, of which few are matched.
+impl Change {
+    #[inline(never)]
+    fn gain(&mut self, known: &mut u32, place: &mut Place, number: u32) {
+        self.less += place.apart();
+        if !place.push(number) {
+            place.set(&[]);
+            *known = 0;
+            self.full += 1;
+        }
+        self.more += place.apart();
+    }
+
+    #[inline(never)]
+    fn lose(&mut self, place: &mut Place, at: usize) {
+        let before = place.apart();
+        place.remove_at(at);
+        self.less += before - place.apart();
+    }
+}
+
 impl Cache {
     pub(super) const fn new() -> Self {
-        Self { sets: Vec::new(), used: 0, apart: 0 }
+        Self { sets: Vec::new(), used: 0, bytes: 0 }
     }
 
     /// Bytes that it has while it is on, and no topic is matched by more than a few filters.
@@ -169,6 +199,7 @@ impl Cache {
             (true, true) => {
                 self.sets.reserve_exact(SETS);
                 self.sets.resize_with(SETS, || EMPTY);
+                self.bytes = Self::BYTES;
             }
             (false, false) => *self = Self::new(),
             _ => {}
@@ -212,28 +243,33 @@ impl Cache {
         let place = &mut set.places[at];
         place.len = topic.len() as u8;
         place.topic[..topic.len()].copy_from_slice(topic.as_bytes());
-        self.apart -= place.apart();
+        self.bytes -= place.apart();
         place.set(found);
-        self.apart += place.apart();
+        self.bytes += place.apart();
         set.hashes[at] = hash;
     }
 
     /// A filter has come: the topics that it matches gain its number. `hash` is that of its text.
     pub(super) fn add(&mut self, hash: u32, filter: &str, number: u32) {
-        let mut full = 0;
+        let mut change = Change::default();
         self.each(hash, wildcard_at(filter).is_some(), |known, place| {
-            if bytes_match(filter.as_bytes(), place.topic()) && !place.push(number) {
-                place.set(&[]);
-                *known = 0;
-                full += 1;
+            if bytes_match(filter.as_bytes(), place.topic()) {
+                change.gain(known, place, number);
             }
         });
-        self.used -= full;
+        self.used -= change.full;
+        self.bytes = self.bytes - change.less + change.more;
     }
 
     /// A filter has gone: the topics that it matched lose its number.
     pub(super) fn remove(&mut self, hash: u32, filter: &str, number: u32) {
-        self.each(hash, wildcard_at(filter).is_some(), |_, place| place.remove(number));
+        let mut change = Change::default();
+        self.each(hash, wildcard_at(filter).is_some(), |_, place| {
+            if let Some(at) = place.filters().iter().position(|known| *known == number) {
+                change.lose(place, at);
+            }
+        });
+        self.bytes -= change.less;
     }
 
     /// Calls `change` for each topic that a filter can match.
@@ -246,9 +282,7 @@ impl Cache {
         for set in sets {
             for (known, place) in set.hashes.iter_mut().zip(&mut set.places) {
                 if *known != 0 {
-                    self.apart -= place.apart();
                     change(known, place);
-                    self.apart += place.apart();
                 }
             }
         }
@@ -256,7 +290,7 @@ impl Cache {
 
     /// Memory held, in bytes.
     pub(super) fn footprint(&self) -> usize {
-        self.sets.capacity() * size_of::<Set>() + self.apart
+        self.bytes
     }
 }
 

@@ -139,7 +139,7 @@ pub(super) struct Peers {
     /// Bytes that may be under way on each lane of a link.
     credit: u64,
     /// Memory is short here; and whether a beat is set for the credit that others wait for.
-    short: bool,
+    pub(super) short: bool,
     pub(super) beating: bool,
     /// Of the embedding program.
     program: Clocks,
@@ -442,6 +442,7 @@ impl Broker {
         if !peers.is_other(from) {
             return;
         }
+        let paced = peers.short || matches!(msg.0, Msg::Forward(_) | Msg::Run(_));
         match msg.0 {
             Msg::Route { seq, change } => {
                 match change {
@@ -461,7 +462,9 @@ impl Broker {
             Msg::Counters(counters) => self.take_counters(now, from, counters),
         }
         self.close_doomed(now);
-        self.pace_peers(now);
+        if paced {
+            self.pace_peers(now);
+        }
     }
 
     /// Whether nothing here waits for another shard, which must be so when nothing is under way

@@ -28,6 +28,8 @@ pub(super) struct Routes {
     /// Often the next message has the same topic. Where it has not, one hash of it and one look are
     /// less than to look in a place of its own.
     last: Last,
+    /// Bytes of what the two indexes remember.
+    remembered: usize,
 }
 
 /// The topic that was looked for last.
@@ -70,6 +72,7 @@ impl Routes {
             groups: Vec::new(),
             free: Vec::new(),
             last: Last::default(),
+            remembered: 0,
         }
     }
 
@@ -99,6 +102,7 @@ impl Routes {
         } else {
             self.wild.remove(filter, u32::from(shard));
         }
+        self.recount_remembered();
     }
 
     /// The members that a shard has of the group `$share/{name}/{filter}`.
@@ -131,6 +135,7 @@ impl Routes {
             self.by_filter.remove(filter, number);
             self.free.push(number);
         }
+        self.recount_remembered();
     }
 
     /// The shards with subscribers of filters that match a topic, groups aside; `fingerprint` is
@@ -159,6 +164,7 @@ impl Routes {
                 // Where all are to have it nothing else matters.
                 last.shards != *others
             });
+            self.recount_remembered();
         }
     }
 
@@ -171,6 +177,7 @@ impl Routes {
             found.extend(entries.iter().map(|entry| entry.key));
             true
         });
+        self.recount_remembered();
     }
 
     /// Whether another shard has members of this group, and its number.
@@ -220,12 +227,17 @@ impl Routes {
     pub(super) fn footprint(&self) -> usize {
         let groups = self.groups.capacity() * size_of::<Group>();
         let tables = self.exact.footprint() + self.wild.footprint() + self.by_filter.footprint();
-        tables + groups - self.remembered()
+        tables + groups - self.remembered
     }
 
     /// That of topics that are remembered: it changes when one is looked for.
+    #[inline]
     pub(super) fn remembered(&self) -> usize {
-        self.wild.remembered() + self.by_filter.remembered()
+        self.remembered
+    }
+
+    fn recount_remembered(&mut self) {
+        self.remembered = self.wild.remembered() + self.by_filter.remembered();
     }
 }
 
