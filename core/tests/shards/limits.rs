@@ -1,9 +1,7 @@
 //! What is bounded: credit, memory, and the questions of one packet.
 
 use fulmar_core::broker::{Config, DropReason, Event};
-use fulmar_core::codec::{
-    Connect, Filters, Packet, Properties, Property, Subscribe, SubscriptionOptions,
-};
+use fulmar_core::codec::{Connect, Filters, Packet, Properties, Subscribe, SubscriptionOptions};
 
 use crate::world::{
     Client, Q0, Q1, World, filter, hello, id, publish, retained, subscribe, subscriber,
@@ -43,13 +41,7 @@ fn publishers_pause_without_credit_and_nothing_is_lost_or_locked() {
 fn who_publishes_to_a_shard_whose_memory_is_short_is_slowed_down() {
     let budget = 1 << 20;
     let mut world = World::with(2, Config { shard_budget: budget, ..Config::default() });
-    let stays = [Property::SessionExpiryInterval(1000)];
-    let name = world.name(1, "offline");
-    let offline = Connect { properties: Properties::list(&stays), ..hello(&name) };
-    let offline = world.connect_as(offline);
-    world.send(offline, &[subscribe(&filter("fill", Q1))]);
-    world.settle();
-    world.hang_up(offline);
+    let name = world.leave_session(1, "offline", "fill");
     let publisher = world.connect(0, "p");
     let payload = "x".repeat(10 << 10);
     let queued = |world: &World| world.shards[1].stats().queued;
@@ -75,7 +67,6 @@ fn who_publishes_to_a_shard_whose_memory_is_short_is_slowed_down() {
     assert!(!lost, "{:?}", world.events);
     // When there is memory again nobody waits for it.
     let before = queued(&world);
-    let name = world.name(1, "offline");
     let client = world.connect_as(Connect { clean_start: true, ..hello(&name) });
     world.settle();
     assert_eq!((queued(&world), world.paused.len()), (0, 0), "{before} were queued");
@@ -120,13 +111,7 @@ fn a_filter_that_stands_in_a_packet_many_times_is_asked_for_once() {
 fn a_shard_without_memory_leaves_no_new_subscription_with_an_older_value() {
     let budget = 1 << 20;
     let mut world = World::with(3, Config { shard_budget: budget, ..Config::default() });
-    let stays = [Property::SessionExpiryInterval(1000)];
-    let name = world.name(1, "offline");
-    let offline = Connect { properties: Properties::list(&stays), ..hello(&name) };
-    let offline = world.connect_as(offline);
-    world.send(offline, &[subscribe(&filter("fill", Q1))]);
-    world.settle();
-    world.hang_up(offline);
+    world.leave_session(1, "offline", "fill");
     let topic = world.topic(0, "t");
     let owner = world.connect(0, "p");
     world.send(owner, &[retained(&topic, "1", Q1, 1)]);
@@ -154,14 +139,8 @@ fn a_shard_without_memory_takes_no_message_of_another_and_says_who_lost_it() {
     let budget = 1 << 20;
     let config = Config { shard_budget: budget, ..Config::default() };
     let mut world = World::with(2, config);
-    let expiry = [Property::SessionExpiryInterval(1000)];
     for what in ["a", "b"] {
-        let name = world.name(1, what);
-        let properties = Properties::list(&expiry);
-        let client = world.connect_as(Connect { properties, ..hello(&name) });
-        world.send(client, &[subscribe(&filter("#", Q1))]);
-        world.settle();
-        world.hang_up(client);
+        world.leave_session(1, what, "#");
     }
     let publisher = world.connect(0, "p");
     let (owned, payload) = (world.topic(1, "owned"), "x".repeat(20 << 10));

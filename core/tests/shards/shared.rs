@@ -1,9 +1,8 @@
 //! Shared groups with members on several shards.
 
 use fulmar_core::broker::Config;
-use fulmar_core::codec::{Connect, Properties, Property};
 
-use crate::world::{Q1, Q2, World, filter, hello, publish, subscribe, subscriber, unsubscribe};
+use crate::world::{Q1, Q2, World, filter, publish, subscribe, subscriber, unsubscribe};
 
 #[test]
 fn a_shared_group_gives_each_message_to_one_member_wherever_it_is() {
@@ -33,13 +32,7 @@ fn a_shard_whose_members_have_left_passes_the_message_on() {
 fn one_without_memory_passes_it_on_too() {
     let budget = 1 << 20;
     let mut world = World::with(3, Config { shard_budget: budget, ..Config::default() });
-    let stays = [Property::SessionExpiryInterval(1000)];
-    let name = world.name(1, "offline");
-    let offline = Connect { properties: Properties::list(&stays), ..hello(&name) };
-    let offline = world.connect_as(offline);
-    world.send(offline, &[subscribe(&filter("fill", Q1))]);
-    world.settle();
-    world.hang_up(offline);
+    world.leave_session(1, "offline", "fill");
     let filler = world.connect(1, "filler");
     let payload = "x".repeat(20 << 10);
     members_leave(&mut world, |world| {

@@ -8,8 +8,8 @@ use fulmar_core::broker::{
     Recording, Replay, Reply, Step, SubscriberId, Verdict,
 };
 use fulmar_core::codec::{
-    Ack, Connect, Filters, Packet, PacketId, Properties, Publish, Qos, ReasonCode, Subscribe,
-    SubscriptionOptions, TopicFilters, Unsubscribe, Version, Will, decode, split,
+    Ack, Connect, Filters, Packet, PacketId, Properties, Property, Publish, Qos, ReasonCode,
+    Subscribe, SubscriptionOptions, TopicFilters, Unsubscribe, Version, Will, decode, split,
 };
 use fulmar_core::{ConnId, Instant};
 
@@ -123,6 +123,18 @@ impl World {
         let client = self.open(shard);
         self.send(client, &[Packet::Connect(connect)]);
         client
+    }
+
+    /// A client that subscribes and goes, whose session stays; gives its name.
+    pub(crate) fn leave_session(&mut self, shard: usize, what: &str, text: &str) -> String {
+        let stays = [Property::SessionExpiryInterval(1000)];
+        let name = self.name(shard, what);
+        let properties = Properties::list(&stays);
+        let client = self.connect_as(Connect { properties, ..hello(&name) });
+        self.send(client, &[subscribe(&filter(text, Q1))]);
+        self.settle();
+        self.hang_up(client);
+        name
     }
 
     pub(crate) fn open(&mut self, shard: usize) -> Client {

@@ -51,56 +51,67 @@ pub(super) fn one_way() -> Work {
     })
 }
 
+/// Two houses, and a message for each way.
+struct Both {
+    shards: Crossing,
+    publishers: [ConnId; 2],
+    subscribers: [ConnId; 2],
+    messages: [Vec<u8>; 2],
+}
+
+impl Both {
+    fn new(qos: Qos) -> Self {
+        let (shards, publishers, subscribers) = houses(qos);
+        let messages = TOPICS.map(|topic| packet::publish(VERSION, topic, &PAYLOAD, qos, 9));
+        Self { shards, publishers, subscribers, messages }
+    }
+
+    /// Publishes from one shard; gives the identifier with which the message reaches the other.
+    /// The publisher must be answered with a packet of this type.
+    fn cross(&mut self, from: usize, answer: u8) -> u16 {
+        let (subscriber, id_at) = (self.subscribers[1 - from], 4 + TOPICS[from].len());
+        let (mut id, mut answered) = (None, false);
+        let (publisher, message) = (self.publishers[from], &self.messages[from]);
+        self.shards.receive(from as u16, publisher, message, |conn, bytes| {
+            answered |= bytes[0] >> 4 == answer;
+            if conn == subscriber {
+                id = Some(u16::from_be_bytes([bytes[id_at], bytes[id_at + 1]]));
+            }
+        });
+        assert!(answered, "the answer comes when the other shard has the message");
+        id.expect("it reaches the subscriber")
+    }
+
+    fn acknowledge(&mut self, at: usize, packet: &[u8]) {
+        self.shards.receive(at as u16, self.subscribers[at], packet, |_, _| {});
+    }
+}
+
 /// One message of QoS 1 each way, and all acknowledgements.
 pub(super) fn qos1() -> Work {
-    let (mut shards, publishers, subscribers) = houses(Qos::AtLeastOnce);
-    let messages =
-        TOPICS.map(|topic| packet::publish(VERSION, topic, &PAYLOAD, Qos::AtLeastOnce, 9));
+    let mut both = Both::new(Qos::AtLeastOnce);
     Box::new(move || {
         for from in 0..2 {
-            let to = 1 - from;
-            let id_at = 4 + TOPICS[from].len();
-            let (mut id, mut answered) = (None, false);
-            shards.receive(from as u16, publishers[from], &messages[from], |conn, bytes| {
-                answered |= bytes[0] >> 4 == 4;
-                if conn == subscribers[to] {
-                    id = Some(u16::from_be_bytes([bytes[id_at], bytes[id_at + 1]]));
-                }
-            });
-            assert!(answered, "PUBACK comes when the other shard has the message");
-            let ack = packet::puback(id.expect("it reaches the subscriber"));
-            shards.receive(to as u16, subscribers[to], &ack, |_, _| {});
+            let id = both.cross(from, 4);
+            both.acknowledge(1 - from, &packet::puback(id));
         }
     })
 }
 
 /// One message of QoS 2 each way, and all acknowledgements.
 pub(super) fn qos2() -> Work {
-    let (mut shards, publishers, subscribers) = houses(Qos::ExactlyOnce);
-    let messages =
-        TOPICS.map(|topic| packet::publish(VERSION, topic, &PAYLOAD, Qos::ExactlyOnce, 9));
+    let mut both = Both::new(Qos::ExactlyOnce);
     let pubrel = packet::acknowledgement(0x62, 9);
     Box::new(move || {
         for from in 0..2 {
-            let to = 1 - from;
-            let id_at = 4 + TOPICS[from].len();
-            let (mut id, mut answered) = (None, false);
-            shards.receive(from as u16, publishers[from], &messages[from], |conn, bytes| {
-                answered |= bytes[0] >> 4 == 5;
-                if conn == subscribers[to] {
-                    id = Some(u16::from_be_bytes([bytes[id_at], bytes[id_at + 1]]));
-                }
-            });
-            assert!(answered, "PUBREC comes when the other shard has the message");
-            shards.receive(from as u16, publishers[from], &pubrel, |_, _| {});
-            let id = id.expect("it reaches the subscriber");
-            let before = shards.sent();
+            let id = both.cross(from, 5);
+            both.shards.receive(from as u16, both.publishers[from], &pubrel, |_, _| {});
+            let before = both.shards.sent();
             for first in [0x50, 0x70] {
-                let packet = packet::acknowledgement(first, id);
-                shards.receive(to as u16, subscribers[to], &packet, |_, _| {});
+                both.acknowledge(1 - from, &packet::acknowledgement(first, id));
             }
             // PUBREL.
-            assert_eq!(shards.sent() - before, 4);
+            assert_eq!(both.shards.sent() - before, 4);
         }
     })
 }
