@@ -177,7 +177,7 @@ fn start() -> (Running, Places, Receiver<()>, Sender<()>) {
             _ => {}
         }
     });
-    let config = Config { shard_budget: BUDGET, ..Config::default() };
+    let config = Config { shard_budget: 2 * BUDGET, ..Config::default() };
     let broker = Running::start(Options { config, shards: 2, observe, ..Options::default() });
     (broker, places, held, go_on)
 }
