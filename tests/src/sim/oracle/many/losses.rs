@@ -23,11 +23,17 @@ impl Oracle {
             // One that is too large may have come before, on another connection.
             _ => 0,
         };
-        if why == DropReason::QueueFull {
-            self.books.full.insert(client.to_string());
-        } else if let Some(doubt) = self.doubt_loss(client, qos, why) {
-            let what = format!("{client}: {count} of {qos:?} dropped, {why:?}, {doubt}");
-            self.fail("losses", what);
+        match why {
+            DropReason::QueueFull => {
+                self.books.full.insert(client.to_string());
+            }
+            DropReason::Expired => self.books.expired.push((client.to_string(), qos)),
+            _ => {
+                if let Some(doubt) = self.doubt_loss(client, qos, why) {
+                    let what = format!("{client}: {count} of {qos:?} dropped, {why:?}, {doubt}");
+                    self.fail("losses", what);
+                }
+            }
         }
         if let Some(got) = self.books.got.get_mut(client) {
             got.told += copies;
@@ -38,12 +44,6 @@ impl Oracle {
     fn doubt_loss(&self, client: &str, qos: Qos, why: DropReason) -> Option<&'static str> {
         let session = self.sessions.get(client)?;
         match why {
-            DropReason::Expired => {
-                let all = self.books.publications.iter();
-                let mut due = all.map(|p| &p.note).filter(|note| note.qos >= qos);
-                let expired = due.any(|note| note.is_expired(self.now));
-                (!expired).then_some("but none has expired")
-            }
             DropReason::TooLarge => {
                 let wire = session.conn.and_then(|conn| self.wires.get(&conn));
                 let asked = wire.and_then(|wire| wire.asked.as_ref());
@@ -58,9 +58,16 @@ impl Oracle {
         }
     }
 
-    /// A queue that was full in this call is full after it, of what came until then: wills are
-    /// told of after their copies.
+    /// A queue that was full in this call is full after it, of what came until then, and what had
+    /// expired is known: wills are told of after their copies.
     pub(in super::super) fn judge_full(&mut self) {
+        for (client, qos) in std::mem::take(&mut self.books.expired) {
+            let all = self.books.publications.iter();
+            let mut due = all.map(|p| &p.note).filter(|note| note.qos >= qos);
+            let expired = due.any(|note| note.is_expired(self.now));
+            let what = || format!("{client}: one of {qos:?} dropped, but none has expired");
+            self.ensure(expired, "losses", what);
+        }
         let full = std::mem::take(&mut self.books.full);
         let config = &self.config;
         if config.max_msg_queue_bytes < Config::default().max_msg_queue_bytes {

@@ -160,6 +160,8 @@ pub(super) struct Books {
     stood: Vec<String>,
     /// Clients whose queue was full in this call.
     full: BTreeSet<String>,
+    /// Who lost a copy of which QoS in this call because it had expired.
+    expired: Vec<(String, Qos)>,
     /// Who asked for all that is retained.
     asked: Option<Asked>,
     kept: kept::Kept,
