@@ -28,8 +28,7 @@ pub fn broker_ops(data: &[u8]) {
 ///
 /// # Panics
 /// If an account is wrong, shards wait for each other for ever, a client is sent what it must not
-/// be sent, something is left at the end, or what one shard recorded comes out otherwise when it
-/// is run again alone.
+/// be sent, or something is left at the end.
 pub fn shard_ops(data: &[u8]) {
     let mut bytes = Unstructured::new(data);
     let Ok(shards) = bytes.int_in_range(2..=4) else { return };
