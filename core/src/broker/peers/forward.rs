@@ -6,7 +6,6 @@ use alloc::vec::Vec;
 use super::super::fanout::{Source, Target};
 use super::super::message::{Body, Head, Message, MessageId};
 use super::super::publish::{Draft, Published};
-use super::super::queue::Copy;
 use super::super::{Broker, DropReason};
 use super::link::{Link, Need, Open, Waiter};
 use super::msg::{Forward, Msg, Parcel, Way};
@@ -315,16 +314,7 @@ impl Broker {
             // Its members have gone: another shard may have some.
             self.pass_share(now, &message, full, *tried);
         }
-        for target in targets.drain(..) {
-            let copy = Copy {
-                message: message.clone(),
-                ids: target.ids,
-                group: target.group,
-                qos: target.qos.min(message.head.qos),
-                retain: false,
-            };
-            self.drop_copy(target.session, &copy, DropReason::OutOfBudget);
-        }
+        self.lose_copies(message.head.qos, &mut targets);
         self.keep_targets(targets);
         self.hold_early(now, from, &message);
     }
@@ -412,7 +402,7 @@ impl Broker {
     /// Publishes and retains a message of another shard whose topic is owned here.
     pub(super) fn publish_owned(&mut self, now: Instant, from: u16, number: u64, parcel: Parcel) {
         let Parcel { head, body } = parcel;
-        if self.is_full() {
+        if self.is_full() && !body.payload().is_empty() {
             // As where it was published, but that the client is told nothing.
             let publisher = head.publisher.clone().unwrap_or_else(|| Arc::from(""));
             self.dropped_event(publisher, head.qos, DropReason::OutOfBudget, 1);
