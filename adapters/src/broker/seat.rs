@@ -101,7 +101,7 @@ impl Seats {
                 // What is half done is used by nobody: the shard goes.
                 let turn = catch_unwind(AssertUnwindSafe(|| shard.stand_in()));
                 turn.unwrap_or_else(|_| {
-                    seated.take().map(give_up);
+                    give_up(seated.take());
                     (false, 0)
                 })
             }
@@ -131,15 +131,19 @@ struct Leave<'s>(&'s Seat);
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        self.0.shard.lock().unwrap_or_else(PoisonError::into_inner).take().map(give_up);
+        give_up(self.0.shard.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
-/// Closes what a shard holds that panicked. What it recorded is written, with the call in which it
+/// Closes what a shard holds that panicked, if it is still there. What it recorded is written, with the call in which it
 /// did: recordings are for such a case.
-fn give_up(mut shard: Shard) {
+fn give_up(shard: Option<Shard>) {
     // It may panic again.
-    let _ = catch_unwind(AssertUnwindSafe(move || shard.record(true)));
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        if let Some(mut shard) = shard {
+            shard.record(true);
+        }
+    }));
 }
 
 /// The last word of a broker of which a shard panicked.

@@ -17,13 +17,40 @@ use crate::time::Instant;
 /// Runs kept for the next small messages.
 const SPARE: usize = if cfg!(fuzzing) { 1 } else { 16 };
 
+/// Shards, and groups by their full text.
+type Shares = Vec<(u16, Arc<str>)>;
+
+/// Memory for the groups of the next message, empty.
+#[derive(Default)]
+pub(super) struct Lent {
+    groups: Vec<u32>,
+    shares: Shares,
+}
+
+impl Lent {
+    /// Groups that there is memory for.
+    const MOST: usize = 1024;
+
+    fn keep_groups(&mut self, groups: Vec<u32>) {
+        if groups.capacity() <= Self::MOST {
+            self.groups = groups;
+        }
+    }
+
+    fn keep_shares(&mut self, shares: Shares) {
+        if shares.capacity() <= Self::MOST {
+            self.shares = shares;
+        }
+    }
+}
+
 /// Who beside the sessions here is to have a message.
 #[derive(Debug, Default)]
 pub(in crate::broker) struct Wanted {
     /// Shards with matching subscriptions.
     shards: u64,
     /// Shards with the member whose turn it is, for each group.
-    shares: Vec<(u16, Arc<str>)>,
+    shares: Shares,
     /// New subscriptions here.
     early: bool,
 }
@@ -185,10 +212,10 @@ impl Broker {
         let Some(peers) = &mut self.peers else { return Wanted::default() };
         let place = peers.place;
         let shards = peers.routes.matches(draft.topic, || place.fingerprint(draft.topic));
-        let mut groups = Vec::new();
+        let mut groups = core::mem::take(&mut peers.lent.groups);
+        let mut shares = core::mem::take(&mut peers.lent.shares);
         peers.routes.groups(draft.topic, &mut groups);
-        let mut shares = Vec::new();
-        for group in groups {
+        for group in groups.drain(..) {
             let Some(peers) = &self.peers else { break };
             let full = peers.routes.name(group);
             let here = self.counts(&full);
@@ -203,6 +230,12 @@ impl Broker {
                 None => {}
             }
         }
+        if let Some(peers) = &mut self.peers {
+            peers.lent.keep_groups(groups);
+            if shares.is_empty() {
+                peers.lent.keep_shares(core::mem::take(&mut shares));
+            }
+        }
         Wanted { shards, shares, early }
     }
 
@@ -211,7 +244,7 @@ impl Broker {
         &mut self,
         now: Instant,
         message: &Arc<Message>,
-        wanted: Wanted,
+        mut wanted: Wanted,
     ) -> Need {
         if wanted.early
             && let Some(peers) = &self.peers
@@ -224,12 +257,13 @@ impl Broker {
         if wanted.shards != 0 {
             need = peers.send_for_all(wanted.shards, message);
         }
-        for (shard, full) in wanted.shares {
+        for (shard, full) in wanted.shares.drain(..) {
             let way = Way::Share { full, tried: 0 };
             let last = peers.send(1 << shard, message, |_| way.clone());
             // One lane: the last number stands for all before it.
             need = Need { shards: need.shards | last.shards, ..last };
         }
+        peers.lent.keep_shares(wanted.shares);
         need
     }
 

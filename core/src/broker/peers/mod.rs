@@ -44,6 +44,7 @@ use super::{Boot, Broker, Config};
 use crate::map::Map;
 use crate::time::Instant;
 use crate::topic::{Index, TopicFilter, matches};
+use forward::Lent;
 use gate::Gate;
 use link::{Link, Mark, Waiter};
 use msg::{Change, Msg};
@@ -104,6 +105,7 @@ pub(super) struct Peers {
     due: u64,
     /// Empty ones, with memory for the next small messages.
     runs: Vec<Run>,
+    lent: Lent,
     /// Number of the last message forwarded; it grows from one to the next over all links.
     clock: u64,
     /// Number of the last change of routes told to all, and of the last that all have confirmed.
@@ -164,6 +166,7 @@ impl Peers {
             spent: [0; 2],
             due: 0,
             runs: Vec::new(),
+            lent: Lent::default(),
             clock: 0,
             announces: 0,
             confirmed: 0,

@@ -158,13 +158,15 @@ impl Routes {
         let exact = last.fingerprint.and_then(|fingerprint| self.exact.get(&fingerprint));
         last.shards = exact.copied().unwrap_or(0);
         if last.shards != *others {
-            self.wild.lookup(topic, |entries| {
+            let taken_up = self.wild.lookup(topic, |entries| {
                 let shards = entries.iter().map(|entry| 1 << entry.key);
                 last.shards |= shards.fold(0, |all, shard| all | shard);
                 // Where all are to have it nothing else matters.
                 last.shards != *others
             });
-            self.recount_remembered();
+            if taken_up {
+                self.recount_remembered();
+            }
         }
     }
 
@@ -173,11 +175,13 @@ impl Routes {
         if self.by_filter.filters() == 0 {
             return;
         }
-        self.by_filter.lookup(topic, |entries| {
+        let taken_up = self.by_filter.lookup(topic, |entries| {
             found.extend(entries.iter().map(|entry| entry.key));
             true
         });
-        self.recount_remembered();
+        if taken_up {
+            self.recount_remembered();
+        }
     }
 
     /// Whether another shard has members of this group, and its number.
@@ -236,6 +240,7 @@ impl Routes {
         self.remembered
     }
 
+    /// To be called where an index may remember more or less: how much is asked more often.
     fn recount_remembered(&mut self) {
         self.remembered = self.wild.remembered() + self.by_filter.remembered();
     }

@@ -2,7 +2,6 @@
 
 use alloc::sync::Arc;
 
-use super::super::fanout::Target;
 use super::super::message::Message;
 use super::super::{Broker, DropReason};
 use super::msg::{Change, Way};
@@ -118,11 +117,14 @@ impl Broker {
         message: &Arc<Message>,
         full: &Arc<str>,
     ) -> bool {
-        let mut targets: Vec<Target> = Vec::new();
+        let mut targets = core::mem::take(&mut self.targets);
+        targets.clear();
         if let Some(group) = self.groups.number(full) {
             self.choose(group, &mut targets);
         }
-        let Some(target) = targets.pop() else { return false };
+        let target = targets.pop();
+        self.keep_targets(targets);
+        let Some(target) = target else { return false };
         self.deliver(now, message, target);
         true
     }
