@@ -135,8 +135,8 @@ impl Drop for Leave<'_> {
     }
 }
 
-/// Closes what a shard holds that panicked, if it is still there. What it recorded is written, with the call in which it
-/// did: recordings are for such a case.
+/// Closes what a shard holds that panicked, if it is still there. What it recorded is written, with
+/// the call in which it did: recordings are for such a case.
 fn give_up(shard: Option<Shard>) {
     // It may panic again.
     let _ = catch_unwind(AssertUnwindSafe(|| {
