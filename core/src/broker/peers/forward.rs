@@ -11,39 +11,13 @@ use super::link::{Link, Need, Open, Waiter};
 use super::msg::{Forward, Msg, Parcel, Way};
 use super::retry::Owned;
 use super::run::{Run, Small};
+use super::share::Shares;
 use super::{DELIVER, OWNER, Peers, bits};
 use crate::codec::Qos;
 use crate::time::Instant;
 
 /// Runs kept for the next small messages.
 const SPARE: usize = if cfg!(fuzzing) { 1 } else { 16 };
-
-/// Shards, and groups by their full text.
-type Shares = Vec<(u16, Arc<str>)>;
-
-/// Memory for the groups of the next message, empty.
-#[derive(Default)]
-pub(super) struct Lent {
-    groups: Vec<u32>,
-    shares: Shares,
-}
-
-impl Lent {
-    /// Groups that there is memory for.
-    const MOST: usize = 1024;
-
-    fn keep_groups(&mut self, groups: Vec<u32>) {
-        if groups.capacity() <= Self::MOST {
-            self.groups = groups;
-        }
-    }
-
-    fn keep_shares(&mut self, shares: Shares) {
-        if shares.capacity() <= Self::MOST {
-            self.shares = shares;
-        }
-    }
-}
 
 /// Who beside the sessions here is to have a message.
 #[derive(Debug, Default)]
@@ -216,30 +190,10 @@ impl Broker {
         let exact = draft.qos != Qos::AtMostOnce || !matches!(draft.source, Source::Conn(_));
         let fingerprint = || place.fingerprint(draft.topic);
         let shards = peers.routes.matches(draft.topic, exact, fingerprint);
-        let mut groups = core::mem::take(&mut peers.lent.groups);
-        let mut shares = core::mem::take(&mut peers.lent.shares);
-        peers.routes.groups(draft.topic, &mut groups);
-        for group in groups.drain(..) {
-            let Some(peers) = &self.peers else { break };
-            let full = peers.routes.name(group);
-            let here = self.counts(&full);
-            let Some(peers) = &mut self.peers else { break };
-            match peers.routes.choose(group, place.shard, here, 0) {
-                Some(shard) if shard == place.shard => {
-                    if let Some(group) = self.groups.number(&full) {
-                        self.choose(group, targets);
-                    }
-                }
-                Some(shard) => shares.push((shard, full)),
-                None => {}
-            }
-        }
-        if let Some(peers) = &mut self.peers {
-            peers.lent.keep_groups(groups);
-            if shares.is_empty() {
-                peers.lent.keep_shares(core::mem::take(&mut shares));
-            }
-        }
+        let shares = match peers.routes.has_groups() {
+            true => self.wanted_by_groups(draft.topic, targets),
+            false => Shares::new(),
+        };
         Wanted { shards, shares, early }
     }
 

@@ -44,7 +44,6 @@ use super::{Boot, Broker, Config};
 use crate::map::Map;
 use crate::time::Instant;
 use crate::topic::{Index, TopicFilter, matches};
-use forward::Lent;
 use gate::Gate;
 use link::{Link, Mark, Waiter};
 use msg::{Change, Msg};
@@ -53,6 +52,7 @@ use paused::Paused;
 use retry::{Owned, Parked, Wills};
 use routes::{Counts, Routes};
 use run::Run;
+use share::Lent;
 
 /// Changes of routes that may be unconfirmed before no more SUBSCRIBE is read.
 const WINDOW: u64 = if cfg!(fuzzing) { 2 } else { 1024 };

@@ -200,11 +200,14 @@ impl Routes {
         self.wanted = if all { (self.wanted + 1).min(SURE) } else { 0 };
     }
 
+    /// Whether there are any groups.
+    #[inline]
+    pub(super) fn has_groups(&self) -> bool {
+        self.by_filter.filters() > 0
+    }
+
     /// The numbers of the groups whose filters match a topic.
     pub(super) fn groups(&mut self, topic: &str, found: &mut Vec<u32>) {
-        if self.by_filter.filters() == 0 {
-            return;
-        }
         let taken_up = self.by_filter.lookup(topic, |entries| {
             found.extend(entries.iter().map(|entry| entry.key));
             true
