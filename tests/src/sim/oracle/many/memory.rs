@@ -14,6 +14,10 @@ use super::super::{Call, Figures, Oracle, Standing};
 use super::Publication;
 use super::kept::{Lot, places_for};
 
+/// Bytes that are reserved for the rest of a packet, whatever its header says, or as many as are
+/// there.
+const TRUST: u64 = 16 * 1024;
+
 /// Losses told of for want of memory.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
@@ -81,9 +85,11 @@ impl Oracle {
         usize::from(self.place.home(client))
     }
 
-    /// Whether a part of a packet, which a connection holds, is more than there is room for here.
-    pub(in super::super) fn is_too_much_here(&self) -> bool {
-        self.standing[self.shard].before.used + BEYOND > self.config.shard_budget
+    /// Whether so many bytes of a packet, which a connection holds, may be more than there is room
+    /// for here.
+    pub(in super::super) fn is_too_much_here(&self, held: u64) -> bool {
+        let part = held + held.max(TRUST);
+        self.standing[self.shard].before.used + part > self.config.shard_budget
     }
 
     /// Whether a client's last message of this QoS and identifier may be refused.
