@@ -200,6 +200,7 @@ impl Oracle {
             self.judge_loss(client, qos, why, count);
             if why != DropReason::Refused {
                 self.lost(client, count);
+                self.told_copies(client, qos, why, count);
             }
             // A publisher is told of what was refused, and a client of its copies.
             if let Some(session) = self.sessions.get_mut(client)
