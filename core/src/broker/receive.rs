@@ -88,7 +88,7 @@ impl Broker {
             recorder.call(now, &Call::Handle(Input::Received { conn, bytes }));
         }
         let Some(mut conn) = self.conns.take(key) else { return };
-        if self.is_held_up(&conn) {
+        if self.is_held_up(&conn, &[]) {
             let bytes = conn.machine.take_last(len);
             self.conns.put(key, conn);
             self.receive(now, key, &bytes);
@@ -109,7 +109,7 @@ impl Broker {
     pub fn give(&mut self, now: Instant, id: ConnId, memory: Vec<u8>) -> Result<(), Vec<u8>> {
         let (key, len) = (id.key(), memory.len());
         let Some(mut conn) = self.conns.take(key) else { return Err(memory) };
-        let adopted = match self.is_held_up(&conn) {
+        let adopted = match self.is_held_up(&conn, &memory) {
             true => Err(memory),
             false => conn.machine.adopt(now, memory),
         };
@@ -126,9 +126,10 @@ impl Broker {
         Ok(())
     }
 
-    /// Whether no packet of a connection may be handled now.
-    fn is_held_up(&self, conn: &Conn) -> bool {
-        conn.closing || conn.waiting != Waiting::Nothing || self.must_wait_to_subscribe(conn, &[])
+    /// Whether the next packet of a connection, of which `input` may be more, must not be handled
+    /// now.
+    fn is_held_up(&self, conn: &Conn, input: &[u8]) -> bool {
+        conn.closing || conn.waiting != Waiting::Nothing || self.must_wait_to_subscribe(conn, input)
     }
 
     /// Whether the next packet is about subscriptions, and other shards have yet to confirm enough

@@ -28,7 +28,8 @@ pub fn broker_ops(data: &[u8]) {
 ///
 /// # Panics
 /// If an account is wrong, shards wait for each other for ever, a client is sent what it must not
-/// be sent, or something is left at the end.
+/// be sent, what one of them recorded comes out otherwise when it is replayed, or something is left
+/// at the end.
 pub fn shard_ops(data: &[u8]) {
     let mut bytes = Unstructured::new(data);
     let Ok(shards) = bytes.int_in_range(2..=4) else { return };

@@ -2,6 +2,7 @@
 
 use fulmar_core::codec::{
     Filters, Packet, Properties, Qos, Subscribe, SubscriptionOptions, TopicFilters, Unsubscribe,
+    Version,
 };
 
 use crate::world::{Client, World, id, publish, retained, subscriber};
@@ -15,11 +16,20 @@ const Q1: Qos = Qos::AtLeastOnce;
 
 /// Subscribes to all of them with one packet.
 fn subscribe(world: &mut World, client: Client, filters: &[String]) {
+    world.send_bytes(client, &one_packet(filters));
+}
+
+fn one_packet(filters: &[String]) -> Vec<u8> {
     let options = SubscriptionOptions { qos: Q1, ..SubscriptionOptions::default() };
     let list: Vec<_> = filters.iter().map(|filter| (&**filter, options)).collect();
     let (packet_id, properties) = (id(1), Properties::EMPTY);
     let filters = Filters::list(&list);
-    world.send(client, &[Packet::Subscribe(Subscribe { packet_id, properties, filters })]);
+    let packet = Packet::Subscribe(Subscribe { packet_id, properties, filters });
+    let mut bytes = Vec::new();
+    packet.append(Version::V5, &mut bytes).expect("a packet that can be sent");
+    // Memory of just its size, for who gives that.
+    bytes.shrink_to_fit();
+    bytes
 }
 
 /// Each owner is asked for each filter, and all the answers find their way.
@@ -77,6 +87,32 @@ fn a_client_that_subscribes_to_thousands_holds_up_no_publisher() {
         (vec!["SUBACK"; 2], vec!["SUBACK"])
     );
     assert_eq!(world.paused, []);
+}
+
+/// A large SUBSCRIBE in memory of the driver's waits as any other: it is not taken in that memory.
+#[test]
+fn a_subscribe_in_memory_of_its_size_waits_as_well() {
+    let mut world = World::new(2);
+    let [first, second] = ["1", "2"].map(|name| {
+        let client = world.connect(0, name);
+        world.answers(client);
+        client
+    });
+    let filters: Vec<String> = (0..FILTERS).map(|n| format!("room/{n:04}/+")).collect();
+    subscribe(&mut world, first, &filters);
+    let packet = one_packet(&filters);
+    let memory = world.shards[0].give(world.now, second.conn, packet.clone());
+    assert!(memory == Err(packet.clone()), "it comes back as it was");
+    world.send_bytes(second, &packet);
+    assert_eq!(world.paused, [second]);
+    world.settle();
+    assert_eq!([first, second].map(|client| world.answers(client)), [["SUBACK"], ["SUBACK"]]);
+    assert_eq!(world.paused, []);
+    // Where nothing waits, it is taken.
+    assert_eq!(world.shards[0].give(world.now, second.conn, packet), Ok(()));
+    world.turn(0);
+    world.settle();
+    assert_eq!(world.answers(second), ["SUBACK"]);
 }
 
 /// A session that drains slowly asks for as much as it has room for, and not for all the rest each

@@ -13,6 +13,7 @@ use super::msg::{Forward, Msg, Parcel, Way};
 use super::retry::Owned;
 use super::run::{Run, Small};
 use super::{DELIVER, OWNER, Peers, bits};
+use crate::codec::Qos;
 use crate::time::Instant;
 
 /// Runs kept for the next small messages.
@@ -185,7 +186,10 @@ impl Broker {
         let early = self.has_early(draft.retain);
         let Some(peers) = &mut self.peers else { return Wanted::default() };
         let place = peers.place;
-        let shards = peers.routes.matches(draft.topic, || place.fingerprint(draft.topic));
+        // An acknowledgement says whether somebody wants it, and so does the answer to the program.
+        let exact = draft.qos != Qos::AtMostOnce || !matches!(draft.source, Source::Conn(_));
+        let fingerprint = || place.fingerprint(draft.topic);
+        let shards = peers.routes.matches(draft.topic, exact, fingerprint);
         let mut groups = Vec::new();
         peers.routes.groups(draft.topic, &mut groups);
         let mut shares = Vec::new();

@@ -11,6 +11,12 @@ use crate::topic::{Index, matches, split_share};
 /// Bytes of a topic that is remembered, at most.
 const LAST: usize = 256;
 
+/// After so many topics in a row that all other shards want, only one in [`SAMPLE`] is looked for.
+const SURE: u8 = 16;
+/// Of these messages all but one go to all other shards unasked. Where that was wrong some cross
+/// for nothing, fewer than this many before it is noticed.
+const SAMPLE: u8 = 8;
+
 /// What one shard knows of the subscriptions of the others. A set of shards is a bit for each.
 pub(super) struct Routes {
     /// All of them.
@@ -28,6 +34,10 @@ pub(super) struct Routes {
     /// Often the next message has the same topic. Where it has not, one hash of it and one look are
     /// less than to look in a place of its own.
     last: Last,
+    /// Topics in a row that all wanted, up to [`SURE`].
+    wanted: u8,
+    /// Messages since that went unasked.
+    unasked: u8,
     /// Bytes of what the two indexes remember.
     remembered: usize,
 }
@@ -72,6 +82,8 @@ impl Routes {
             groups: Vec::new(),
             free: Vec::new(),
             last: Last::default(),
+            wanted: 0,
+            unasked: 0,
             remembered: 0,
         }
     }
@@ -139,13 +151,29 @@ impl Routes {
     }
 
     /// The shards with subscribers of filters that match a topic, groups aside; `fingerprint` is
-    /// asked only if it is needed.
+    /// asked only if it is needed. Where nobody is to be told whether there are some, `exact` is
+    /// false, and there may be others among them.
     #[inline]
-    pub(super) fn matches(&mut self, topic: &str, fingerprint: impl FnOnce() -> u64) -> u64 {
+    pub(super) fn matches(
+        &mut self,
+        topic: &str,
+        exact: bool,
+        fingerprint: impl FnOnce() -> u64,
+    ) -> u64 {
         if self.last.topic != topic {
+            if !exact && self.is_surely_wanted() {
+                return self.others;
+            }
             self.find(topic, fingerprint);
         }
         self.last.shards
+    }
+
+    /// Whether all that was looked for of late was wanted by all: to look costs more than a message
+    /// that crosses for nothing now and then.
+    fn is_surely_wanted(&mut self) -> bool {
+        self.unasked = (self.unasked + 1) % SAMPLE;
+        self.wanted == SURE && self.unasked != 0
     }
 
     fn find(&mut self, topic: &str, fingerprint: impl FnOnce() -> u64) {
@@ -166,6 +194,8 @@ impl Routes {
             });
             self.recount_remembered();
         }
+        let all = self.last.shards == self.others;
+        self.wanted = if all { (self.wanted + 1).min(SURE) } else { 0 };
     }
 
     /// The numbers of the groups whose filters match a topic.
@@ -248,40 +278,68 @@ mod tests {
     #[test]
     fn a_shard_is_found_once_for_all_its_filters() {
         let mut routes = Routes::new(0b1110, 1, u64::MAX);
-        assert_eq!(routes.matches("a/b", || unreachable!()), 0);
+        assert_eq!(routes.matches("a/b", true, || unreachable!()), 0);
         routes.set_exact(1, 77, true);
         routes.set_wild(1, "a/+", true);
         routes.set_wild(2, "#", true);
         routes.set_wild(3, "b/#", true);
-        assert_eq!(routes.matches("a/b", || 77), 0b110);
-        assert_eq!(routes.matches("a/b", || unreachable!("it was the last one")), 0b110);
-        assert_eq!(routes.matches("a", || 5), 0b100);
+        assert_eq!(routes.matches("a/b", true, || 77), 0b110);
+        assert_eq!(routes.matches("a/b", true, || unreachable!("it was the last one")), 0b110);
+        assert_eq!(routes.matches("a", true, || 5), 0b100);
         routes.set_exact(1, 77, false);
         routes.set_wild(1, "a/+", false);
         routes.set_wild(2, "#", false);
-        assert_eq!(routes.matches("a/b", || 77), 0);
-        assert_eq!(routes.matches("b", || unreachable!()), 0b1000);
+        assert_eq!(routes.matches("a/b", true, || 77), 0);
+        assert_eq!(routes.matches("b", true, || unreachable!()), 0b1000);
     }
 
     #[test]
     fn changes_that_do_not_matter_for_the_last_topic_leave_it() {
         let mut routes = Routes::new(0b110, 1, u64::MAX);
         routes.set_exact(1, 77, true);
-        assert_eq!(routes.matches("a/b", || 77), 0b10);
+        assert_eq!(routes.matches("a/b", true, || 77), 0b10);
         routes.set_exact(2, 78, true);
         routes.set_wild(2, "b/#", true);
-        assert_eq!(routes.matches("a/b", || unreachable!("it was the last one")), 0b10);
+        assert_eq!(routes.matches("a/b", true, || unreachable!("it was the last one")), 0b10);
         routes.set_wild(2, "+/b", true);
-        assert_eq!(routes.matches("a/b", || 77), 0b110);
+        assert_eq!(routes.matches("a/b", true, || 77), 0b110);
         routes.set_wild(2, "+/b", false);
-        assert_eq!(routes.matches("a/b", || 77), 0b10);
+        assert_eq!(routes.matches("a/b", true, || 77), 0b10);
         routes.set_exact(1, 77, false);
-        assert_eq!(routes.matches("a/b", || 77), 0);
+        assert_eq!(routes.matches("a/b", true, || 77), 0);
         // A topic for which no fingerprint was needed.
         let mut routes = Routes::new(0b110, 1, u64::MAX);
-        assert_eq!(routes.matches("a/b", || unreachable!("nothing is there")), 0);
+        assert_eq!(routes.matches("a/b", true, || unreachable!("nothing is there")), 0);
         routes.set_exact(2, 77, true);
-        assert_eq!(routes.matches("a/b", || 77), 0b100);
+        assert_eq!(routes.matches("a/b", true, || 77), 0b100);
+    }
+
+    #[test]
+    fn where_all_is_wanted_a_sample_is_looked_for() {
+        let mut routes = Routes::new(0b110, 1, u64::MAX);
+        routes.set_wild(1, "a/#", true);
+        routes.set_wild(2, "a/#", true);
+        // So that a topic which is looked for is asked for its fingerprint.
+        routes.set_exact(1, 77, true);
+        // Answers how many topics were looked for, and how many were wanted by both.
+        let publish = |routes: &mut Routes, count: usize, exact| {
+            let (mut asked, mut both) = (0, 0);
+            for topic in (0..count).map(|n| std::format!("a/{n}")) {
+                let shards = routes.matches(&topic, exact, || {
+                    asked += 1;
+                    5
+                });
+                both += usize::from(shards == 0b110);
+            }
+            (asked, both)
+        };
+        let sure = usize::from(SURE);
+        assert_eq!(publish(&mut routes, sure, false), (sure, sure));
+        assert_eq!(publish(&mut routes, 80, false), (10, 80));
+        assert_eq!(publish(&mut routes, 80, true), (80, 80), "somebody is told");
+        routes.set_wild(2, "a/#", false);
+        let (asked, both) = publish(&mut routes, 80, false);
+        assert!(both < usize::from(SAMPLE) && asked == 80 - both, "{asked}, {both}");
     }
 
     #[test]

@@ -82,7 +82,9 @@ impl World {
         let shard = |shard: u16| {
             let boot = Boot { now, unix_millis: 0, seed: 1 + u64::from(shard), epoch: 1 };
             let place = Place { shard, shards, key: 7 };
-            Broker::shard(setup.config.clone(), boot, place)
+            let mut broker = Broker::shard(setup.config.clone(), boot, place);
+            broker.record(u64::MAX);
+            broker
         };
         let row = || (0..shards).map(|_| VecDeque::new()).collect();
         Self {
@@ -343,7 +345,8 @@ impl World {
         assert!(self.tokens.is_empty(), "a command without an answer");
     }
 
-    /// Everybody leaves, time passes, and nothing is left.
+    /// Everybody leaves, time passes, and nothing is left. What each shard recorded is done again,
+    /// without the others, and must come out the same.
     pub(super) fn end(mut self) {
         for at in 0..self.peers.len() {
             self.stall(at, false);
@@ -364,6 +367,11 @@ impl World {
             let stats = broker.stats();
             let left = (stats.connections, stats.sessions, stats.subscriptions, stats.queued);
             assert_eq!(left, (0, 0, 0, 0));
+        }
+        for broker in &mut self.shards {
+            let mut recording = Vec::new();
+            broker.recorded(&mut recording);
+            super::replay(&recording);
         }
     }
 }
