@@ -1,9 +1,25 @@
 //! Defects on purpose, to show that the simulation finds them.
 
-/// False, except in a core built with `--cfg fulmar_defect="name"`, which `tests/sim_defects.sh`
-/// does for one name after the other.
+/// False. In a core built with `--cfg fulmar_defects`, as `tests/sim_defects.sh` does, it is true
+/// for the one that the environment variable `FULMAR_DEFECT` names.
+#[cfg(not(fulmar_defects))]
 macro_rules! defect {
     ($name:literal) => {
-        cfg!(fulmar_defect = $name)
+        false
     };
+}
+
+#[cfg(fulmar_defects)]
+macro_rules! defect {
+    ($name:literal) => {
+        crate::defect::is_chosen($name)
+    };
+}
+
+#[cfg(fulmar_defects)]
+pub(crate) fn is_chosen(name: &str) -> bool {
+    use std::sync::LazyLock;
+    static CHOSEN: LazyLock<Option<std::ffi::OsString>> =
+        LazyLock::new(|| std::env::var_os("FULMAR_DEFECT"));
+    CHOSEN.as_ref().is_some_and(|chosen| chosen == name)
 }

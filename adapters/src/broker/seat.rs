@@ -6,6 +6,7 @@
 //! and neither does its acknowledgement; where there is much to do each thread does its own.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub(super) struct Seats {
 /// Apart from the next one in a core's cache: two threads use them.
 #[repr(align(128))]
 struct Seat {
-    /// None when it has ended.
+    /// None when it has ended, or panicked while another thread stood in.
     shard: Mutex<Option<Shard>>,
     /// Its thread has ended its wait, and takes a turn as soon as it can: nobody is to come first.
     awake: AtomicBool,
@@ -40,11 +41,11 @@ impl Seats {
     }
 
     /// Serves one shard on the present thread until it is told to stop. Fails when its poller does,
-    /// or when a thread that stood in for it panicked.
+    /// or when it panicked while another thread stood in for it.
     pub(super) fn serve(&self, number: u16) -> io::Result<()> {
         let _left = Leave(self.seat(number));
         let result = self.turns(number);
-        if let Some(shard) = self.seat(number).shard.lock().map_err(|_| panicked())?.take() {
+        if let Some(shard) = self.seat(number).shard.lock().map_err(|_| panicked(number))?.take() {
             shard.end();
         }
         result
@@ -87,17 +88,23 @@ impl Seats {
     }
 
     /// Takes the turn of a shard that sleeps; gives those that need one in return. Its own thread
-    /// is woken where it has more to do, or has come in between.
+    /// is woken where it has more to do, or has come in between; or where it panics, which that
+    /// thread tells then, and this one goes on to an end in order.
     fn stand_in(&self, number: u16) -> u64 {
         let seat = self.seat(number);
         if seat.awake.load(Ordering::SeqCst) {
             return 0;
         }
         let (sleeps_on, others) = match seat.shard.try_lock() {
-            Ok(mut shard) => match shard.as_mut() {
-                Some(shard) => shard.stand_in(),
-                None => return 0,
-            },
+            Ok(mut seated) => {
+                let Some(shard) = seated.as_mut() else { return 0 };
+                // What is half done is used by nobody: the shard goes.
+                let turn = catch_unwind(AssertUnwindSafe(|| shard.stand_in()));
+                turn.unwrap_or_else(|_| {
+                    give_up(seated.take());
+                    (false, 0)
+                })
+            }
             // Its thread may be about to wait, and has looked for messages already.
             Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => (false, 0),
         };
@@ -113,8 +120,8 @@ impl Seats {
 
     /// Does something with a shard on its own thread, which alone ends it.
     fn with<T>(&self, number: u16, act: impl FnOnce(&mut Shard) -> T) -> io::Result<T> {
-        let mut shard = self.seat(number).shard.lock().map_err(|_| panicked())?;
-        shard.as_mut().map(act).ok_or_else(panicked)
+        let mut shard = self.seat(number).shard.lock().map_err(|_| panicked(number))?;
+        shard.as_mut().map(act).ok_or_else(|| panicked(number))
     }
 }
 
@@ -124,12 +131,24 @@ struct Leave<'s>(&'s Seat);
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        drop(self.0.shard.lock().unwrap_or_else(PoisonError::into_inner).take());
+        give_up(self.0.shard.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
-fn panicked() -> io::Error {
-    io::Error::other("a shard panicked")
+/// Closes what a shard holds that panicked, if it is still there. What it recorded is written, with
+/// the call in which it did: recordings are for such a case.
+fn give_up(shard: Option<Shard>) {
+    // It may panic again.
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        if let Some(mut shard) = shard {
+            shard.record(true);
+        }
+    }));
+}
+
+/// The last word of a broker of which a shard panicked.
+pub(super) fn panicked(number: u16) -> io::Error {
+    io::Error::other(format!("shard {number} panicked, so that the broker stops"))
 }
 
 // Where a poller cannot tell whether it was woken there is nothing to see.
@@ -137,7 +156,7 @@ fn panicked() -> io::Error {
 mod tests {
     use async_channel::bounded;
     use fulmar_core::Instant;
-    use fulmar_core::broker::{Command, ConnInfo, Publication};
+    use fulmar_core::broker::{Command, ConnInfo, Event, Outcome, Publication, Replay, Step};
     use fulmar_core::codec::Qos;
     use smol::future::{block_on, poll_once};
 
@@ -147,7 +166,7 @@ mod tests {
     use super::super::server::make_shards;
     use super::super::shard::{BUSY, LARGE};
     use super::super::subscription::Subscription;
-    use super::super::{Delivery, Options};
+    use super::super::{Delivery, Notice, Options, Record};
     use super::*;
 
     /// Two shards, whose turns are taken by hand, and a subscription on the second one.
@@ -159,18 +178,23 @@ mod tests {
 
     impl Two {
         fn new() -> Self {
+            Self::with(Options::default(), 1_000)
+        }
+
+        /// The same with other options, and so many places for what is subscribed to.
+        fn with(options: Options, queue: u32) -> Self {
             let (first, second) = (Poller::new(), Poller::new());
             let (first, first_waker) = first.expect("files can be opened");
             let (second, second_waker) = second.expect("files can be opened");
             let mesh = Arc::new(Mesh::new(1, vec![first_waker, second_waker]));
             let (accepting, _) = bounded(1);
-            let shards = make_shards(Options::default(), vec![first, second], &mesh, accepting);
+            let shards = make_shards(options, vec![first, second], &mesh, accepting);
             let shards = shards.expect("there are random numbers");
             let pollers = [Arc::clone(&shards[0].poller), Arc::clone(&shards[1].poller)];
             let seats = Seats::new(shards, &mesh);
             let (answer, answers) = bounded(1);
             let filters = vec![("a".into(), Qos::AtLeastOnce)];
-            let command = Command::Subscribe { filters, queue: 1_000 };
+            let command = Command::Subscribe { filters, queue };
             let _ = mesh.inboxes[1].push(Item::Subscribe { command, answer });
             let mut two = None;
             // The shards agree on it with some messages in turn.
@@ -313,5 +337,46 @@ mod tests {
         two.publish(1);
         assert_eq!(two.seats.stand_in(1), 0);
         assert!(two.seats.turn(1, &mut Vec::new(), true).is_err());
+    }
+
+    #[test]
+    fn a_panic_in_a_turn_by_another_thread_is_told_by_the_shards_own_and_is_recorded() {
+        let name = format!("fulmar-stand-in-{}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&dir).expect("a folder");
+        let observe = |notice: &Notice| {
+            let lost = matches!(notice, Notice::Event { event: Event::Dropped { .. }, .. });
+            assert!(!lost, "as the test wants");
+        };
+        let record = Some(Record { dir: dir.clone(), limit: u64::MAX });
+        let options = Options { observe: Box::new(observe), record, ..Options::default() };
+        let mut two = Two::with(options, 1);
+        // Two are one too many for the subscription: that is told in the turn that is taken for it.
+        two.publish(2);
+        assert!(two.is_woken(1), "its own thread is to tell it");
+        let told = two.seats.serve(1).map_err(|error| error.to_string());
+        assert_eq!(told, Err("shard 1 panicked, so that the broker stops".into()));
+        assert_eq!(block_on(poll_once(two.subscription.next())), Some(None), "it has ended");
+        // The other one ends in order.
+        two.publish(1);
+        let _ = two.seats.mesh.inboxes[0].push(Item::Abort);
+        assert!(two.seats.serve(0).is_ok());
+        let mut carried = 0;
+        for file in std::fs::read_dir(&dir).expect("a folder") {
+            let recording = std::fs::read(file.expect("a file").path()).expect("it can be read");
+            let mut replay = Replay::new(&recording).expect("a recording");
+            let mut outcome = Outcome::More;
+            while outcome == Outcome::More {
+                outcome = replay.step(&mut |_, step| {
+                    carried += match step {
+                        Step::Peer { msg, .. } => msg.messages(),
+                        _ => 0,
+                    };
+                });
+            }
+            assert_eq!(outcome, Outcome::Same);
+        }
+        let _ = std::fs::remove_dir_all(&dir);
+        assert_eq!(carried, 2, "recorded with what it panicked at");
     }
 }

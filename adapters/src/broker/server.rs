@@ -19,7 +19,7 @@ use super::mesh::Mesh;
 use super::notice::Notice;
 use super::place::Bounds;
 use super::poller::Poller;
-use super::seat::Seats;
+use super::seat::{Seats, panicked};
 use super::shard::{Parts, Shard};
 use super::{Authenticate, Observe, Options};
 
@@ -159,8 +159,9 @@ impl Server {
     /// in the whole process: large messages need no new pages then.
     ///
     /// # Errors
-    /// The system gave no thread or no random seed, its readiness poller failed, or a callback
-    /// panicked on another thread than this.
+    /// The system gave no thread or no random seed, its readiness poller failed, or a shard
+    /// panicked (in a callback, say) and not in a turn of the first one on this thread, whose panic
+    /// is passed on.
     pub fn run(self) -> io::Result<()> {
         let Self { mut options, listeners, addresses, pollers, stopped: _, life } = self;
         let mesh = &life.mesh;
@@ -256,9 +257,8 @@ impl Others {
     /// Waits for them all; gives what failed first.
     fn join(&mut self) -> io::Result<()> {
         let mut result = Ok(());
-        for thread in self.threads.drain(..) {
-            let ended = thread.join();
-            let ended = ended.unwrap_or_else(|_| Err(io::Error::other("a shard panicked")));
+        for (number, thread) in (1..).zip(self.threads.drain(..)) {
+            let ended = thread.join().unwrap_or_else(|_| Err(panicked(number)));
             result = result.and(ended);
         }
         let accepted = self.accepts.take().map_or(Ok(()), JoinHandle::join);

@@ -262,7 +262,8 @@ impl Shard {
         (sleeps_on, mem::take(&mut self.stand_ins))
     }
 
-    fn record(&mut self, last: bool) {
+    /// Writes what was recorded when it is worth it, or in any case if it is the last time.
+    pub(super) fn record(&mut self, last: bool) {
         if let Some(writer) = &mut self.recording
             && !writer.turn(&mut self.broker, last, &mut self.observe)
         {

@@ -156,8 +156,9 @@ fn fails_under_load(shards: u16, failing: u16) {
         assert!(smol::Async::<std::net::TcpStream>::connect(broker.address).await.is_err());
     });
     // The first shard's panic is passed on, that of another one told.
-    let told = broker.thread.join().map(|result| result.is_err());
-    assert_eq!(told.ok(), (failing > 0).then_some(true));
+    let told = broker.thread.join().map(|result| result.err().map(|error| error.to_string()));
+    let last_word = format!("shard {failing} panicked, so that the broker stops");
+    assert_eq!(told.ok(), (failing > 0).then_some(Some(last_word)));
 }
 
 #[test]

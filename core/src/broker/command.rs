@@ -84,7 +84,7 @@ impl Broker {
         if TopicName::new(&publication.topic, self.config.max_topic_levels).is_err() {
             return Err(ReasonCode::TopicNameInvalid);
         }
-        if self.is_full() {
+        if self.is_full() && !publication.clears() {
             return Err(ReasonCode::QuotaExceeded);
         }
         let mut list: Vec<Property<'_>> = Vec::new();

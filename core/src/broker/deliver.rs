@@ -1,7 +1,9 @@
 //! Copies into session queues, and what gives way when one is full.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
+use super::fanout::Target;
 use super::queue::Copy;
 use super::session::Attached;
 use super::slots::Key;
@@ -15,7 +17,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(key) else { return };
         if copy.qos == Qos::AtMostOnce && !session.is_attached() && !self.config.queue_qos0_messages
         {
-            self.drop_copy(key, &copy, DropReason::Offline);
+            self.drop_copy(key, copy.qos, DropReason::Offline);
             return;
         }
         let max = session.queue_limit(self.config.max_msg_queue);
@@ -42,12 +44,12 @@ impl Broker {
         let footprint = copy.message.footprint();
         // Nothing that gives way could make room for it.
         if footprint > max_bytes {
-            self.drop_copy(key, copy, DropReason::QueueFull);
+            self.drop_copy(key, copy.qos, DropReason::QueueFull);
             return false;
         }
         self.unstage(key);
         let Some(session) = self.sessions.get_mut(key) else { return false };
-        let mut expired = alloc::vec::Vec::new();
+        let mut expired = Vec::new();
         session.queue.expire(now, &mut |copy| expired.push(copy));
         for copy in expired {
             self.unqueue(key, &copy, DropReason::Expired);
@@ -74,7 +76,7 @@ impl Broker {
             {
                 self.doomed.push((conn, DisconnectReason::QueueFull));
             }
-            self.drop_copy(key, copy, DropReason::QueueFull);
+            self.drop_copy(key, copy.qos, DropReason::QueueFull);
             return false;
         }
     }
@@ -83,13 +85,19 @@ impl Broker {
     pub(super) fn unqueue(&mut self, key: Key, copy: &Copy, why: DropReason) {
         self.places -= 1;
         self.stats.queued -= 1;
-        self.drop_copy(key, copy, why);
+        self.drop_copy(key, copy.qos, why);
     }
 
-    /// Counts a loss and tells of it.
-    pub(super) fn drop_copy(&mut self, key: Key, copy: &Copy, why: DropReason) {
+    /// There is no memory for the copies of a message: each session is told to have lost its own.
+    pub(super) fn lose_copies(&mut self, qos: Qos, targets: &mut Vec<Target>) {
+        for target in targets.drain(..) {
+            self.drop_copy(target.session, target.qos.min(qos), DropReason::OutOfBudget);
+        }
+    }
+
+    /// Counts the loss of a copy, and tells of it.
+    pub(super) fn drop_copy(&mut self, key: Key, qos: Qos, why: DropReason) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let qos = copy.qos;
         if defect!("loss_not_counted") && why == DropReason::Expired {
             return;
         }

@@ -138,6 +138,13 @@ pub struct Publication {
     pub user_properties: Vec<(String, String)>,
 }
 
+impl Publication {
+    /// Whether it takes the topic's retained message away, which sets memory free.
+    pub(super) fn clears(&self) -> bool {
+        self.retain && self.payload.is_empty()
+    }
+}
+
 /// The answer to a [`Command`].
 #[derive(Clone, Debug)]
 pub enum Reply {

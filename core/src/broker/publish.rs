@@ -43,6 +43,11 @@ pub(super) struct Draft<'d> {
 }
 
 impl Draft<'_> {
+    /// Whether it takes the topic's retained message away.
+    fn clears(&self) -> bool {
+        self.retain && self.empty
+    }
+
     pub(super) fn head(&self, id: MessageId) -> Head {
         Head {
             id,
@@ -301,7 +306,9 @@ impl Broker {
         if topic.len() >= usize::from(levels) && TopicName::new(topic, levels).is_err() {
             return Some(ReasonCode::TopicNameInvalid);
         }
-        self.is_full().then_some(ReasonCode::QuotaExceeded)
+        // One that clears a retained message sets memory free.
+        let clears = publish.retain && publish.payload.is_empty();
+        (!clears && self.is_full()).then_some(ReasonCode::QuotaExceeded)
     }
 
     /// A refusal that an older version has no packet for ends the connection, except for reserved
@@ -350,13 +357,10 @@ impl Broker {
         let wanted = self.wanted(draft, &mut targets);
         let keep = draft.retain && !draft.empty && self.config.retain_available;
         let keep = keep && !(defect!("retained_lost") && draft.qos == Qos::AtMostOnce);
-        if draft.retain && draft.empty && !defect!("retained_not_cleared") {
-            // [MQTT-3.3.1-6]
-            if let Some(old) = self.retained.remove(draft.topic) {
-                self.messages.give(old);
-            }
-        }
         let mut published = Published { receivers: targets.len(), ..Published::default() };
+        if draft.clears() {
+            self.clear(draft, &mut targets);
+        }
         if !keep && let Some(payload) = draft.plain {
             self.stage(draft, payload, &mut targets);
         }
@@ -381,6 +385,19 @@ impl Broker {
         }
         self.keep_targets(targets);
         published
+    }
+
+    /// Takes the topic's retained message away. `[MQTT-3.3.1-6]` That is done however short memory
+    /// is; if it is short even then, the copies for `targets` are lost.
+    fn clear(&mut self, draft: &Draft<'_>, targets: &mut Vec<super::fanout::Target>) {
+        if !defect!("retained_not_cleared")
+            && let Some(old) = self.retained.remove(draft.topic)
+        {
+            self.messages.give(old);
+        }
+        if self.is_full() {
+            self.lose_copies(draft.qos, targets);
+        }
     }
 
     /// Keeps the memory for the next message.

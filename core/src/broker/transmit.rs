@@ -200,7 +200,7 @@ impl Broker {
                     // Sent before, to a client that accepts less today. [MQTT-3.1.2-25]
                     if let Some(copy) = session.outbound.cancel(id) {
                         self.places -= 1;
-                        self.drop_copy(key, &copy, DropReason::TooLarge);
+                        self.drop_copy(key, copy.qos, DropReason::TooLarge);
                     }
                 }
                 Some(Resend::Pubrel { id }) => {

@@ -130,8 +130,9 @@ impl Index {
     /// The same, perhaps in another order, while `found` gives true. A topic that comes again is
     /// found by one lookup, whoever changes filters meanwhile, if the index is one
     /// [with a cache](Self::with_cache), the topic has at most 80 bytes and at most 256 filters
-    /// match it. Allocates nothing, but for topics that it takes up which more than 5 match.
-    pub fn lookup(&mut self, topic: &str, mut found: impl FnMut(&[Entry]) -> bool) {
+    /// match it. Allocates nothing, but for topics that it takes up which more than 5 match. Gives
+    /// whether it took this one up: otherwise it remembers what it did.
+    pub fn lookup(&mut self, topic: &str, mut found: impl FnMut(&[Entry]) -> bool) -> bool {
         let hash = self.by_text.hash(&topic);
         let filters = &self.filters;
         let mut found = |number: u32| found(filters[number].entries.as_slice());
@@ -142,8 +143,12 @@ impl Index {
         match known {
             Known::All(numbers) => {
                 let _ = numbers.iter().all(|number| found(*number));
+                false
             }
-            Known::Nothing => self.walk(hash, topic, found),
+            Known::Nothing => {
+                self.walk(hash, topic, found);
+                false
+            }
             Known::Again => {
                 let (mut finds, mut more) = (Finds::default(), true);
                 self.walk(hash, topic, |number| {
@@ -153,6 +158,7 @@ impl Index {
                 if let Some(cache) = &mut self.cache {
                     cache.put(hash, topic, &finds);
                 }
+                true
             }
         }
     }

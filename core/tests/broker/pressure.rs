@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 
 use fulmar_core::ConnId;
-use fulmar_core::broker::{Config, DisconnectReason, DropReason, Event};
-use fulmar_core::codec::{Connect, Packet, Properties, Property, Publish, ReasonCode};
+use fulmar_core::broker::{
+    Command, Config, DisconnectReason, DropReason, Event, Input, Publication, Reply,
+};
+use fulmar_core::codec::{Connect, Packet, Properties, Property, Publish, Qos, ReasonCode};
 
 use crate::harness::*;
 
@@ -115,6 +117,87 @@ fn an_older_client_that_can_be_told_nothing_is_closed() {
         _ => false,
     };
     assert!(rig.events.iter().any(why));
+}
+
+fn keep<'a>(topic: &'a str, payload: &'a [u8], qos: Qos) -> Packet<'a> {
+    let packet_id = (qos > Q0).then_some(id(1));
+    Packet::Publish(Publish { qos, retain: true, topic, packet_id, payload, ..Publish::default() })
+}
+
+/// Fills the budget with retained messages, of topics that begin with `name`; what is left of it
+/// with subscriptions.
+fn retain_all(rig: &mut Rig, conn: ConnId, name: &str) {
+    for number in 0.. {
+        let before = rig.broker.stats().retained;
+        rig.send(conn, V5, &[keep(&format!("{name}/{number}"), &[0; 10_000], Q0)]);
+        if rig.broker.stats().retained == before {
+            break;
+        }
+    }
+    for number in 0.. {
+        let text = format!("{name}/{number}/{}", "x".repeat(99));
+        rig.send(conn, V5, &[subscribe(&filter(&text, Q0))]);
+        if rig.take(conn).ends_with(&[0x97]) {
+            break;
+        }
+    }
+    assert!(rig.used() > BUDGET / 100 * 95);
+    rig.send(conn, V5, &[keep("new", &[0], Q1)]);
+    assert_eq!(rig.take(conn), [0x40, 3, 0, 1, 0x97], "nothing that stays is taken");
+}
+
+#[test]
+fn what_clears_a_retained_message_is_taken_however_short_memory_is() {
+    let mut rig = Rig::new(config());
+    let (a, old) = (rig.connect(V5, "a", true), rig.connect(V311, "old", true));
+    // Of each QoS, of a client that cannot be refused anything, and of the program. [MQTT-3.3.1-6]
+    for (round, (conn, version, qos)) in
+        [(a, V5, Q0), (a, V5, Q1), (a, V5, Q2), (old, V311, Q1)].into_iter().enumerate()
+    {
+        retain_all(&mut rig, a, &round.to_string());
+        let (before, topic) = (rig.used(), format!("0/{round}"));
+        rig.send(conn, version, &[keep(&topic, b"", qos)]);
+        assert!(rig.used() + 10_000 < before + 100, "{before} before, then {}", rig.used());
+        let taken: &[u8] = match (version, qos) {
+            (_, Q0) => &[],
+            (V311, _) => &[0x40, 2, 0, 1],
+            (_, Q1) => &[0x40, 3, 0, 1, 0x10],
+            (_, Q2) => &[0x50, 3, 0, 1, 0x10],
+        };
+        assert_eq!(rig.take(conn), taken, "{qos:?}");
+    }
+    retain_all(&mut rig, a, "program");
+    let topic = "0/4".into();
+    let publication = Publication { topic, retain: true, ..Publication::default() };
+    let command = Command::Publish(Box::new(publication));
+    rig.handle(Input::Command { token: 1, command });
+    assert!(matches!(rig.replies[..], [Reply::Published { receivers: 0 }]), "{:?}", rig.replies);
+    // There is room again.
+    rig.send(a, V5, &[keep("new", &[0; 1_000], Q1)]);
+    assert_eq!((rig.take(a), &rig.closed[..]), (vec![0x40, 3, 0, 1, 0x10], &[][..]));
+}
+
+#[test]
+fn clearing_what_is_not_there_takes_no_memory() {
+    let mut rig = Rig::new(config());
+    let a = filling(&mut rig);
+    retain_all(&mut rig, a, "r");
+    let used = rig.used();
+    for _ in 0..1_000 {
+        rig.send(a, V5, &[keep("t", b"", Q1)]);
+        assert_eq!(rig.take(a), [0x40, 2, 0, 1]);
+    }
+    assert_eq!((rig.used(), rig.broker.stats().queued), (used, 0));
+    // Who would have had it is told.
+    let lost = |event: &Event| match event {
+        Event::Dropped { client_id, why: DropReason::OutOfBudget, count, .. }
+            if **client_id == *"offline" =>
+        {
+            *count
+        }
+        _ => 0,
+    };
+    assert_eq!(rig.events.iter().map(lost).sum::<u32>(), 1_000);
 }
 
 /// The queue is shed while its client has a message to acknowledge: with the acknowledgement the

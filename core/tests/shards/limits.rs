@@ -164,3 +164,35 @@ fn a_shard_without_memory_takes_no_message_of_another_and_says_who_lost_it() {
     assert_eq!(u64::from(lost), dropped);
     assert!(lost > 40, "{lost}");
 }
+
+/// What is retained elsewhere comes as copies of its own for each subscription.
+#[test]
+fn retained_messages_of_another_shard_are_taken_only_while_there_is_memory() {
+    let budget = 1 << 20;
+    let mut world = World::with(2, Config { shard_budget: budget, ..Config::default() });
+    let (owner, payload) = (world.connect(0, "p"), "x".repeat(10 << 10));
+    for n in 0..30 {
+        let topic = world.topic(0, &format!("r/{n}/"));
+        world.send(owner, &[retained(&topic, &payload, Q1, 1)]);
+    }
+    let readers: Vec<Client> = (0..20).map(|n| world.connect(1, &format!("s{n}/"))).collect();
+    world.settle();
+    for reader in &readers {
+        // It acknowledges nothing, so that what it got is kept for it.
+        world.silent.push(*reader);
+        world.send(*reader, &[subscribe(&filter("r/#", Q1))]);
+    }
+    while !world.busy().is_empty() {
+        for (from, to) in world.busy() {
+            world.step(from, to);
+        }
+        let used = world.shards[1].stats().used_bytes;
+        assert!(used < budget, "{used} bytes are used");
+    }
+    world.settle();
+    let got: usize = readers.iter().map(|reader| world.payloads(*reader).len()).sum();
+    let lost = world.shards[1].stats().messages_dropped[DropReason::OutOfBudget as usize];
+    let waiting = world.shards[1].stats().queued;
+    assert!(got > 80, "{got} of them");
+    assert_eq!(got as u64 + waiting + lost, 20 * 30, "each comes, waits, or is told as lost");
+}

@@ -1,8 +1,10 @@
 //! Retained messages, which their owners have.
 
-use fulmar_core::broker::{Config, Event};
+use fulmar_core::broker::{Command, Config, Event, Publication, Reply};
 
-use crate::world::{Q0, Q1, World, filter, hello, retained, subscribe, subscriber};
+use crate::world::{Client, Q0, Q1, World, filter, hello, retained, subscribe, subscriber};
+
+const BUDGET: u64 = 1 << 20;
 
 #[test]
 fn a_retained_message_is_found_wherever_it_was_published() {
@@ -77,4 +79,62 @@ fn what_is_published_while_an_owner_answers_is_neither_lost_nor_stale() {
     assert_eq!(world.payloads(client), ["old", "new"]);
     let late = subscriber(&mut world, 1, "late", &topic, Q0);
     assert_eq!(world.payloads(late), ["new"]);
+}
+
+/// Fills a shard with retained messages, of topics that begin with `name`; what is left of it with
+/// subscriptions of a client there. Gives these topics.
+fn retain_all(world: &mut World, own: Client, name: &str) -> Vec<String> {
+    let (payload, shard) = ("x".repeat(10 << 10), own.shard);
+    let mut topics = Vec::new();
+    loop {
+        let before = world.shards[shard].stats().retained;
+        let topic = world.topic(shard, &format!("{name}/{}/", topics.len()));
+        world.send(own, &[retained(&topic, &payload, Q0, 0)]);
+        world.settle();
+        if world.shards[shard].stats().retained == before {
+            break;
+        }
+        topics.push(topic);
+    }
+    for number in 0.. {
+        if world.shards[shard].stats().used_bytes > BUDGET / 100 * 95 {
+            break;
+        }
+        let text = format!("{name}/{number}/{}", "x".repeat(99));
+        world.send(own, &[subscribe(&filter(&text, Q0))]);
+        world.settle();
+    }
+    topics
+}
+
+/// It is full of retained messages, of which a client and a program on another shard, and a client
+/// of its own, clear one each. [MQTT-3.3.1-6]
+#[test]
+fn an_owner_without_memory_takes_what_clears_its_retained_messages() {
+    let config = Config { shard_budget: BUDGET, ..Config::default() };
+    let mut world = World::with(3, config);
+    let (far, own) = (world.connect(0, "far"), world.connect(1, "own"));
+    let reader = subscriber(&mut world, 2, "s", "first/#", Q1);
+    let topics = retain_all(&mut world, own, "first");
+    for (name, topic) in ["far", "own", "program"].into_iter().zip(topics) {
+        retain_all(&mut world, own, name);
+        let before = world.shards[1].stats().retained;
+        world.messages(reader);
+        world.send(far, &[retained(&topic, "other", Q1, 1)]);
+        world.settle();
+        assert_eq!(world.payloads(reader), [""; 0], "no other one is taken");
+        match name {
+            "far" => world.send(far, &[retained(&topic, "", Q1, 1)]),
+            "own" => world.send(own, &[retained(&topic, "", Q1, 1)]),
+            _ => {
+                let publication = Publication { topic, retain: true, ..Publication::default() };
+                let token = world.command(0, Command::Publish(Box::new(publication)));
+                world.settle();
+                assert!(matches!(world.replies[&token], Reply::Published { .. }));
+            }
+        }
+        world.settle();
+        assert_eq!(world.shards[1].stats().retained, before - 1, "{name}");
+        assert_eq!(world.payloads(reader), [""], "{name}");
+    }
 }

@@ -76,7 +76,7 @@ pub const ALL: [Micro; 25] = [
     // The same with QoS 2.
     micro("crossing_qos2", crossing::qos2, 0),
     // A message of QoS 0 to a shared group whose member is on another shard.
-    micro("crossing_group", crossing::group, 4),
+    micro("crossing_group", crossing::group, 1),
     // The client machine sends a message of QoS 1 and gets its PUBACK.
     micro("client_publish", client::publish, 0),
     // It gets a message of QoS 1 and acknowledges it.

@@ -6,12 +6,12 @@ use alloc::vec::Vec;
 use super::super::fanout::{Source, Target};
 use super::super::message::{Body, Head, Message, MessageId};
 use super::super::publish::{Draft, Published};
-use super::super::queue::Copy;
 use super::super::{Broker, DropReason};
 use super::link::{Link, Need, Open, Waiter};
 use super::msg::{Forward, Msg, Parcel, Way};
 use super::retry::Owned;
 use super::run::{Run, Small};
+use super::share::Shares;
 use super::{DELIVER, OWNER, Peers, bits};
 use crate::codec::Qos;
 use crate::time::Instant;
@@ -25,7 +25,7 @@ pub(in crate::broker) struct Wanted {
     /// Shards with matching subscriptions.
     shards: u64,
     /// Shards with the member whose turn it is, for each group.
-    shares: Vec<(u16, Arc<str>)>,
+    shares: Shares,
     /// New subscriptions here.
     early: bool,
 }
@@ -190,24 +190,10 @@ impl Broker {
         let exact = draft.qos != Qos::AtMostOnce || !matches!(draft.source, Source::Conn(_));
         let fingerprint = || place.fingerprint(draft.topic);
         let shards = peers.routes.matches(draft.topic, exact, fingerprint);
-        let mut groups = Vec::new();
-        peers.routes.groups(draft.topic, &mut groups);
-        let mut shares = Vec::new();
-        for group in groups {
-            let Some(peers) = &self.peers else { break };
-            let full = peers.routes.name(group);
-            let here = self.counts(&full);
-            let Some(peers) = &mut self.peers else { break };
-            match peers.routes.choose(group, place.shard, here, 0) {
-                Some(shard) if shard == place.shard => {
-                    if let Some(group) = self.groups.number(&full) {
-                        self.choose(group, targets);
-                    }
-                }
-                Some(shard) => shares.push((shard, full)),
-                None => {}
-            }
-        }
+        let shares = match peers.routes.has_groups() {
+            true => self.wanted_by_groups(draft.topic, targets),
+            false => Shares::new(),
+        };
         Wanted { shards, shares, early }
     }
 
@@ -216,7 +202,7 @@ impl Broker {
         &mut self,
         now: Instant,
         message: &Arc<Message>,
-        wanted: Wanted,
+        mut wanted: Wanted,
     ) -> Need {
         if wanted.early
             && let Some(peers) = &self.peers
@@ -229,12 +215,13 @@ impl Broker {
         if wanted.shards != 0 {
             need = peers.send_for_all(wanted.shards, message);
         }
-        for (shard, full) in wanted.shares {
+        for (shard, full) in wanted.shares.drain(..) {
             let way = Way::Share { full, tried: 0 };
             let last = peers.send(1 << shard, message, |_| way.clone());
             // One lane: the last number stands for all before it.
             need = Need { shards: need.shards | last.shards, ..last };
         }
+        peers.lent.keep_shares(wanted.shares);
         need
     }
 
@@ -319,16 +306,7 @@ impl Broker {
             // Its members have gone: another shard may have some.
             self.pass_share(now, &message, full, *tried);
         }
-        for target in targets.drain(..) {
-            let copy = Copy {
-                message: message.clone(),
-                ids: target.ids,
-                group: target.group,
-                qos: target.qos.min(message.head.qos),
-                retain: false,
-            };
-            self.drop_copy(target.session, &copy, DropReason::OutOfBudget);
-        }
+        self.lose_copies(message.head.qos, &mut targets);
         self.keep_targets(targets);
         self.hold_early(now, from, &message);
     }
@@ -416,7 +394,7 @@ impl Broker {
     /// Publishes and retains a message of another shard whose topic is owned here.
     pub(super) fn publish_owned(&mut self, now: Instant, from: u16, number: u64, parcel: Parcel) {
         let Parcel { head, body } = parcel;
-        if self.is_full() {
+        if self.is_full() && !body.payload().is_empty() {
             // As where it was published, but that the client is told nothing.
             let publisher = head.publisher.clone().unwrap_or_else(|| Arc::from(""));
             self.dropped_event(publisher, head.qos, DropReason::OutOfBudget, 1);

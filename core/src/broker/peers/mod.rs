@@ -52,6 +52,7 @@ use paused::Paused;
 use retry::{Owned, Parked, Wills};
 use routes::{Counts, Routes};
 use run::Run;
+use share::Lent;
 
 /// Changes of routes that may be unconfirmed before no more SUBSCRIBE is read.
 const WINDOW: u64 = if cfg!(fuzzing) { 2 } else { 1024 };
@@ -104,6 +105,7 @@ pub(super) struct Peers {
     due: u64,
     /// Empty ones, with memory for the next small messages.
     runs: Vec<Run>,
+    lent: Lent,
     /// Number of the last message forwarded; it grows from one to the next over all links.
     clock: u64,
     /// Number of the last change of routes told to all, and of the last that all have confirmed.
@@ -164,6 +166,7 @@ impl Peers {
             spent: [0; 2],
             due: 0,
             runs: Vec::new(),
+            lent: Lent::default(),
             clock: 0,
             announces: 0,
             confirmed: 0,

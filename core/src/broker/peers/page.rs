@@ -3,12 +3,12 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::super::Broker;
 use super::super::queue::{Copy, Ids, NO_GROUP};
 use super::super::session::{Session, Walk, WalkId};
 use super::super::slots::Key;
 use super::super::subscribe::{BESIDE, FIRST_STEPS, WALK_STEPS};
 use super::super::transmit::WALK_BELOW;
+use super::super::{Broker, DropReason};
 use super::Peers;
 use super::msg::{Msg, Page, Parcel, Query};
 use crate::time::Instant;
@@ -26,8 +26,9 @@ pub(super) struct Asked {
 }
 
 impl Peers {
-    /// Asks for the next page of a session's walk. For a first one no place is kept: its gate waits
-    /// for the answer, and thousands are asked for at once.
+    /// Asks for the next page of a session's walk, of one message while memory is short. For a
+    /// first one no place is kept: its gate waits for the answer, and thousands are asked for at
+    /// once.
     pub(super) fn ask(
         &mut self,
         key: Key,
@@ -37,6 +38,7 @@ impl Peers {
         room: usize,
     ) {
         let (filter, Some(shard)) = &id else { return };
+        let room = if self.short { room.min(1) } else { room };
         self.next_query += 1;
         walk.query = self.next_query;
         let kept = walk.cursor.upto().map_or(0, |_| room);
@@ -96,7 +98,8 @@ impl Broker {
         }
     }
 
-    /// Takes retained messages from their owner, as many as there is room for.
+    /// Takes retained messages from their owner, as many as there is room for. Where memory is used
+    /// up they are lost, as what is published elsewhere is: nobody would ask for them again.
     pub(super) fn take_page(&mut self, now: Instant, from: u16, page: Page) {
         let Some(peers) = &mut self.peers else { return };
         let full = peers.window_is_full();
@@ -125,7 +128,7 @@ impl Broker {
         room = room.saturating_sub((session.queue.len() + held) as u32);
         let mut bytes = session.queue.bytes() + waiting;
         let (mut after, mut done) = (page.after, page.done);
-        let mut copies = Vec::new();
+        let mut parcels = Vec::new();
         for parcel in page.messages {
             if room == 0 || bytes > 0 && bytes >= most_bytes {
                 // The rest is asked for again, later.
@@ -138,21 +141,24 @@ impl Broker {
                 continue;
             }
             (room, bytes) = (room - 1, bytes + parcel.body.footprint());
-            copies.push(parcel);
+            parcels.push(parcel);
         }
         walk.cursor = Cursor::at(filter.clone(), page.upto, after);
         walk.query = 0;
         let gate = pending.gate(&filter);
         session.answered(id, done);
-        let copies: Vec<Copy> = copies
-            .into_iter()
-            .map(|parcel| {
-                // [U5-037]: RETAIN is set, whatever Retain As Published says.
-                let qos = options.qos().min(parcel.head.qos);
-                let ids = Ids::One(options.identifier());
-                Copy { message: self.adopt(parcel), ids, group: NO_GROUP, qos, retain: true }
-            })
-            .collect();
+        let mut copies = Vec::new();
+        for parcel in parcels {
+            let qos = options.qos().min(parcel.head.qos);
+            if self.is_full() {
+                self.drop_copy(key, qos, DropReason::OutOfBudget);
+                continue;
+            }
+            // [U5-037]: RETAIN is set, whatever Retain As Published says.
+            let ids = Ids::One(options.identifier());
+            let message = self.adopt(parcel);
+            copies.push(Copy { message, ids, group: NO_GROUP, qos, retain: true });
+        }
         self.take_answer(now, key, gate, from, copies);
     }
 }

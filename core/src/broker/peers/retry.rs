@@ -184,13 +184,20 @@ impl Broker {
 
     /// Has a message of the program wait; if it finds no memory the program is told so.
     pub(in crate::broker) fn park(&mut self, token: u64, publication: Box<Publication>) {
-        if self.is_full() {
+        let clears = publication.clears();
+        let parked = Parked::Program { token, publication };
+        let bytes = parked.footprint();
+        // Any number may wait: what clears a retained message may have the rest of the budget.
+        let full = match clears {
+            true => self.used() + bytes > self.config.shard_budget,
+            false => self.is_full(),
+        };
+        if full {
             let reply = Box::new(Reply::Refused(ReasonCode::QuotaExceeded));
             self.effects.push_back(Effect::Reply { token, reply });
             return;
         }
-        let parked = Parked::Program { token, publication };
-        self.held += parked.footprint();
+        self.held += bytes;
         if let Some(peers) = &mut self.peers {
             peers.parked.push_back(parked);
         }

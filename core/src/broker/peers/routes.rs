@@ -186,28 +186,35 @@ impl Routes {
         let exact = last.fingerprint.and_then(|fingerprint| self.exact.get(&fingerprint));
         last.shards = exact.copied().unwrap_or(0);
         if last.shards != *others {
-            self.wild.lookup(topic, |entries| {
+            let taken_up = self.wild.lookup(topic, |entries| {
                 let shards = entries.iter().map(|entry| 1 << entry.key);
                 last.shards |= shards.fold(0, |all, shard| all | shard);
                 // Where all are to have it nothing else matters.
                 last.shards != *others
             });
-            self.recount_remembered();
+            if taken_up {
+                self.recount_remembered();
+            }
         }
         let all = self.last.shards == self.others;
         self.wanted = if all { (self.wanted + 1).min(SURE) } else { 0 };
     }
 
+    /// Whether there are any groups.
+    #[inline]
+    pub(super) fn has_groups(&self) -> bool {
+        self.by_filter.filters() > 0
+    }
+
     /// The numbers of the groups whose filters match a topic.
     pub(super) fn groups(&mut self, topic: &str, found: &mut Vec<u32>) {
-        if self.by_filter.filters() == 0 {
-            return;
-        }
-        self.by_filter.lookup(topic, |entries| {
+        let taken_up = self.by_filter.lookup(topic, |entries| {
             found.extend(entries.iter().map(|entry| entry.key));
             true
         });
-        self.recount_remembered();
+        if taken_up {
+            self.recount_remembered();
+        }
     }
 
     /// Whether another shard has members of this group, and its number.
@@ -266,6 +273,7 @@ impl Routes {
         self.remembered
     }
 
+    /// To be called where an index may remember more or less: how much is asked more often.
     fn recount_remembered(&mut self) {
         self.remembered = self.wild.remembered() + self.by_filter.remembered();
     }

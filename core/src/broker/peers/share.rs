@@ -14,7 +14,66 @@ use alloc::vec::Vec;
 /// A group that a session leaves: its number, when it was made, and its full text.
 pub(in crate::broker) type Leaving = (u32, u64, Arc<str>);
 
+/// Shards, and groups by their full text.
+pub(super) type Shares = Vec<(u16, Arc<str>)>;
+
+/// Memory for the groups of the next message, empty.
+#[derive(Default)]
+pub(super) struct Lent {
+    groups: Vec<u32>,
+    shares: Shares,
+}
+
+impl Lent {
+    /// Groups that there is memory for.
+    const MOST: usize = 1024;
+
+    fn keep_groups(&mut self, groups: Vec<u32>) {
+        if groups.capacity() <= Self::MOST {
+            self.groups = groups;
+        }
+    }
+
+    pub(super) fn keep_shares(&mut self, shares: Shares) {
+        if shares.capacity() <= Self::MOST {
+            self.shares = shares;
+        }
+    }
+}
+
 impl Broker {
+    /// The shards with the member whose turn it is, for each group elsewhere that wants a message.
+    /// Members of groups here whose turn it is are added to `targets`.
+    pub(super) fn wanted_by_groups(&mut self, topic: &str, targets: &mut Vec<Target>) -> Shares {
+        let Some(peers) = &mut self.peers else { return Shares::new() };
+        let own = peers.place.shard;
+        let mut groups = core::mem::take(&mut peers.lent.groups);
+        let mut shares = core::mem::take(&mut peers.lent.shares);
+        peers.routes.groups(topic, &mut groups);
+        for group in groups.drain(..) {
+            let Some(peers) = &self.peers else { break };
+            let full = peers.routes.name(group);
+            let here = self.counts(&full);
+            let Some(peers) = &mut self.peers else { break };
+            match peers.routes.choose(group, own, here, 0) {
+                Some(shard) if shard == own => {
+                    if let Some(group) = self.groups.number(&full) {
+                        self.choose(group, targets);
+                    }
+                }
+                Some(shard) => shares.push((shard, full)),
+                None => {}
+            }
+        }
+        if let Some(peers) = &mut self.peers {
+            peers.lent.keep_groups(groups);
+            if shares.is_empty() {
+                peers.lent.keep_shares(core::mem::take(&mut shares));
+            }
+        }
+        shares
+    }
+
     /// Members that this shard has.
     pub(super) fn counts(&self, full: &str) -> Counts {
         self.groups.number(full).map_or_else(Counts::default, |group| Counts {
@@ -118,11 +177,14 @@ impl Broker {
         message: &Arc<Message>,
         full: &Arc<str>,
     ) -> bool {
-        let mut targets: Vec<Target> = Vec::new();
+        let mut targets = core::mem::take(&mut self.targets);
+        targets.clear();
         if let Some(group) = self.groups.number(full) {
             self.choose(group, &mut targets);
         }
-        let Some(target) = targets.pop() else { return false };
+        let target = targets.pop();
+        self.keep_targets(targets);
+        let Some(target) = target else { return false };
         self.deliver(now, message, target);
         true
     }
