@@ -279,8 +279,8 @@ impl Oracle {
         let right = right && session.conn.is_none();
         self.ensure(right, "session end", || format!("{client} ended, {why:?}: {session:?}"));
         if self.many {
+            self.forget(client, &session);
             self.will_due(client, session.will);
-            self.forget(client);
             return;
         }
         let will = session.will.is_some();
