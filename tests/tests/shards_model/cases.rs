@@ -19,6 +19,8 @@ pub(super) enum Filter {
     Standing,
     /// The topic; it is unsubscribed from, and subscribed to again.
     Twice,
+    /// The topic; it is subscribed to once more, behind its gate or when it stands.
+    Again,
 }
 
 /// A message.

@@ -6,7 +6,7 @@
 //! and another one with the subscriber or on shard 2. A message has RETAIN or not, and one that has
 //! may be empty, so that it clears what is retained. The subscription is new, and its filter the
 //! topic; or it has a wildcard, so that shards are asked as well that never have anything retained;
-//! or such a one stands already and is replaced. Or it goes, behind its gate or when it stands, and
+//! or such a one stands already and is replaced. Or it is sent once more; or it goes, behind its gate or when it stands, and
 //! comes anew: meanwhile its route is withdrawn at any moment, or never.
 //! With all rules no order of events loses, doubles or disorders a message, ends with an old value
 //! or gives anything to who has unsubscribed; without any one of them some order does, wherever the
@@ -60,6 +60,11 @@ impl Trial {
         self.filter == Filter::Standing
     }
 
+    /// Whether it may stand when it is subscribed to.
+    fn is_replaced(&self) -> bool {
+        matches!(self.filter, Filter::Standing | Filter::Again)
+    }
+
     /// The shards that are asked for retained messages.
     fn asked(&self) -> impl Iterator<Item = usize> {
         let wild = matches!(self.filter, Filter::Wild | Filter::Standing);
@@ -76,7 +81,11 @@ impl Trial {
             next: [0; 2],
             under_way: Default::default(),
             handed: Vec::new(),
-            to_come: if self.filter == Filter::Twice { 3 } else { 1 },
+            to_come: match self.filter {
+                Filter::Twice => 3,
+                Filter::Again => 2,
+                _ => 1,
+            },
             gate: if self.stands() { Gate::Standing } else { Gate::None },
             announced: self.stands().then_some(0),
             changes: 0,
@@ -107,7 +116,7 @@ impl Trial {
             let mut after = state.clone();
             after.to_come -= 1;
             match state.to_come {
-                2 => self.unsubscribe(&mut after),
+                2 if self.filter == Filter::Twice => self.unsubscribe(&mut after),
                 _ => self.subscribe(&mut after),
             }
             following.push(after);
@@ -169,7 +178,11 @@ impl Trial {
     }
 
     fn subscribe(&self, state: &mut State) {
-        state.gate = if state.gate == Gate::Standing { Gate::Replaced } else { Gate::Shut };
+        if state.gate == Gate::Shut && !self.breaks(Broken::AnewWhenAsked) {
+            state.held.clear();
+        }
+        state.gate = if state.gate.stands() { Gate::Replaced } else { Gate::Shut };
+        state.answered = [false; 3];
         state.idle &= self.breaks(Broken::WantedStays);
         state.question += 1;
         let (known, question) = (state.announced, Msg::Query(state.question));
@@ -362,7 +375,7 @@ impl Trial {
         }
         for publisher in 0..2 {
             // One that stood had the message before, and is to get it again.
-            let live = state.seen.iter().filter(|seen| !(self.stands() && seen.asked));
+            let live = state.seen.iter().filter(|seen| !(self.is_replaced() && seen.asked));
             let of = live.filter(|seen| seen.value.publisher == publisher);
             let again = |seen: &Seen| !seen.asked && seen.value.place < state.before.0[publisher];
             let ascending = of.clone().is_sorted_by(|a, b| a.value.place < b.value.place);
@@ -467,6 +480,12 @@ fn nor_for_one_that_goes_and_comes_again() {
 #[test]
 fn nor_for_such_a_one_far_from_both_publishers() {
     holds(FAR, Filter::Twice);
+}
+
+#[test]
+fn nor_for_one_that_is_sent_once_more() {
+    holds(NEAR, Filter::Again);
+    holds(FAR, Filter::Again);
 }
 
 #[test]

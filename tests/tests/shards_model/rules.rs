@@ -44,10 +44,12 @@ pub(super) enum Broken {
     HeldGoes,
     /// Nothing is for who has unsubscribed.
     GoneGetsNothing,
+    /// What an owner answered before is forgotten when it is asked again.
+    AnewWhenAsked,
 }
 
 /// Each with a subscription that shows that it is needed, with the publishers near and far.
-pub(super) const RULES: [(Broken, Filter); 19] = [
+pub(super) const RULES: [(Broken, Filter); 20] = [
     (Broken::Confirms, Filter::Exact),
     (Broken::PlainAfterAnswer, Filter::Exact),
     (Broken::RetainedAfterAnswer, Filter::Exact),
@@ -67,4 +69,5 @@ pub(super) const RULES: [(Broken, Filter); 19] = [
     (Broken::OwnAnswer, Filter::Twice),
     (Broken::HeldGoes, Filter::Twice),
     (Broken::GoneGetsNothing, Filter::Twice),
+    (Broken::AnewWhenAsked, Filter::Again),
 ];
