@@ -59,6 +59,9 @@ impl Shard {
     fn open(&mut self, accepted: Accepted) {
         let Accepted { stream, remote, local, since, bytes } = accepted;
         let info = ConnInfo { remote: Some(remote), local };
+        if since.is_some() {
+            self.mesh.arrive();
+        }
         let id = match self.broker.open(since.unwrap_or(self.now), info) {
             Ok(id) => id,
             Err(why) => {
@@ -86,8 +89,10 @@ impl Shard {
         let local = socket.stream.local_addr().ok();
         let (stream, remote) = (socket.stream, socket.remote);
         let accepted = Accepted { stream, remote, local, since: Some(opened), bytes };
+        self.mesh.leave();
         // Refused only when the other shard has ended, and with it the broker.
         if self.mesh.inboxes[usize::from(to)].push(Item::Accepted(accepted)).is_err() {
+            self.mesh.arrive();
             self.mesh.closed();
         }
     }

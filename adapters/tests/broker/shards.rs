@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use fulmar_adapters::broker::{Config, HandleError, Options, Qos, ReasonCode};
+use fulmar_adapters::broker::{Config, HandleError, Options, Qos, ReasonCode, Stats};
 use fulmar_core::broker::SERIAL_BITS;
 use smol::block_on;
 
 use super::message;
 use super::running::Running;
-use super::wire::{Wire, connect_with_user_property, packet, publish};
+use super::wire::{Wire, connect, connect_with_user_property, packet, publish};
 
 const CLIENTS: usize = 24;
 
@@ -76,6 +76,7 @@ fn a_burst_of_empty_messages_overflows_no_queue_on_any_shard() {
 fn what_comes_with_a_large_connect_is_handled_where_its_client_belongs() {
     const MESSAGES: u16 = 200;
     let broker = Running::start(options());
+    let mut open = Vec::new();
     for n in 0..CLIENTS {
         let mut wire = Wire::open(broker.address);
         let mut bytes = connect_with_user_property(&format!("large {n}"), &"x".repeat(5_000));
@@ -90,7 +91,11 @@ fn what_comes_with_a_large_connect_is_handled_where_its_client_belongs() {
             let (first, body) = wire.packet();
             assert_eq!((first, &body[..2]), (0x40, &id.to_be_bytes()[..]), "PUBACK");
         }
+        open.push(wire);
     }
+    let Stats { connections, unauthenticated, .. } =
+        block_on(broker.handle.stats()).expect("it runs").core;
+    assert_eq!((connections, unauthenticated), (CLIENTS as u64, 0), "of whatever way");
     broker.abort();
 }
 
@@ -127,6 +132,46 @@ fn lists_figures_and_disconnects_are_about_all_shards() {
     })
     .expect("the broker runs");
     broker.stop();
+}
+
+/// Waits until these many connections are open, not accepted, and were refused.
+fn wait_for(broker: &Running, figures: (u64, u64, u64)) {
+    let by = Instant::now() + Duration::from_secs(30);
+    loop {
+        let stats = block_on(broker.handle.stats()).expect("it runs").core;
+        let seen = (stats.connections, stats.unauthenticated, stats.refused_total);
+        if seen == figures {
+            return;
+        }
+        assert!(Instant::now() < by, "{seen:?} instead of {figures:?}");
+        std::thread::yield_now();
+    }
+}
+
+/// Who floods a broker with connections that say nothing stands in the figures, wherever these
+/// connections wait.
+#[test]
+fn connections_that_are_no_clients_yet_and_refusals_are_counted_with_any_number_of_shards() {
+    for shards in [1, 2, 4] {
+        let config = Config { max_unauthenticated: 8, ..Config::default() };
+        let broker = Running::start(Options { config, shards, ..Options::default() });
+        let mut silent: Vec<Wire> = (0..8).map(|_| Wire::open(broker.address)).collect();
+        wait_for(&broker, (8, 8, 0));
+        for _ in 0..3 {
+            assert_eq!(Wire::open(broker.address).rest(), b"", "one too many");
+        }
+        wait_for(&broker, (8, 8, 3));
+        let mut client = silent.pop().expect("there are eight");
+        client.send(&connect(4, "client"));
+        assert_eq!(client.packet().0, 0x20, "CONNACK");
+        wait_for(&broker, (8, 7, 3));
+        // Who goes without a word was no client, either.
+        drop(silent);
+        wait_for(&broker, (1, 0, 10));
+        drop(client);
+        wait_for(&broker, (0, 0, 10));
+        broker.stop();
+    }
 }
 
 #[test]
