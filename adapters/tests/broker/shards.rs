@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use fulmar_adapters::broker::{Config, HandleError, Options, Qos, ReasonCode, Stats};
+use fulmar_adapters::broker::{
+    self as server, BindError, Config, HandleError, Options, Qos, ReasonCode, Server, Stats,
+};
 use fulmar_core::broker::SERIAL_BITS;
 use smol::block_on;
 
@@ -172,6 +174,24 @@ fn connections_that_are_no_clients_yet_and_refusals_are_counted_with_any_number_
         wait_for(&broker, (0, 0, 10));
         broker.stop();
     }
+}
+
+#[test]
+fn more_shards_than_there_can_be_are_an_error_and_not_fewer_shards() {
+    let bind = |shards| Server::bind(Options { shards, listeners: Vec::new(), ..options() });
+    for shards in [65, u16::MAX] {
+        let error = bind(shards).expect_err("they are too many");
+        assert!(matches!(error, BindError::Shards { shards: named } if named == shards));
+        let text = error.to_string();
+        let hint = "ask for 64 at most, or for 0, which is one per core";
+        assert_eq!(text, format!("{shards} shards are too many; {hint}"));
+    }
+    let memory = 64 * Config::LEAST_BUDGET;
+    let config = Config { shard_budget: memory, ..Config::default() };
+    assert_eq!(server::shards(64, &config).expect("there is memory"), 64);
+    let less = Config { shard_budget: memory - 1, ..config };
+    let error = server::shards(64, &less).expect_err("there is less memory");
+    assert!(matches!(error, BindError::Memory { shards: 64, enough: 63 }), "{error}");
 }
 
 #[test]
