@@ -54,6 +54,12 @@ pub struct Statistics {
     /// System calls that ended such a wait for a message of another shard, a connection or a
     /// request.
     pub wakes: u64,
+    /// Connections that one shard gave to another since the start, since their clients belong
+    /// there. With one shard 0.
+    pub handed_over: u64,
+    /// Application messages that one shard took from another since the start, each counted once
+    /// for each shard that took it. With one shard 0.
+    pub crossed: u64,
 }
 
 /// A page of the sessions; see [`BrokerHandle::clients`].
@@ -185,6 +191,8 @@ impl BrokerHandle {
                     sum.writes += part.writes;
                     sum.waits += part.waits;
                     sum.wakes += part.wakes;
+                    sum.handed_over += part.handed_over;
+                    sum.crossed += part.crossed;
                 }
             }
         }

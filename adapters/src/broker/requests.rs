@@ -37,6 +37,8 @@ impl Shard {
                     writes: self.writes,
                     waits: self.waits,
                     wakes: self.mesh.wakes(self.shard),
+                    handed_over: self.handed_over,
+                    crossed: self.crossed,
                 });
             }
             Item::Unsubscribe(subscriber) => {
@@ -90,6 +92,7 @@ impl Shard {
         let (stream, remote) = (socket.stream, socket.remote);
         let accepted = Accepted { stream, remote, local, since: Some(opened), bytes };
         self.mesh.leave();
+        self.handed_over += 1;
         // Refused only when the other shard has ended, and with it the broker.
         if self.mesh.inboxes[usize::from(to)].push(Item::Accepted(accepted)).is_err() {
             self.mesh.arrive();

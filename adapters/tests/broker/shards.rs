@@ -48,6 +48,15 @@ fn every_client_reaches_every_other_one_and_the_program() {
         for client in &mut clients {
             assert!(client.packet().1.ends_with(b"t/programy"));
         }
+        // Each message goes once to each other shard that has a subscriber.
+        let homes: Vec<u16> =
+            (0..CLIENTS).map(|n| broker.handle.home(&format!("client {n}"))).collect();
+        let shards: BTreeSet<u16> = homes.iter().copied().chain([0]).collect();
+        let from_clients = CLIENTS * (shards.len() - 1);
+        let from_program = shards.len() - 1;
+        let stats = broker.handle.stats().await?;
+        assert_eq!(stats.crossed, (from_clients + from_program) as u64, "{homes:?}");
+        assert_eq!((stats.handed_over, stats.core.waiting), (0, 0));
         Ok::<(), HandleError>(())
     })
     .expect("the broker runs");
@@ -95,8 +104,11 @@ fn what_comes_with_a_large_connect_is_handled_where_its_client_belongs() {
         }
         open.push(wire);
     }
-    let Stats { connections, unauthenticated, .. } =
-        block_on(broker.handle.stats()).expect("it runs").core;
+    let stats = block_on(broker.handle.stats()).expect("it runs");
+    // They went to one shard after the other, from the second on.
+    let away = |n: &usize| usize::from(broker.handle.home(&format!("large {n}"))) != (n + 1) % 4;
+    assert_eq!(stats.handed_over, (0..CLIENTS).filter(away).count() as u64);
+    let Stats { connections, unauthenticated, .. } = stats.core;
     assert_eq!((connections, unauthenticated), (CLIENTS as u64, 0), "of whatever way");
     broker.abort();
 }
