@@ -131,7 +131,7 @@ impl Server {
     ///
     /// # Errors
     /// An address cannot be had, the system has no files left, or it tells no edges of readiness
-    /// (Windows), or there are too many shards, or too little memory for them in the budget; nothing
+    /// (Windows), or there are too many shards, or the memory budget is too small for them; nothing
     /// is listened on then.
     pub fn bind(options: Options) -> Result<Self, BindError> {
         let shards = shards(options.shards, &options.config)?;
