@@ -35,6 +35,31 @@ fn a_retained_message_is_found_wherever_it_was_published() {
     assert_eq!(world.payloads(late), [""; 0]);
 }
 
+/// What an owner said to the first SUBSCRIBE may be gone when it answers the second one.
+#[test]
+fn who_subscribes_again_at_once_gets_nothing_that_was_cleared_between() {
+    for clears in [false, true] {
+        let mut world = World::new(3);
+        let topic = world.topic(2, "r/");
+        let publisher = world.connect(2, "p");
+        world.send(publisher, &[retained(&topic, "old", Q1, 1)]);
+        world.settle();
+        let client = world.connect(1, "s");
+        world.answers(client);
+        world.send(client, &[subscribe(&filter(&topic, Q1))]);
+        // One of the others has not heard of it when the owner has answered.
+        world.settle_between(1, 2);
+        world.send(client, &[subscribe(&filter(&topic, Q1))]);
+        if clears {
+            world.send(publisher, &[retained(&topic, "", Q1, 2)]);
+        }
+        world.settle();
+        assert_eq!(world.answers(client), ["SUBACK"; 2]);
+        let expected = if clears { &[][..] } else { &["old"] };
+        assert_eq!(world.payloads(client), expected);
+    }
+}
+
 #[test]
 fn a_store_of_any_size_comes_page_by_page_as_the_session_drains() {
     let mut world = World::with(2, Config { max_msg_queue: 10, ..Config::default() });

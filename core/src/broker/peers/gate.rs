@@ -17,6 +17,7 @@ use super::super::subscribe::FIRST_STEPS;
 use super::super::transmit::WALK_BELOW;
 use super::msg::Parcel;
 use super::paused::Until;
+use super::place::Place;
 use super::retry::RETRIES;
 use super::run::Small;
 use super::{Peers, Pending, bits, is_wild};
@@ -71,6 +72,15 @@ impl Gate {
         older.for_each(|held| pending.let_go([&held]));
         pending.hold([&copy]);
         self.held.push(copy);
+    }
+
+    /// Forgets what these owners said, who are asked again: what they say then is all there is, and
+    /// until then nobody hears of what they clear.
+    fn forget(&mut self, owners: u64, place: Place, pending: &mut Pending) {
+        let again = |copy: &mut Copy| owners & 1 << place.owner(copy.message.topic()) != 0;
+        self.held.extract_if(.., again).for_each(|held| pending.let_go([&held]));
+        self.answered &= !owners;
+        self.unanswered |= owners;
     }
 }
 
@@ -174,8 +184,7 @@ impl Broker {
         if wish.retained {
             // Its own retained messages are looked at from now on.
             entry.answered |= 1 << peers.place.shard;
-            entry.unanswered |= owners;
-            entry.answered &= !owners;
+            entry.forget(owners, peers.place, session.pending());
         }
         let mut asked = 0;
         if wish.retained {
