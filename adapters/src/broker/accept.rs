@@ -101,6 +101,7 @@ impl Acceptor {
         }
         for (stream, remote) in new.drain(..) {
             if let Err(why) = self.placer.admit(remote) {
+                self.placer.mesh.refuse();
                 self.inbox.push(Item::Notice(Notice::Refused { remote, why }))?;
                 continue;
             }

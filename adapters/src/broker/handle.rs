@@ -42,7 +42,8 @@ const PAGE: u32 = 1_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Statistics {
-    /// Those of the broker itself.
+    /// Those of the broker itself. Connections that are not placed on a shard yet, or on their way
+    /// to another one, count as open and not accepted; those refused before, as refused.
     pub core: Stats,
     /// System calls that read from clients.
     pub reads: u64,
@@ -53,6 +54,12 @@ pub struct Statistics {
     /// System calls that ended such a wait for a message of another shard, a connection or a
     /// request.
     pub wakes: u64,
+    /// Connections that one shard gave to another since the start, since their clients belong
+    /// there. With one shard 0.
+    pub handed_over: u64,
+    /// Application messages that one shard took from another since the start, each counted once
+    /// for each shard that took it. With one shard 0.
+    pub crossed: u64,
 }
 
 /// A page of the sessions; see [`BrokerHandle::clients`].
@@ -167,7 +174,8 @@ impl BrokerHandle {
         self.mesh.place(0).home(client_id)
     }
 
-    /// The figures.
+    /// The figures. Each shard tells its own when it comes to it, so that what moves between two of
+    /// them meanwhile may count twice or not at all.
     ///
     /// # Errors
     /// As all requests.
@@ -183,10 +191,18 @@ impl BrokerHandle {
                     sum.writes += part.writes;
                     sum.waits += part.waits;
                     sum.wakes += part.wakes;
+                    sum.handed_over += part.handed_over;
+                    sum.crossed += part.crossed;
                 }
             }
         }
-        sum.ok_or(HandleError::Stopped)
+        let mut sum = sum.ok_or(HandleError::Stopped)?;
+        // Last: what a shard has counted is no longer under way.
+        let under_way = self.mesh.under_way();
+        sum.core.connections += under_way;
+        sum.core.unauthenticated += under_way;
+        sum.core.refused_total += self.mesh.refused();
+        Ok(sum)
     }
 
     /// Stops the broker and waits until it has: no more connections are accepted, every client is

@@ -45,7 +45,7 @@ pub(super) struct Accepted {
     pub(super) stream: TcpStream,
     pub(super) remote: SocketAddr,
     pub(super) local: Option<SocketAddr>,
-    /// When it was opened, if that was some time ago.
+    /// When it was opened, if that was some time ago: it was under way then.
     pub(super) since: Option<Instant>,
     /// What was read already.
     pub(super) bytes: Vec<u8>,

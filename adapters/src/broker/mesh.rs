@@ -28,6 +28,10 @@ pub(super) struct Mesh {
     pub(super) inboxes: Vec<Arc<Inbox>>,
     /// Connections open on all shards. One shard counts them itself.
     open: AtomicUsize,
+    /// Those of them that no shard has: they are not placed yet, or on their way to one.
+    under_way: AtomicUsize,
+    /// Connections refused before a shard had them.
+    refused: AtomicU64,
     pub(super) started: std::time::Instant,
 }
 
@@ -46,6 +50,8 @@ impl Mesh {
             mailboxes: wakers.into_iter().map(mailbox).collect(),
             inboxes,
             open: AtomicUsize::new(0),
+            under_way: AtomicUsize::new(0),
+            refused: AtomicU64::new(0),
             started: std::time::Instant::now(),
         }
     }
@@ -64,13 +70,47 @@ impl Mesh {
         &self.inboxes[usize::from(self.place.home(client_id))]
     }
 
-    /// Counts a connection; false and nothing changed if there are `max` already.
+    /// Counts a connection, which is under way; false and nothing changed if there are `max`
+    /// already.
     pub(super) fn open(&self, max: u32) -> bool {
         let add = |open| (open < max as usize).then_some(open + 1);
-        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
+        let counted = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok();
+        if counted {
+            self.leave();
+        }
+        counted
     }
 
+    /// A connection goes to a shard, from another one or from nowhere.
+    pub(super) fn leave(&self) {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection that was under way is so no longer: a shard has it, or it failed.
+    pub(super) fn arrive(&self) {
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Connections under way now.
+    pub(super) fn under_way(&self) -> u64 {
+        self.under_way.load(Ordering::Relaxed) as u64
+    }
+
+    /// Counts a connection that no shard is to have.
+    pub(super) fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Such connections since the start.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Counts one less of those that were counted: not with one shard.
     pub(super) fn closed(&self) {
+        if self.shards() == 1 {
+            return;
+        }
         let less = |open: usize| Some(open.saturating_sub(1));
         let _ = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
@@ -157,9 +197,13 @@ mod tests {
     #[test]
     fn connections_of_all_shards_are_counted_together() {
         let (_poller, waker) = Poller::new().expect("files can be opened");
-        let mesh = Mesh::new(1, vec![waker]);
+        let (_other, second) = Poller::new().expect("files can be opened");
+        let mesh = Mesh::new(1, vec![waker, second]);
         assert!(mesh.open(2) && mesh.open(2) && !mesh.open(2));
+        assert_eq!(mesh.under_way(), 2);
+        mesh.arrive();
         mesh.closed();
         assert!(mesh.open(2));
+        assert_eq!(mesh.under_way(), 2);
     }
 }

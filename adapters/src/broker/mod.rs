@@ -88,7 +88,7 @@ pub struct Options {
     /// Limits and choices of the broker, for all shards together: see [`Config::of_one`].
     pub config: Config,
     /// Shards, each with a thread, up to 64, for which there must be [`Config::LEAST_BUDGET`] of
-    /// memory; 0 for one per core, or as many as there is memory for. 1.
+    /// memory; more are an error. 0 for one per core, or as many as there is memory for. 1.
     pub shards: u16,
     /// Addresses to listen on; port 0 lets the system choose. May be empty, for a broker that is
     /// used through its handle only. 127.0.0.1:1883.

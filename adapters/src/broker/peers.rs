@@ -32,7 +32,10 @@ impl Shard {
             while left > 0
                 && let Some(msg) = batch.pop_front()
             {
-                let messages = msg.messages().max(1);
+                let messages = msg.messages();
+                self.crossed += messages as u64;
+                // What carries none is work, too.
+                let messages = messages.max(1);
                 left = left.saturating_sub(messages);
                 self.count_messages(messages, msg.payload());
                 self.broker.peer_message(self.now, from, msg);

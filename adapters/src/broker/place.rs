@@ -43,7 +43,7 @@ struct Unplaced {
 
 /// Places connections. Lives on the thread that accepts.
 pub(super) struct Placer {
-    mesh: Arc<Mesh>,
+    pub(super) mesh: Arc<Mesh>,
     bounds: Bounds,
     unplaced: RefCell<Unplaced>,
     /// The shard of the last connection that could go to any.
@@ -125,7 +125,10 @@ impl Placer {
                 Item::Accepted(Accepted { stream, remote, local, since, bytes })
             }
             Err(error) => {
+                self.mesh.arrive();
                 self.mesh.closed();
+                // As a shard counts one that fails before it is a client.
+                self.mesh.refuse();
                 Item::Notice(Notice::Failed { remote, error })
             }
         };

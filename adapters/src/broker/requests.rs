@@ -37,6 +37,8 @@ impl Shard {
                     writes: self.writes,
                     waits: self.waits,
                     wakes: self.mesh.wakes(self.shard),
+                    handed_over: self.handed_over,
+                    crossed: self.crossed,
                 });
             }
             Item::Unsubscribe(subscriber) => {
@@ -59,6 +61,9 @@ impl Shard {
     fn open(&mut self, accepted: Accepted) {
         let Accepted { stream, remote, local, since, bytes } = accepted;
         let info = ConnInfo { remote: Some(remote), local };
+        if since.is_some() {
+            self.mesh.arrive();
+        }
         let id = match self.broker.open(since.unwrap_or(self.now), info) {
             Ok(id) => id,
             Err(why) => {
@@ -86,8 +91,11 @@ impl Shard {
         let local = socket.stream.local_addr().ok();
         let (stream, remote) = (socket.stream, socket.remote);
         let accepted = Accepted { stream, remote, local, since: Some(opened), bytes };
+        self.mesh.leave();
+        self.handed_over += 1;
         // Refused only when the other shard has ended, and with it the broker.
         if self.mesh.inboxes[usize::from(to)].push(Item::Accepted(accepted)).is_err() {
+            self.mesh.arrive();
             self.mesh.closed();
         }
     }

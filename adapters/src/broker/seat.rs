@@ -44,11 +44,26 @@ impl Seats {
     /// or when it panicked while another thread stood in for it.
     pub(super) fn serve(&self, number: u16) -> io::Result<()> {
         let _left = Leave(self.seat(number));
-        let result = self.turns(number);
+        let alone = self.mesh.shards() == 1;
+        let result = if alone { self.turns_alone(number) } else { self.turns(number) };
         if let Some(shard) = self.seat(number).shard.lock().map_err(|_| panicked(number))?.take() {
             shard.end();
         }
         result
+    }
+
+    /// The turns of the only shard: nobody else wants it, so that it is not locked for each turn,
+    /// and nobody is told whether it sleeps.
+    fn turns_alone(&self, number: u16) -> io::Result<()> {
+        let mut seated = self.seat(number).shard.lock().map_err(|_| panicked(number))?;
+        let shard = seated.as_mut().ok_or_else(|| panicked(number))?;
+        let poller = Arc::clone(&shard.poller);
+        let mut ready = Vec::new();
+        while !shard.is_over() {
+            let woken = poller.wait(shard.rest(), &mut ready)?;
+            shard.turn(&mut ready, woken);
+        }
+        Ok(())
     }
 
     fn turns(&self, number: u16) -> io::Result<()> {

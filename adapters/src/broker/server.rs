@@ -43,6 +43,11 @@ pub enum BindError {
         /// For how many it is enough.
         enough: u16,
     },
+    /// More shards were asked for than there can be.
+    Shards {
+        /// How many.
+        shards: u16,
+    },
     /// The system has no files or memory left.
     System(io::Error),
 }
@@ -58,6 +63,13 @@ impl fmt::Display for BindError {
                     f,
                     "memory_budget is enough for {enough} of {shards} shards, which need {least} \
                      MiB each; raise it or ask for fewer shards"
+                );
+            }
+            Self::Shards { shards } => {
+                return write!(
+                    f,
+                    "{shards} shards are too many; ask for {MAX_SHARDS} at most, or for 0, which \
+                     is one per core"
                 );
             }
         };
@@ -81,7 +93,7 @@ impl std::error::Error for BindError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Listen { error, .. } | Self::System(error) => Some(error),
-            Self::Memory { .. } => None,
+            Self::Memory { .. } | Self::Shards { .. } => None,
         }
     }
 }
@@ -119,7 +131,8 @@ impl Server {
     ///
     /// # Errors
     /// An address cannot be had, the system has no files left, or it tells no edges of readiness
-    /// (Windows), or the memory budget is too small for the shards; nothing is listened on then.
+    /// (Windows), or there are too many shards, or the memory budget is too small for them; nothing
+    /// is listened on then.
     pub fn bind(options: Options) -> Result<Self, BindError> {
         let shards = shards(options.shards, &options.config)?;
         let mut listeners = Vec::new();
@@ -281,13 +294,15 @@ impl Drop for Others {
 /// memory budget is not enough.
 ///
 /// # Errors
-/// [`BindError::Memory`], where it is not enough for those that were asked for.
+/// [`BindError::Shards`] for more than 64, [`BindError::Memory`] where the budget is not enough for
+/// those that were asked for.
 pub fn shards(asked: u16, config: &Config) -> Result<u16, BindError> {
     let enough = config.shard_budget / Config::LEAST_BUDGET;
     let enough = enough.clamp(1, MAX_SHARDS.into()) as u16;
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    match asked.min(MAX_SHARDS) {
+    match asked {
         0 => Ok(cores().min(enough.into()) as u16),
+        shards if shards > MAX_SHARDS => Err(BindError::Shards { shards }),
         shards if shards > enough => Err(BindError::Memory { shards, enough }),
         shards => Ok(shards),
     }

@@ -90,6 +90,10 @@ pub(super) struct Shard {
     pub(super) mesh: Arc<Mesh>,
     /// Which shard this is.
     pub(super) shard: u16,
+    /// Connections given to other shards so far.
+    pub(super) handed_over: u64,
+    /// Messages taken from other shards so far.
+    pub(super) crossed: u64,
     /// Few sockets became ready for the present turn.
     pub(super) calm: bool,
     /// Sleeping shards that got a little, and were not woken.
@@ -181,6 +185,8 @@ impl Shard {
             inbox: Arc::clone(&mesh.inboxes[usize::from(shard)]),
             mesh,
             shard,
+            handed_over: 0,
+            crossed: 0,
             calm: true,
             stand_ins: 0,
             batches: Vec::new(),

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use fulmar_adapters::broker::{Config, HandleError, Options, Qos, ReasonCode};
+use fulmar_adapters::broker::{
+    self as server, BindError, Config, HandleError, Options, Qos, ReasonCode, Server, Stats,
+};
 use fulmar_core::broker::SERIAL_BITS;
 use smol::block_on;
 
 use super::message;
 use super::running::Running;
-use super::wire::{Wire, connect_with_user_property, packet, publish};
+use super::wire::{Wire, connect, connect_with_user_property, packet, publish};
 
 const CLIENTS: usize = 24;
 
@@ -46,6 +48,15 @@ fn every_client_reaches_every_other_one_and_the_program() {
         for client in &mut clients {
             assert!(client.packet().1.ends_with(b"t/programy"));
         }
+        // Each message goes once to each other shard that has a subscriber.
+        let homes: Vec<u16> =
+            (0..CLIENTS).map(|n| broker.handle.home(&format!("client {n}"))).collect();
+        let shards: BTreeSet<u16> = homes.iter().copied().chain([0]).collect();
+        let from_clients = CLIENTS * (shards.len() - 1);
+        let from_program = shards.len() - 1;
+        let stats = broker.handle.stats().await?;
+        assert_eq!(stats.crossed, (from_clients + from_program) as u64, "{homes:?}");
+        assert_eq!((stats.handed_over, stats.core.waiting), (0, 0));
         Ok::<(), HandleError>(())
     })
     .expect("the broker runs");
@@ -76,6 +87,7 @@ fn a_burst_of_empty_messages_overflows_no_queue_on_any_shard() {
 fn what_comes_with_a_large_connect_is_handled_where_its_client_belongs() {
     const MESSAGES: u16 = 200;
     let broker = Running::start(options());
+    let mut open = Vec::new();
     for n in 0..CLIENTS {
         let mut wire = Wire::open(broker.address);
         let mut bytes = connect_with_user_property(&format!("large {n}"), &"x".repeat(5_000));
@@ -90,7 +102,14 @@ fn what_comes_with_a_large_connect_is_handled_where_its_client_belongs() {
             let (first, body) = wire.packet();
             assert_eq!((first, &body[..2]), (0x40, &id.to_be_bytes()[..]), "PUBACK");
         }
+        open.push(wire);
     }
+    let stats = block_on(broker.handle.stats()).expect("it runs");
+    // They went to one shard after the other, from the second on.
+    let away = |n: &usize| usize::from(broker.handle.home(&format!("large {n}"))) != (n + 1) % 4;
+    assert_eq!(stats.handed_over, (0..CLIENTS).filter(away).count() as u64);
+    let Stats { connections, unauthenticated, .. } = stats.core;
+    assert_eq!((connections, unauthenticated), (CLIENTS as u64, 0), "of whatever way");
     broker.abort();
 }
 
@@ -127,6 +146,64 @@ fn lists_figures_and_disconnects_are_about_all_shards() {
     })
     .expect("the broker runs");
     broker.stop();
+}
+
+/// Waits until these many connections are open, not accepted, and were refused.
+fn wait_for(broker: &Running, figures: (u64, u64, u64)) {
+    let by = Instant::now() + Duration::from_secs(30);
+    loop {
+        let stats = block_on(broker.handle.stats()).expect("it runs").core;
+        let seen = (stats.connections, stats.unauthenticated, stats.refused_total);
+        if seen == figures {
+            return;
+        }
+        assert!(Instant::now() < by, "{seen:?} instead of {figures:?}");
+        std::thread::yield_now();
+    }
+}
+
+/// Who floods a broker with connections that say nothing stands in the figures, wherever these
+/// connections wait.
+#[test]
+fn connections_that_are_no_clients_yet_and_refusals_are_counted_with_any_number_of_shards() {
+    for shards in [1, 2, 4] {
+        let config = Config { max_unauthenticated: 8, ..Config::default() };
+        let broker = Running::start(Options { config, shards, ..Options::default() });
+        let mut silent: Vec<Wire> = (0..8).map(|_| Wire::open(broker.address)).collect();
+        wait_for(&broker, (8, 8, 0));
+        for _ in 0..3 {
+            assert_eq!(Wire::open(broker.address).rest(), b"", "one too many");
+        }
+        wait_for(&broker, (8, 8, 3));
+        let mut client = silent.pop().expect("there are eight");
+        client.send(&connect(4, "client"));
+        assert_eq!(client.packet().0, 0x20, "CONNACK");
+        wait_for(&broker, (8, 7, 3));
+        // Who goes without a word was no client, either.
+        drop(silent);
+        wait_for(&broker, (1, 0, 10));
+        drop(client);
+        wait_for(&broker, (0, 0, 10));
+        broker.stop();
+    }
+}
+
+#[test]
+fn more_shards_than_there_can_be_are_an_error_and_not_fewer_shards() {
+    let bind = |shards| Server::bind(Options { shards, listeners: Vec::new(), ..options() });
+    for shards in [65, u16::MAX] {
+        let error = bind(shards).expect_err("they are too many");
+        assert!(matches!(error, BindError::Shards { shards: named } if named == shards));
+        let text = error.to_string();
+        let hint = "ask for 64 at most, or for 0, which is one per core";
+        assert_eq!(text, format!("{shards} shards are too many; {hint}"));
+    }
+    let memory = 64 * Config::LEAST_BUDGET;
+    let config = Config { shard_budget: memory, ..Config::default() };
+    assert_eq!(server::shards(64, &config).expect("there is memory"), 64);
+    let less = Config { shard_budget: memory - 1, ..config };
+    let error = server::shards(64, &less).expect_err("there is less memory");
+    assert!(matches!(error, BindError::Memory { shards: 64, enough: 63 }), "{error}");
 }
 
 #[test]

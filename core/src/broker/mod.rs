@@ -399,6 +399,7 @@ impl Broker {
         Stats {
             connections: self.conns.len() as u64,
             unauthenticated: u64::from(self.unauthenticated),
+            waiting: self.peers.as_ref().map_or(0, |peers| peers.waiting()),
             sessions: self.sessions.len() as u64,
             retained: self.retained.len() as u64,
             retained_bytes: self.retained.bytes(),

@@ -8,6 +8,10 @@ pub struct Stats {
     pub connections: u64,
     /// Connections open and not accepted yet.
     pub unauthenticated: u64,
+    /// Connections that are not read on now since their input waits for other shards: a publisher
+    /// for credit or for its messages to be taken, SUBSCRIBE for fewer open questions, CONNECT for
+    /// what its client left behind elsewhere. With one shard 0.
+    pub waiting: u64,
     /// Sessions held, connected or not.
     pub sessions: u64,
     /// Sessions with a connection.
@@ -54,6 +58,7 @@ impl Stats {
         let pairs = [
             (&mut self.connections, other.connections),
             (&mut self.unauthenticated, other.unauthenticated),
+            (&mut self.waiting, other.waiting),
             (&mut self.sessions, other.sessions),
             (&mut self.sessions_connected, other.sessions_connected),
             (&mut self.subscriptions, other.subscriptions),

@@ -57,6 +57,8 @@ fn who_waits_for_credit_goes_on_in_the_order_of_coming() {
         world.send(*publisher, &[publish("t", &format!("{n:<61440}"), Q0, 0)]);
     }
     assert_eq!(world.paused, publishers[5..]);
+    let waiting = |world: &World| world.shards[0].stats().waiting;
+    assert_eq!(waiting(&world), PUBLISHERS as u64 - 5);
     let mut got = Vec::new();
     for left in (0..PUBLISHERS - 5).rev() {
         // One message is taken.
@@ -68,6 +70,7 @@ fn who_waits_for_credit_goes_on_in_the_order_of_coming() {
         }
         world.turn(0);
         assert_eq!(world.paused, publishers[PUBLISHERS - left..], "only the first went on");
+        assert_eq!(waiting(&world), left as u64, "in the figures, too");
     }
     world.settle();
     got.extend(world.payloads(far));

@@ -173,7 +173,7 @@ impl Plan {
         let (mut text, mut series, mut clean) = (String::new(), Vec::new(), true);
         for name in names.iter().filter(|name| self.file(name).exists()) {
             let rows = rows(name)?;
-            let ours = rows.iter().filter(|row| row.broker.starts_with("fulmar"));
+            let ours = rows.iter().filter(|row| row.is_ours());
             clean &= ours.clone().all(Row::is_clean);
             if name == PARTS {
                 let _ = write!(text, "\n{}", parts::table(&rows));

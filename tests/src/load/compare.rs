@@ -100,9 +100,11 @@ impl Comparison {
         Row { scenario: name, broker, over, at: place.at, pinned, kept_awake, ..row }
     }
 
-    /// Whether all that the first broker was given came as it was sent.
+    /// Whether all that the first broker was given came as it was sent, and so with every one that
+    /// is fulmar.
     pub(super) fn is_clean(&self, rows: &[Row]) -> bool {
-        rows.iter().filter(|row| row.broker == self.brokers[0].name).all(Row::is_clean)
+        let counts = |row: &&Row| row.is_ours() || row.broker == self.brokers[0].name;
+        rows.iter().filter(counts).all(Row::is_clean)
     }
 
     /// Tells of a row, saves it, and adds it.
@@ -272,6 +274,31 @@ mod tests {
     fn numbers_have_three_digits() {
         let shown = [0.0, 0.01234, 0.3421, 3.456, 45.67, 456.7, 45678.9].map(three_digits);
         assert_eq!(shown, ["0", "0.0123", "0.342", "3.46", "45.7", "457", "45679"]);
+    }
+
+    #[test]
+    fn a_fault_of_the_first_broker_or_of_any_that_is_fulmar_is_one_of_the_comparison() {
+        let clean = |first: &str, faulty: &str| {
+            let brokers = [first, "fulmar-2", "other=false"];
+            let brokers = brokers.map(|name| Recipe::parse(name).expect("a broker")).into();
+            let comparison = Comparison {
+                brokers,
+                scenarios: Vec::new(),
+                runs: 1,
+                threads: 1,
+                json: None,
+                patience: Patience::default(),
+                awake: false,
+            };
+            let row = |broker: &str, lost| Row { broker: broker.into(), lost, ..Row::default() };
+            let names = comparison.brokers.iter().map(|recipe| &recipe.name);
+            let rows: Vec<_> = names.map(|name| row(name, u64::from(name == faulty))).collect();
+            comparison.is_clean(&rows)
+        };
+        assert!(clean("fulmar", ""));
+        assert!(!clean("fulmar", "fulmar") && !clean("fulmar", "fulmar-2"));
+        assert!(clean("fulmar", "other"), "another one may lose what it likes");
+        assert!(!clean("mine=false", "mine") && !clean("mine=false", "fulmar-2"));
     }
 
     #[test]

@@ -20,6 +20,9 @@ const ENOUGH: usize = 256 * 1024;
 const READ: usize = 256 * 1024;
 /// How often limits are looked at, in nanoseconds.
 const LOOK: u64 = 100_000_000;
+/// Nanoseconds without anything after which nothing more is expected, and at most in all.
+const SILENCE: u64 = 50_000_000;
+const LISTEN: u64 = 500_000_000;
 /// Packet Identifiers that a publisher may use where a rate is given.
 const ANY: u64 = 60_000;
 
@@ -162,15 +165,7 @@ impl<'a> Engine<'a> {
         loop {
             let wait = if self.load.rate > 0 { self.send_due(start)? } else { self.refill()? };
             self.poller.wait(wait, &mut ready)?;
-            for &Ready { key, readable, writable } in &ready {
-                if writable {
-                    self.links[key].flush(key, &self.poller)?;
-                    self.list(key);
-                }
-                if readable {
-                    self.receive(key, &mut buffer)?;
-                }
-            }
+            self.serve(&ready, &mut buffer)?;
             if self.is_done() {
                 return Ok(());
             }
@@ -180,6 +175,43 @@ impl<'a> Engine<'a> {
                 self.look_at_limits(start, now)?;
             }
         }
+    }
+
+    /// Takes what comes though nothing more is due: the second copy of a last message, say. Until
+    /// nothing came for a while.
+    ///
+    /// # Errors
+    /// The broker ends a connection or breaks the protocol.
+    pub(super) fn listen(&mut self) -> io::Result<()> {
+        let start = now();
+        let (mut buffer, mut ready) = (Vec::new(), Vec::new());
+        let mut heard = start;
+        loop {
+            let time = now();
+            let silent = time - heard;
+            if silent >= SILENCE || time - start >= LISTEN {
+                return Ok(());
+            }
+            self.poller.wait(Duration::from_nanos(SILENCE - silent), &mut ready)?;
+            if !ready.is_empty() {
+                self.serve(&ready, &mut buffer)?;
+                heard = now();
+            }
+        }
+    }
+
+    /// Writes and reads where it can be done.
+    fn serve(&mut self, ready: &[Ready], buffer: &mut Vec<u8>) -> io::Result<()> {
+        for &Ready { key, readable, writable } in ready {
+            if writable {
+                self.links[key].flush(key, &self.poller)?;
+                self.list(key);
+            }
+            if readable {
+                self.receive(key, buffer)?;
+            }
+        }
+        Ok(())
     }
 
     /// Says goodbye on all connections.

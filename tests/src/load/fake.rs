@@ -16,12 +16,18 @@ use super::row::Row;
 use super::scenario::Load;
 use super::wire::Stamp;
 
-/// What happens to message 5 of each subscriber.
+/// Messages of each subscriber, where they are few.
+const MESSAGES: u32 = 20;
+const LAST: u32 = MESSAGES - 1;
+
+/// What happens to message 5 of each subscriber, or to the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     Nothing,
     Lost,
     Double,
+    /// The last one comes again when everything has come.
+    LastDouble,
     /// It comes after message 6.
     Late,
     /// A byte of its payload is missing.
@@ -108,6 +114,12 @@ fn pass(publish: &Publish<'_>, to: &TcpStream, fault: Fault, held: &mut Vec<u8>)
     match (number, fault) {
         (5, Fault::Lost) => {}
         (5, Fault::Double) => [payload; 2].map(send).into_iter().collect(),
+        (LAST, Fault::LastDouble) => {
+            send(payload);
+            // A broker that is slow with it.
+            thread::sleep(Duration::from_millis(10));
+            send(payload);
+        }
         (5, Fault::Late) => *held = payload.to_vec(),
         (6, Fault::Late) => [payload, held].map(send).into_iter().collect(),
         (5, Fault::Short) => send(&payload[..payload.len() - 1]),
@@ -126,8 +138,9 @@ fn pass(publish: &Publish<'_>, to: &TcpStream, fault: Fault, held: &mut Vec<u8>)
 
 /// What is measured with 3 publishers and 3 subscribers, 20 messages each.
 fn run(fault: Fault) -> Row {
-    let load =
-        Load { publishers: 3, subscribers: 3, topics: 3, window: 30, messages: 60, ..ALL[0].load };
+    let (clients, messages) = (3, 3 * u64::from(MESSAGES));
+    let load = Load { publishers: clients, subscribers: clients, topics: clients, ..ALL[0].load };
+    let load = Load { window: 30, messages, ..load };
     let stall = Duration::from_millis(300);
     let patience = Patience { stall, limit: Duration::from_secs(20), enough: None };
     measure(&load, &mut Target { addr: listen(fault), pid: 0, running: None }, patience)
@@ -157,6 +170,7 @@ fn every_fault_is_seen_as_what_it_is() {
     for (fault, counts) in [
         (Fault::Lost, [3, 0, 0, 0, 0]),
         (Fault::Double, [0, 3, 0, 0, 0]),
+        (Fault::LastDouble, [0, 3, 0, 0, 0]),
         (Fault::Late, [0, 0, 3, 0, 0]),
         (Fault::Short, [0, 0, 0, 0, 3]),
         (Fault::Astray, [3, 0, 0, 3, 0]),

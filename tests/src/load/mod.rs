@@ -64,7 +64,8 @@ enum Command {
     /// Run brokers through scenarios, in turn, and print medians side by side.
     ///
     /// Runs alternate between the brokers, so that a machine with other work hurts all of them
-    /// alike. Ends with 1 if the first broker lost, doubled, disordered or altered a message.
+    /// alike. Ends with 1 if the first broker, or another one whose name begins with fulmar, lost,
+    /// doubled, disordered or altered a message.
     Compare {
         #[command(flatten)]
         brokers: Brokers,

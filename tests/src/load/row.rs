@@ -67,6 +67,11 @@ impl Row {
         self.error.is_empty() && self.faults() == 0
     }
 
+    /// Whether the broker was that of this repository, with however many shards.
+    pub(super) fn is_ours(&self) -> bool {
+        self.broker.starts_with("fulmar")
+    }
+
     /// Messages lost, doubled, out of order, astray or altered.
     pub(super) fn faults(&self) -> u64 {
         self.lost + self.duplicates + self.disordered + self.strays + self.altered

@@ -95,6 +95,11 @@ impl Paused {
 }
 
 impl Peers {
+    /// Connections whose input waits for other shards.
+    pub(in crate::broker) fn waiting(&self) -> u64 {
+        self.paused.places.len() as u64
+    }
+
     /// Whether connections that wait for this may go on.
     pub(super) fn has_paused_to_go(&self, until: Until) -> bool {
         let come = match until {
