@@ -11,7 +11,7 @@ use super::super::subscribe::{BESIDE, FIRST_STEPS, WALK_STEPS};
 use super::super::transmit::WALK_BELOW;
 use super::super::{Broker, DropReason};
 use super::msg::{Msg, Page, Parcel, Query};
-use super::{Peers, is_wild};
+use super::{Peers, WINDOW, is_wild};
 use crate::time::Instant;
 use crate::topic::Cursor;
 
@@ -21,6 +21,10 @@ const PAGE_BYTES: u64 = 256 * 1024;
 /// Filters with wildcards of one session that each owner is asked for messages of at once. One
 /// packet brings thousands, and no place is kept for what they bring.
 const FIRST_FILTERS: usize = if cfg!(fuzzing) { 1 } else { 8 };
+
+/// Questions under way beyond which no other shard is asked for messages at once: more than the
+/// window, which holds up clients but no program, and what one packet adds to it.
+const FIRST_QUERIES: usize = 2 * WINDOW as usize;
 
 /// Who waits for an answer.
 pub(super) struct Asked {
@@ -37,9 +41,10 @@ impl Peers {
     /// whether there is something: that is asked for as the session drains.
     pub(super) fn first_room(&self, session: &Session, filter: &str) -> usize {
         let firsts = session.pending.as_ref().map_or(0, |pending| pending.firsts());
+        let few = firsts < FIRST_FILTERS * self.others.count_ones() as usize;
         match is_wild(filter) {
             false => 1,
-            true if firsts < FIRST_FILTERS * self.others.count_ones() as usize => WALK_BELOW,
+            true if few && self.queries.len() < FIRST_QUERIES => WALK_BELOW,
             true => 0,
         }
     }
