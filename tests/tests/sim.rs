@@ -27,10 +27,12 @@ fn fresh() -> u64 {
 
 fn explain(seed: u64, violation: &Violation, lines: usize) -> String {
     let trace = trace(seed);
+    // Without it the seed would draw another number.
+    let shards = number("SIM_SHARDS").map_or(String::new(), |n| format!("SIM_SHARDS={n} "));
     let from = trace.len().saturating_sub(lines);
     format!(
         "{}\n{}\nSIM_FOUND seed={seed} checker={}\n{}\n\
-         repeat with: SIM_SEED={seed} cargo test -p fulmar-tests --test sim",
+         repeat with: {shards}SIM_SEED={seed} cargo test -p fulmar-tests --test sim",
         trace[0],
         trace[from..].join("\n"),
         violation.checker,

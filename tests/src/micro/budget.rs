@@ -82,8 +82,10 @@ impl Stored {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Right,
-    /// So far below that the stored value no longer guards anything.
+    /// So far below that the stored value should be renewed.
     Renew,
+    /// So far below that it guards nothing any more: what was won could be lost again unseen.
+    TooFew,
     TooMany,
     /// Nothing is stored.
     New,
@@ -94,6 +96,7 @@ fn judge(count: f64, stored: Option<f64>, tolerance: f64) -> Verdict {
     let slack = (stored * tolerance / 100.0).max(ROUNDING);
     match count - stored {
         more if more > slack => Verdict::TooMany,
+        more if more < -2.0 * slack => Verdict::TooFew,
         more if more < -slack => Verdict::Renew,
         _ => Verdict::Right,
     }
@@ -176,6 +179,7 @@ fn compare() -> Result<bool, String> {
         let words = match verdict {
             Verdict::Right => "",
             Verdict::Renew => "fewer: renew the stored value",
+            Verdict::TooFew => "MUCH FEWER: renew the stored value",
             Verdict::TooMany => "TOO MANY",
             Verdict::New => "NOT STORED",
         };
@@ -243,6 +247,8 @@ mod tests {
             (1031.0, Verdict::TooMany),
             (970.0, Verdict::Right),
             (969.0, Verdict::Renew),
+            (940.0, Verdict::Renew),
+            (939.0, Verdict::TooFew),
         ] {
             assert_eq!(judge(count, Some(1000.0), 3.0), verdict, "{count}");
         }

@@ -181,17 +181,13 @@ impl World {
                 }
                 Effect::Event(Event::Connected(connected)) => self.accepted(connected),
                 Effect::Event(Event::Disconnected(ended)) => self.check_end(ended),
-                Effect::Reply { token, reply } if *token == self.token => {
-                    answer = Some((**reply).clone());
-                    self.asked.remove(token);
-                }
-                Effect::Reply { token, reply } => {
-                    if let Some((asked, key)) = self.asked.remove(token)
-                        && key > 0
-                    {
+                Effect::Reply { token, reply } => match self.asked.remove(token) {
+                    Some((asked, key)) if key > 0 => {
                         self.oracle.settle_command(key, asked, reply);
                     }
-                }
+                    None if *token == self.token => answer = Some((**reply).clone()),
+                    _ => {}
+                },
                 Effect::Handover { conn, to } => self.moving.push((*conn, usize::from(*to))),
                 _ => {}
             }

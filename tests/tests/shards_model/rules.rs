@@ -1,6 +1,6 @@
 //! What the model does, rule by rule.
 
-use super::Filter;
+use super::cases::Filter;
 
 /// The rule that is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub(super) enum Broken {
     GoneGetsNothing,
 }
 
-/// Each with a subscription that shows that it is needed.
+/// Each with a subscription that shows that it is needed, with the publishers near and far.
 pub(super) const RULES: [(Broken, Filter); 19] = [
     (Broken::Confirms, Filter::Exact),
     (Broken::PlainAfterAnswer, Filter::Exact),

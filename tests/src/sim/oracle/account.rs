@@ -198,6 +198,8 @@ impl Oracle {
             self.check_owed();
             self.check_exchanges();
             self.ensure(stats.queued == 0, "rest", || format!("{} are queued", stats.queued));
+            // All that was acknowledged is read.
+            self.sessions.values_mut().for_each(|session| session.late.clear());
             return;
         }
         self.ensure(stats.queued == 0, "rest", || format!("{} are queued", stats.queued));

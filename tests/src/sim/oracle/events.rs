@@ -250,8 +250,9 @@ impl Oracle {
             DisconnectReason::OutOfBudget => {
                 // Or it holds a part of a packet, for which there is no memory.
                 let part = !wire.input.is_empty() && self.config.shard_budget < 1_000_000;
+                let held = wire.input.len() as u64;
                 match self.many {
-                    true => self.is_short_here() || part && self.is_too_much_here(),
+                    true => self.is_short_here() || part && self.is_too_much_here(held),
                     false => wire.must_end == Some("no room") || part,
                 }
             }
@@ -278,8 +279,8 @@ impl Oracle {
         let right = right && session.conn.is_none();
         self.ensure(right, "session end", || format!("{client} ended, {why:?}: {session:?}"));
         if self.many {
+            self.forget(client, &session);
             self.will_due(client, session.will);
-            self.forget(client);
             return;
         }
         let will = session.will.is_some();

@@ -8,7 +8,9 @@
 mod account;
 mod deadlines;
 mod events;
+mod exchanges;
 mod incoming;
+mod losses;
 mod many;
 mod outgoing;
 mod publications;

@@ -9,6 +9,7 @@ use fulmar_core::{Instant, Version};
 use super::super::incoming::common;
 use super::super::publications::seconds;
 use super::super::{Cause, Due, Note, Oracle};
+use super::groups::{Reason, reasons};
 use super::{Lane, Publication, Wish};
 
 impl Oracle {
@@ -25,7 +26,8 @@ impl Oracle {
             Err(checker) => {
                 let key = Self::key(publish.payload);
                 let wishes = self.books.got.get(client).map(|got| &got.wishes);
-                let what = format!("{client}: {topic} {key} {publish:?}, wishes {wishes:?}");
+                let came = self.books.groups.tell(key);
+                let what = format!("{client}: {topic} {key} {publish:?}, {wishes:?}, {came}");
                 self.fail(checker, what);
                 None
             }
@@ -43,15 +45,15 @@ impl Oracle {
         let books = &mut self.books;
         let got = books.got.get_mut(client).ok_or("entitlement")?;
         let known = books.by_key.get(&key).map_or(&[][..], |known| known);
-        let same: Vec<&Publication> = known
+        let same: Vec<(usize, &Publication)> = known
             .iter()
-            .map(|at| &books.publications[*at])
-            .filter(|p| p.note.topic == topic && p.note.payload == publish.payload)
+            .map(|at| (*at, &books.publications[*at]))
+            .filter(|(_, p)| p.note.topic == topic && p.note.payload == publish.payload)
             .collect();
         // Those without a number look alike: it is one for which all is right.
-        let judge = |p: &&Publication| judge(client, p, &got.wishes, publish, version, self.now);
+        let judge = |p: &Publication| judge(client, p, &got.wishes, publish, version, self.now);
         let mut wrong = "entitlement";
-        let right = same.iter().find_map(|p| match judge(p) {
+        let right = same.iter().find_map(|(_, p)| match judge(p) {
             Ok(view) => Some((*p, view)),
             Err(checker) => {
                 wrong = checker;
@@ -59,24 +61,31 @@ impl Oracle {
             }
         });
         let (fit, (wishes, ids)) = right.ok_or(wrong)?;
-        let fits = same.iter().filter(|p| judge(p).is_ok());
+        let fits: Vec<(usize, &Publication)> =
+            same.iter().copied().filter(|(_, p)| judge(p).is_ok()).collect();
         let note = fit.note.clone();
         got.came += 1;
         if key != 0 {
-            let groups: BTreeSet<&str> =
-                wishes.iter().filter(|w| w.shared()).map(|w| &*w.filter).collect();
             let mut all = wishes.clone();
             all.extend(got.past.iter().filter(|wish| wish.matches(topic)));
+            let own: Vec<&Wish> = all.iter().copied().filter(|wish| !wish.shared()).collect();
+            let own = most(self.config.delivery_mode, &own, &note, same.len());
             let most = most(self.config.delivery_mode, &all, &note, same.len());
             let copies = got.copies.entry(key).or_default();
             *copies += 1;
             if *copies as usize > most {
                 return Err("twice");
             }
-            let mixed = !groups.is_empty();
             let filters: BTreeSet<&str> = wishes.iter().map(|wish| &*wish.filter).collect();
             let alone = filters.len() == 1;
-            let places: BTreeSet<u64> = fits.flat_map(|p| p.places.iter().copied()).collect();
+            let places: BTreeSet<u64> =
+                fits.iter().flat_map(|(_, p)| p.places.iter().copied()).collect();
+            let who = (client, books.groups.life(client));
+            let reasons = reasons(who, (&fits, books.settled), &wishes, publish, version);
+            let mixed = reasons.iter().any(|reason| matches!(reason, Reason::Group(..)));
+            if !books.groups.came(key, (client, publish.qos), reasons, own) {
+                return Err("groups");
+            }
             if !mixed {
                 order(&mut got.last, &note, &places, publish, alone)?;
             }

@@ -3,11 +3,12 @@
 //! A word that a message was not retained names its publisher and QoS, not its topic; so it is set
 //! against a topic when somebody has asked for all that is retained.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use fulmar_core::Qos;
 
 use super::super::Oracle;
+use super::seats::first_without;
 use super::{Asked, Publication};
 
 /// Messages that a word of a loss may be about: publisher, empty for a program, QoS, and the shard
@@ -140,7 +141,8 @@ impl Oracle {
             }
         }
         let wants: Vec<&[Lot]> = lacking.iter().map(|(_, lots)| &lots[..]).collect();
-        let first = first_without(&wants, &self.books.kept.unkept)?;
+        let unkept = &self.books.kept.unkept;
+        let first = first_without(&wants, |lot| unkept.get(lot).copied().unwrap_or(0))?;
         Some(("retained", format!("{asker} has none of {}", lacking[first].0)))
     }
 
@@ -185,46 +187,4 @@ fn comes_after(one: &Publication, other: &Publication) -> bool {
     other.by.is_some()
         && (one.by.is_some_and(|by| by < other.from)
             || follows && one.by.is_some() && one.precedes(other))
-}
-
-/// The first of these that finds no place in one of the lots it could be in, of which each has room
-/// for so many.
-fn first_without(wants: &[&[Lot]], room: &BTreeMap<Lot, u64>) -> Option<usize> {
-    let mut seats = Vec::new();
-    (0..wants.len()).find(|at| !seat(*at, wants, room, &mut seats, &mut BTreeSet::new()))
-}
-
-/// How many of these find a place so.
-pub(super) fn places_for(wants: &[&[Lot]], room: &BTreeMap<Lot, u64>) -> usize {
-    let mut seats = Vec::new();
-    let all = 0..wants.len();
-    all.filter(|at| seat(*at, wants, room, &mut seats, &mut BTreeSet::new())).count()
-}
-
-/// Finds one a place, others may have to change theirs for it.
-fn seat(
-    at: usize,
-    wants: &[&[Lot]],
-    room: &BTreeMap<Lot, u64>,
-    seats: &mut Vec<(Lot, usize)>,
-    tried: &mut BTreeSet<Lot>,
-) -> bool {
-    for lot in wants[at] {
-        if !tried.insert(lot.clone()) {
-            continue;
-        }
-        let taken: Vec<usize> = (0..seats.len()).filter(|seat| seats[*seat].0 == *lot).collect();
-        if (taken.len() as u64) < room.get(lot).copied().unwrap_or(0) {
-            seats.push((lot.clone(), at));
-            return true;
-        }
-        for place in taken {
-            let other = seats[place].1;
-            if seat(other, wants, room, seats, tried) {
-                seats[place].1 = at;
-                return true;
-            }
-        }
-    }
-    false
 }

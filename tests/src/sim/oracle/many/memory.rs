@@ -7,12 +7,17 @@
 use std::collections::BTreeMap;
 
 use fulmar_core::Qos;
-use fulmar_core::broker::ConnId;
+use fulmar_core::broker::{ConnId, DropReason};
 
 use super::super::account::BEYOND;
 use super::super::{Call, Figures, Oracle, Standing};
 use super::Publication;
-use super::kept::{Lot, places_for};
+use super::kept::Lot;
+use super::seats::places_for;
+
+/// Bytes that are reserved for the rest of a packet, whatever its header says, or as many as are
+/// there.
+const TRUST: u64 = 16 * 1024;
 
 /// Losses told of for want of memory.
 #[derive(Debug, Default)]
@@ -21,9 +26,37 @@ pub(super) struct Losses {
     told: BTreeMap<Lot, u64>,
     /// The same, less the refusals that were answered.
     unanswered: BTreeMap<(String, Qos), u64>,
+    /// Copies lost for other reasons since the last rest, also of sessions that have ended; and
+    /// whether that was when they ended.
+    copies: BTreeMap<(String, Qos, bool), u64>,
+}
+
+impl Losses {
+    /// How many copies a client was told to have lost, but for want of memory: when its session
+    /// `ended`, or before.
+    pub(super) fn copies_of(&self, client: &str, qos: Qos, ended: bool) -> u64 {
+        self.copies.get(&(client.to_string(), qos, ended)).copied().unwrap_or(0)
+    }
+
+    /// How many losses for want of memory a shard told of so.
+    pub(super) fn told_as(&self, client: &str, qos: Qos, shard: usize) -> u64 {
+        self.told.get(&(client.to_string(), qos, shard)).copied().unwrap_or(0)
+    }
 }
 
 impl Oracle {
+    /// A client was told to have lost copies, but for want of memory.
+    pub(in super::super) fn told_copies(
+        &mut self,
+        client: &str,
+        qos: Qos,
+        why: DropReason,
+        count: u32,
+    ) {
+        let place = (client.to_string(), qos, why == DropReason::SessionEnded);
+        *self.books.losses.copies.entry(place).or_default() += u64::from(count);
+    }
+
     /// How far each shard is used up: before a call, or after it.
     pub(in super::super::super) fn look(
         &mut self,
@@ -81,9 +114,11 @@ impl Oracle {
         usize::from(self.place.home(client))
     }
 
-    /// Whether a part of a packet, which a connection holds, is more than there is room for here.
-    pub(in super::super) fn is_too_much_here(&self) -> bool {
-        self.standing[self.shard].before.used + BEYOND > self.config.shard_budget
+    /// Whether so many bytes of a packet, which a connection holds, may be more than there is room
+    /// for here.
+    pub(in super::super) fn is_too_much_here(&self, held: u64) -> bool {
+        let part = held + held.max(TRUST);
+        self.standing[self.shard].before.used + part > self.config.shard_budget
     }
 
     /// Whether a client's last message of this QoS and identifier may be refused.
@@ -158,7 +193,8 @@ impl Oracle {
     pub(super) fn unexplained(&self, missing: &[&Publication]) -> u64 {
         let lots: Vec<Vec<Lot>> = missing.iter().map(|p| self.lost_as(p)).collect();
         let wants: Vec<&[Lot]> = lots.iter().map(|lots| &lots[..]).collect();
-        (missing.len() - places_for(&wants, &self.books.losses.told)) as u64
+        let told = &self.books.losses.told;
+        (missing.len() - places_for(&wants, |lot| told.get(lot).copied().unwrap_or(0))) as u64
     }
 
     /// As which losses a message may have been told of that came to nobody.

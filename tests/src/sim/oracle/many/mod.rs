@@ -6,9 +6,11 @@
 
 mod answers;
 mod copies;
+mod groups;
 mod kept;
 mod losses;
 mod memory;
+mod seats;
 mod subscribed;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +24,7 @@ use fulmar_core::{Qos, ReasonCode};
 pub(super) use self::subscribed::Fate;
 use self::subscribed::Subscribed;
 use super::publications::Draft;
-use super::{Note, Oracle, Subscription, Testament};
+use super::{Note, Oracle, Session, Subscription, Testament};
 
 /// One SUBSCRIBE to one filter.
 #[derive(Debug)]
@@ -38,8 +40,8 @@ pub(super) struct Wish {
     /// UNSUBSCRIBE came, or another SUBSCRIBE. The broker may never read that: what waits for other
     /// shards goes down with its connection.
     over: bool,
-    /// That was answered.
-    gone: bool,
+    /// When that was answered.
+    gone: Option<u64>,
     /// When it came.
     from: u64,
 }
@@ -70,7 +72,7 @@ impl Wish {
 
     /// Whether the broker may have it.
     pub(super) fn lasts(&self) -> bool {
-        !self.gone
+        self.gone.is_none()
     }
 
     /// Whether the broker has it, and had it at that time.
@@ -166,6 +168,7 @@ pub(super) struct Books {
     asked: Option<Asked>,
     kept: kept::Kept,
     losses: memory::Losses,
+    groups: groups::Groups,
 }
 
 impl Books {
@@ -252,7 +255,7 @@ impl Oracle {
         let from = self.unwish(&client, filter);
         let filter = filter.to_string();
         self.books.ever.insert((client.clone(), filter.clone()));
-        let (answered, stands, over, gone) = (false, None, false, false);
+        let (answered, stands, over, gone) = (false, None, false, None);
         let wish = Wish { filter, options, conn, id, answered, stands, over, gone, from };
         self.books.got.entry(client).or_default().wishes.push(wish);
     }
@@ -268,7 +271,10 @@ impl Oracle {
     fn unwish(&mut self, client: &str, filter: &str) -> u64 {
         let tick = self.tick();
         if let Some(got) = self.books.got.get_mut(client) {
-            got.wishes.iter_mut().filter(|w| w.filter == filter).for_each(|wish| wish.over = true);
+            for wish in got.wishes.iter_mut().filter(|wish| wish.filter == filter) {
+                wish.over = true;
+                self.books.groups.leaves(client, filter);
+            }
         }
         tick
     }
@@ -308,7 +314,7 @@ impl Oracle {
             }
             for (filter, from) in ends {
                 let before = got.wishes.iter_mut().filter(|w| w.filter == filter && w.from < from);
-                before.for_each(|wish| wish.gone = true);
+                before.for_each(|wish| wish.gone = wish.gone.or(Some(tick)));
             }
         }
         let qos = match kind {
@@ -393,7 +399,9 @@ impl Oracle {
     }
 
     /// A session is no more.
-    pub(super) fn forget(&mut self, client: &str) {
+    pub(super) fn forget(&mut self, client: &str, session: &Session) {
+        let flying = session.flying.iter().chain(&session.late);
+        self.books.groups.session_ended(client, flying);
         self.books.got.remove(client);
         self.books.ends.retain(|end| end.client != client);
     }
@@ -447,9 +455,11 @@ impl Oracle {
                 found = Some(("delivery", what));
             }
         }
+        self.check_groups();
+        self.books.groups.settle();
         for got in self.books.got.values_mut() {
             got.lost = 0;
-            got.past.extend(got.wishes.extract_if(.., |wish| wish.gone));
+            got.past.extend(got.wishes.extract_if(.., |wish| wish.gone.is_some()));
         }
         self.settle_losses();
         self.books.settled = self.books.publications.len();
