@@ -12,14 +12,18 @@ macro_rules! defect {
 #[cfg(fulmar_defects)]
 macro_rules! defect {
     ($name:literal) => {
-        crate::defect::is_chosen($name)
+        crate::defect::chosen::is($name)
     };
 }
 
 #[cfg(fulmar_defects)]
-pub(crate) fn is_chosen(name: &str) -> bool {
+pub(crate) mod chosen {
+    use std::ffi::OsString;
     use std::sync::LazyLock;
-    static CHOSEN: LazyLock<Option<std::ffi::OsString>> =
-        LazyLock::new(|| std::env::var_os("FULMAR_DEFECT"));
-    CHOSEN.as_ref().is_some_and(|chosen| chosen == name)
+
+    pub(crate) fn is(name: &str) -> bool {
+        static CHOSEN: LazyLock<Option<OsString>> =
+            LazyLock::new(|| std::env::var_os("FULMAR_DEFECT"));
+        CHOSEN.as_ref().is_some_and(|chosen| chosen == name)
+    }
 }

@@ -389,7 +389,7 @@ impl Oracle {
         retain: bool,
         shard: usize,
     ) -> Option<RangeInclusive<usize>> {
-        if self.full {
+        if self.full && !(retain && payload.is_empty()) {
             return None;
         }
         let draft = Draft {

@@ -48,7 +48,7 @@ impl Oracle {
             ReasonCode::QuotaExceeded
         } else if reserved || bad {
             ReasonCode::TopicNameInvalid
-        } else if self.full {
+        } else if self.full && !(publish.retain && publish.payload.is_empty()) {
             ReasonCode::QuotaExceeded
         } else {
             let draft = Draft::of_publish(&client, topic, publish);
