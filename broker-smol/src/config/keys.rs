@@ -139,7 +139,8 @@ pub(super) static KEYS: &[Key] = &[
         "max_msg_queue_bytes",
         |s| Slot::U64(&mut s.core.max_msg_queue_bytes),
         bytes(1, HUGE),
-        "their size: large messages must not make a thousand of them unbounded",
+        "their size: a thousand large ones must not be unbounded; at most a quarter of a shard's \
+         memory, or one message",
     ),
     key(
         "queue_full",

@@ -3,6 +3,7 @@
 use alloc::string::String;
 use core::time::Duration;
 
+use super::subscribe::BESIDE;
 use crate::codec::Qos;
 
 /// What happens to a message for a session whose queue is full, after expired messages and then
@@ -60,7 +61,8 @@ pub struct Config {
     pub max_await_rel: u16,
     /// Messages waiting for one session. 1,000.
     pub max_msg_queue: u32,
-    /// Bytes of them, each message at its full size. 16 MiB.
+    /// Bytes of them, each message at its full size. 16 MiB, and less where a shard has less than
+    /// four times that: see [`Config::of_one`].
     pub max_msg_queue_bytes: u64,
     /// What happens beyond. [`QueueFull::DropOldest`].
     pub queue_full: QueueFull,
@@ -102,8 +104,10 @@ impl Config {
 
     /// The part of one of `shards`, where these limits are meant for all together: sessions,
     /// connections not accepted yet, of all and of one address, retained messages and their bytes,
-    /// and memory are divided, rounded up. Everything else counts for one connection or session, or
-    /// is checked by who accepts connections.
+    /// and memory are divided, rounded up. The queue of a session may have a quarter of a shard's
+    /// memory at most, or one message of the largest size: the session of a client that is away
+    /// does not fill its shard and slow all others down. Everything else counts for one connection
+    /// or session, or is checked by who accepts connections.
     #[must_use]
     pub fn of_one(mut self, shards: u16) -> Self {
         let shards = u32::from(shards.max(1));
@@ -114,6 +118,9 @@ impl Config {
         self.max_retained = self.max_retained.div_ceil(shards);
         self.max_retained_bytes = self.max_retained_bytes.div_ceil(shards.into());
         self.shard_budget = self.shard_budget.div_ceil(shards.into());
+        let largest = u64::from(self.max_packet_size) + BESIDE;
+        let most = largest.max(self.shard_budget / 4);
+        self.max_msg_queue_bytes = self.max_msg_queue_bytes.min(most);
         self
     }
 }
@@ -167,5 +174,19 @@ mod tests {
         assert_eq!(part.shard_budget, whole.shard_budget.div_ceil(3));
         assert_eq!(part.max_connections, whole.max_connections);
         assert_eq!((part.max_unauthenticated, part.max_unauthenticated_per_address), (1366, 342));
+    }
+
+    /// The session of one client that is away stays far below the 80 % of a shard's memory from
+    /// which all are slowed down; yet whatever may be published fits into an empty queue.
+    #[test]
+    fn a_queue_is_a_part_of_its_shard_and_holds_any_message() {
+        let bytes = |config: Config, shards| config.of_one(shards).max_msg_queue_bytes;
+        assert_eq!(bytes(Config::default(), 8), 16 << 20);
+        assert_eq!(bytes(Config::default(), 64), 2 << 20);
+        let less = Config { max_msg_queue_bytes: 1000, ..Config::default() };
+        assert_eq!(bytes(less, 64), 1000);
+        let least = Config { shard_budget: Config::LEAST_BUDGET, ..Config::default() };
+        let largest = u64::from(least.max_packet_size);
+        assert!(bytes(least, 1) > largest);
     }
 }

@@ -148,7 +148,8 @@ pub enum Event {
     },
     /// Messages did not reach this client.
     Dropped {
-        /// The receiver, or the publisher where the message reached nobody.
+        /// The receiver; or the group, by its full text (`$share/..`), of a copy that was not
+        /// passed on to the shard of a member; or the publisher where the message reached nobody.
         client_id: Arc<str>,
         /// QoS of the lost copies.
         qos: Qos,

@@ -79,7 +79,9 @@ pub enum Command {
     Publish(Box<Publication>),
     /// Receive messages inside the program. Answered with [`Reply::Subscribed`] or
     /// [`Reply::Refused`]; from then on [`Effect::Available`](super::Effect::Available) tells of
-    /// messages.
+    /// messages. It is carried out at once, also while SUBSCRIBE of clients has to wait for other
+    /// shards: its subscriptions are limited and charged as a client's, and where very many
+    /// questions are under way other shards give retained messages only as they are taken.
     Subscribe {
         /// The Topic Filters, each with the QoS wanted. A shared filter is allowed.
         filters: Vec<(String, Qos)>,

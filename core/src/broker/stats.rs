@@ -32,7 +32,8 @@ pub struct Stats {
     pub refused_total: u64,
     /// Sessions that expired.
     pub sessions_expired_total: u64,
-    /// Bytes received.
+    /// Bytes received from clients. Those of a connection that was handed over to another shard
+    /// until then, its CONNECT and all behind, are counted by both shards.
     pub bytes_received_total: u64,
     /// Bytes handed to the driver for sending.
     pub bytes_sent_total: u64,

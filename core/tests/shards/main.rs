@@ -1,6 +1,7 @@
 //! Several shards as one broker: what each rule between them is for.
 #![cfg(feature = "alloc")]
 
+mod asked;
 mod ends;
 mod full;
 mod late;

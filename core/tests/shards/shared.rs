@@ -1,6 +1,6 @@
 //! Shared groups with members on several shards.
 
-use fulmar_core::broker::Config;
+use fulmar_core::broker::{Config, DropReason, Event};
 
 use crate::world::{Q1, Q2, World, filter, publish, subscribe, subscriber, unsubscribe};
 
@@ -62,6 +62,40 @@ fn members_leave(world: &mut World, meanwhile: impl FnOnce(&mut World)) {
     assert_eq!(world.payloads(leaving), [""; 0]);
     assert_eq!(world.payloads(staying), ["1"]);
     assert_eq!(world.answers(publisher), ["PUBACK"]);
+}
+
+/// Three shards have sent as much as they may to the only member of a group, which has left when it
+/// comes. All of it goes on over one link, which has room for twice its credit.
+#[test]
+fn copies_that_cannot_be_passed_on_are_told_as_lost_by_their_group() {
+    let config = Config { shard_budget: 1 << 20, ..Config::default() };
+    let mut world = World::with(5, config);
+    let group = "$share/g/jobs";
+    let publishers = [0, 3, 4].map(|shard| world.connect(shard, "p"));
+    let leaving = subscriber(&mut world, 1, "leaving", group, Q1);
+    let payload = "x".repeat(60 << 10);
+    for publisher in publishers {
+        let packets = [1, 2].map(|at| publish("jobs", &payload, Q1, at));
+        world.send(publisher, &packets);
+    }
+    world.send(leaving, &[unsubscribe(&[group])]);
+    let staying = world.connect(2, "staying");
+    world.send(staying, &[subscribe(&filter(group, Q1))]);
+    world.settle_between(2, 1);
+    for from in [0, 3, 4] {
+        while world.step(from, 1) {}
+    }
+    world.settle();
+    let lost = |event: &Event| match event {
+        Event::Dropped { client_id, why: DropReason::OutOfBudget, count, .. } => {
+            assert_eq!(&**client_id, group, "no publisher, whose message may have reached others");
+            *count as usize
+        }
+        _ => 0,
+    };
+    let lost: usize = world.events.iter().map(lost).sum();
+    assert!((1..3).contains(&lost), "{lost} of 6");
+    assert_eq!(world.payloads(staying).len() + lost, 6);
 }
 
 #[test]

@@ -9,11 +9,15 @@ use super::{Peers, bits};
 
 /// The part of its credit that a link has to a shard whose memory is short.
 const SPARING: u64 = 32;
+/// Bytes of it that a link keeps in any case, as far as it had them: with many shards a 32nd is
+/// less than a message, and would be one of each shard in a beat.
+const LEAST: u64 = 16 * 1024;
 
 impl Peers {
     /// Bytes that may be on their way on a lane of a link, and those of one message more.
     fn credit_of(&self, link: &Link) -> u64 {
-        if link.heard.short { (self.credit / SPARING).max(1) } else { self.credit }
+        let sparing = (self.credit / SPARING).max(LEAST).min(self.credit);
+        if link.heard.short { sparing } else { self.credit }
     }
 
     /// While memory is short here the others get little credit, and what they have used comes back

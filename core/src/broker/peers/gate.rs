@@ -196,7 +196,8 @@ impl Broker {
             let cursor = Cursor::new(wish.filter.clone(), u64::MAX);
             let walk = Walk { options: wish.options, cursor, query: 0 };
             let id = (wish.filter.clone(), Some(shard as u16));
-            peers.ask(key, session, id, walk, WALK_BELOW);
+            let room = peers.first_room(session, wish.filter);
+            peers.ask(key, session, id, walk, room);
         }
         session.shut(wish.filter);
         true

@@ -3,19 +3,28 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::super::message::Message;
 use super::super::queue::{Copy, Ids, NO_GROUP};
 use super::super::session::{Session, Walk, WalkId};
 use super::super::slots::Key;
 use super::super::subscribe::{BESIDE, FIRST_STEPS, WALK_STEPS};
 use super::super::transmit::WALK_BELOW;
 use super::super::{Broker, DropReason};
-use super::Peers;
 use super::msg::{Msg, Page, Parcel, Query};
+use super::{Peers, WINDOW, is_wild};
 use crate::time::Instant;
 use crate::topic::Cursor;
 
 /// Bytes of a page, beside its last message.
 const PAGE_BYTES: u64 = 256 * 1024;
+
+/// Filters with wildcards of one session that each owner is asked for messages of at once. One
+/// packet brings thousands, and no place is kept for what they bring.
+const FIRST_FILTERS: usize = if cfg!(fuzzing) { 1 } else { 8 };
+
+/// Questions under way beyond which no other shard is asked for messages at once: more than the
+/// window, which holds up clients but no program, and what one packet adds to it.
+const FIRST_QUERIES: usize = 2 * WINDOW as usize;
 
 /// Who waits for an answer.
 pub(super) struct Asked {
@@ -23,9 +32,23 @@ pub(super) struct Asked {
     filter: Arc<str>,
     /// Places in its queue that are kept for the answer.
     room: usize,
+    /// The first of a filter with wildcards, which may bring some.
+    first: bool,
 }
 
 impl Peers {
+    /// Messages that the answer to a session's next first question may bring. With 0 it says only
+    /// whether there is something: that is asked for as the session drains.
+    pub(super) fn first_room(&self, session: &Session, filter: &str) -> usize {
+        let firsts = session.pending.as_ref().map_or(0, |pending| pending.firsts());
+        let few = firsts < FIRST_FILTERS * self.others.count_ones() as usize;
+        match is_wild(filter) {
+            false => 1,
+            true if few && self.queries.len() < FIRST_QUERIES => WALK_BELOW,
+            true => 0,
+        }
+    }
+
     /// Asks for the next page of a session's walk, of one message while memory is short. For a
     /// first one no place is kept: its gate waits for the answer, and thousands are asked for at
     /// once.
@@ -41,9 +64,11 @@ impl Peers {
         let room = if self.short { room.min(1) } else { room };
         self.next_query += 1;
         walk.query = self.next_query;
-        let kept = walk.cursor.upto().map_or(0, |_| room);
-        self.queries.insert(walk.query, Asked { session: key, filter: filter.clone(), room: kept });
-        session.pending().keep(kept);
+        let begun = walk.cursor.upto().is_some();
+        let (kept, first) = (if begun { room } else { 0 }, !begun && room > 0 && is_wild(filter));
+        let asked = Asked { session: key, filter: filter.clone(), room: kept, first };
+        self.queries.insert(walk.query, asked);
+        session.pending().keep(kept, first);
         let query = Query {
             id: walk.query,
             filter: filter.clone(),
@@ -82,16 +107,26 @@ impl Broker {
     }
 
     /// Gives retained messages to another shard: a part of those that match, with where it ends.
+    /// Without room it is none, and one look.
     pub(super) fn answer_query(&mut self, now: Instant, from: u16, query: Query) {
         let upto = query.upto.unwrap_or(self.retained.sequence());
         let mut cursor = Cursor::at(query.filter, upto, query.after);
         let (mut bytes, mut messages) = (0, Vec::new());
-        let done = query.room > 0
-            && self.retained.walk(now, &mut cursor, WALK_STEPS, &mut |_, message| {
+        let done = if query.room == 0 {
+            // One look: whether nothing is there is known at once, for most filters.
+            let (mut look, mut any) = (cursor.clone(), false);
+            let mut found = |_: &str, _: &Arc<Message>| {
+                any = true;
+                false
+            };
+            self.retained.walk(now, &mut look, 1, &mut found) && !any
+        } else {
+            self.retained.walk(now, &mut cursor, WALK_STEPS, &mut |_, message| {
                 bytes += message.footprint();
                 messages.push(Parcel { head: message.head.clone(), body: message.body().clone() });
                 messages.len() < query.room as usize && bytes < PAGE_BYTES
-            });
+            })
+        };
         let page = Page { id: query.id, upto, after: cursor.after(), done, messages };
         if let Some(peers) = &mut self.peers {
             peers.links[usize::from(from)].out.push(Msg::Page(page));
@@ -104,7 +139,7 @@ impl Broker {
         let Some(peers) = &mut self.peers else { return };
         let full = peers.window_is_full();
         let Some(asked) = peers.queries.remove(&page.id) else { return };
-        let Asked { session: key, filter, room: kept } = asked;
+        let Asked { session: key, filter, room: kept, first } = asked;
         if full {
             self.go_on_later();
         }
@@ -112,7 +147,7 @@ impl Broker {
         let id = (filter.clone(), Some(from));
         let mut room = session.queue_limit(self.config.max_msg_queue).min(WALK_BELOW as u32);
         let Some(pending) = &mut session.pending else { return };
-        pending.give_back(kept);
+        pending.give_back(kept, first);
         // What other owners answered waits behind the same gate, or another.
         let (held, waiting) = pending.held();
         let Some(walk) = pending.asker(&id, page.id) else {

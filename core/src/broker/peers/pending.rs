@@ -21,6 +21,8 @@ pub(in crate::broker) struct Pending {
     held_bytes: u64,
     /// Places in the queue that are kept for answers under way.
     kept: usize,
+    /// First questions under way that may bring many messages, for which none is kept.
+    firsts: usize,
 }
 
 impl Pending {
@@ -76,16 +78,25 @@ impl Pending {
         self.kept
     }
 
-    pub(super) fn keep(&mut self, places: usize) {
-        self.kept += places;
+    /// First questions under way that may bring many messages.
+    pub(super) fn firsts(&self) -> usize {
+        self.firsts
     }
 
-    pub(super) fn give_back(&mut self, places: usize) {
+    /// A question is under way, for so many places or as one of the first.
+    pub(super) fn keep(&mut self, places: usize, first: bool) {
+        self.kept += places;
+        self.firsts += usize::from(first);
+    }
+
+    pub(super) fn give_back(&mut self, places: usize, first: bool) {
         self.kept -= places;
+        self.firsts -= usize::from(first);
     }
 
     fn is_empty(&self) -> bool {
-        self.gates.is_empty() && self.walks.is_empty() && self.kept == 0
+        let asked = self.kept > 0 || self.firsts > 0;
+        self.gates.is_empty() && self.walks.is_empty() && !asked
     }
 }
 

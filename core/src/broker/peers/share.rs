@@ -159,8 +159,8 @@ impl Broker {
                 let link = &peers.links[usize::from(shard)];
                 // It has been taken once, and cannot wait: it may overdraw, within a limit.
                 if link.outstanding(DELIVER) >= 2 * peers.credit {
-                    let publisher = message.head.publisher.clone().unwrap_or_else(|| Arc::from(""));
-                    self.dropped_event(publisher, message.head.qos, DropReason::OutOfBudget, 1);
+                    let (group, qos) = (full.clone(), message.head.qos);
+                    self.dropped_event(group, qos, DropReason::OutOfBudget, 1);
                     return true;
                 }
                 let way = Way::Share { full: full.clone(), tried };

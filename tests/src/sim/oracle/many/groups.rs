@@ -179,7 +179,7 @@ enum Found {
     /// The same, when its session ended.
     Ended(String, Qos),
     /// A shard had no memory for it, or there was no credit on its way to another member: told of
-    /// under the name of its publisher or of a member.
+    /// under the name of its publisher, of a member, or of the group.
     Short(String, Qos, usize),
 }
 
@@ -297,8 +297,10 @@ impl Oracle {
                     }
                 }
                 let publisher = note.publisher.clone().unwrap_or_default();
-                let short = |shard| Found::Short(publisher.clone(), note.qos, shard);
-                founds.extend((0..self.standing.len()).map(short));
+                let short = |shard| {
+                    [&publisher, filter].map(|of| Found::Short(of.clone(), note.qos, shard))
+                };
+                founds.extend((0..self.standing.len()).flat_map(short));
             }
         }
         founds

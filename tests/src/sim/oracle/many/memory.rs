@@ -145,10 +145,11 @@ impl Oracle {
     }
 
     /// A shard told of a loss for want of memory: of copies of this client, or of messages that it
-    /// published, empty for a program.
+    /// published, empty for a program; or of copies of this group.
     pub(in super::super) fn told_short(&mut self, client: &str, qos: Qos, count: u32) {
         let shard = self.shard;
-        let own = self.home(client) == shard && !client.is_empty();
+        let group = client.starts_with("$share/");
+        let own = self.home(client) == shard && !client.is_empty() && !group;
         // Refused as one identifier of QoS 2 too many.
         let session = self.sessions.get_mut(client).filter(|_| own && qos == Qos::ExactlyOnce);
         let over = session.map(|session| &mut session.over).filter(|over| **over > 0);
@@ -158,8 +159,8 @@ impl Oracle {
         let used = self.standing[shard].before.used;
         let shed = own && self.call == Call::Timeout && used > self.config.shard_budget / 100 * 80;
         // On its way to another member of a group, where there is no credit.
-        let shared = self.books.ever.iter().any(|(_, filter)| filter.starts_with("$share/"));
-        let shared = shared && self.config.shard_budget <= 1 << 20;
+        let known = group && self.books.ever.iter().any(|(_, filter)| filter == client);
+        let shared = known && self.config.shard_budget <= 1 << 20;
         let right = self.is_short_here() || many || shed || shared;
         self.ensure(right, "losses", || {
             format!("shard {shard} loses {count} of {client}, {qos:?}, but has memory")
