@@ -9,6 +9,9 @@ use smol::Timer;
 const LOOK: Duration = Duration::from_secs(2);
 /// Bytes that a burst must have taken, or moved, for its end to be worth the work.
 const BURST: u64 = 1024 * 1024;
+/// Bytes that a connection takes beside what the broker accounts for, at least: its socket and its
+/// place, or the task of one that no shard has yet.
+const CONNECTION: u64 = 512;
 /// Bytes moved between two looks by a broker that has nothing to do.
 const QUIET: u64 = 64 * 1024;
 
@@ -18,7 +21,7 @@ const QUIET: u64 = 64 * 1024;
 pub async fn tend(broker: BrokerHandle) {
     let (mut peak, mut moved, mut given_back) = (0, 0, 0);
     while let Ok(statistics) = broker.stats().await {
-        let used = statistics.core.used_bytes;
+        let used = statistics.core.used_bytes + statistics.core.connections * CONNECTION;
         let before = moved;
         moved = statistics.core.bytes_received_total + statistics.core.bytes_sent_total;
         peak = peak.max(used);
