@@ -86,7 +86,10 @@ impl World {
         }
         let mut void = false;
         for took in took {
-            void |= matches!(took, Took::Accepted) && self.peers[number].join(accepted);
+            if matches!(took, Took::Accepted) {
+                self.peers[number].ashamed = false;
+                void |= self.peers[number].join(accepted);
+            }
             self.took(number, took);
         }
         // The session that goes on is not the one it knows: CONNACK of that went down, as it spoke

@@ -23,7 +23,8 @@ impl Peer {
         self.begin(rng, plan);
         let five = self.version == Version::V5;
         let clean = match calm {
-            true => std::mem::take(&mut self.ashamed),
+            // Until it is let in: one that finds no room has not begun anew.
+            true => self.ashamed,
             false => !uses.sessions || rng.chance(200),
         };
         // Its machine does not know that the session was lost, or has none: a new one.

@@ -44,6 +44,7 @@ impl Peer {
             Packet::Connack(connack) if connack.reason.is_error() => return Took::Refused,
             Packet::Connack(connack) => {
                 self.limits(connack.properties);
+                self.ashamed = false;
                 if self.join(accepted) {
                     self.flights.clear();
                     self.held.clear();
