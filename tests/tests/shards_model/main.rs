@@ -7,7 +7,8 @@
 //! may be empty, so that it clears what is retained. The subscription is new, and its filter the
 //! topic; or it has a wildcard, so that shards are asked as well that never have anything retained;
 //! or such a one stands already and is replaced. Or it is sent once more; or it goes, behind its
-//! gate or when it stands, and comes anew: meanwhile its route is withdrawn at any moment, or never.
+//! gate or when it stands, and comes anew: meanwhile its route is withdrawn at any moment, or
+//! never.
 //! With all rules no order of events loses, doubles or disorders a message, ends with an old value
 //! or gives anything to who has unsubscribed; without any one of them some order does, wherever the
 //! publishers are.
