@@ -32,6 +32,10 @@ enum Fault {
     Late,
     /// A byte of its payload is missing.
     Short,
+    /// A byte in the middle of its payload is another one.
+    Flipped,
+    /// It comes with a longer topic.
+    Renamed,
     /// It comes as one of a publisher that there is not.
     Astray,
     /// The connection ends instead.
@@ -123,6 +127,15 @@ fn pass(publish: &Publish<'_>, to: &TcpStream, fault: Fault, held: &mut Vec<u8>)
         (5, Fault::Late) => *held = payload.to_vec(),
         (6, Fault::Late) => [payload, held].map(send).into_iter().collect(),
         (5, Fault::Short) => send(&payload[..payload.len() - 1]),
+        (5, Fault::Flipped) => {
+            let mut other = payload.to_vec();
+            other[payload.len() / 2] ^= 1;
+            send(&other);
+        }
+        (5, Fault::Renamed) => {
+            let topic = &format!("{}/more", publish.topic);
+            pass(&Publish { topic, ..*publish }, to, Fault::Nothing, held);
+        }
         (5, Fault::Astray) => {
             let mut other = payload.to_vec();
             other[8] = 77;
@@ -173,6 +186,8 @@ fn every_fault_is_seen_as_what_it_is() {
         (Fault::LastDouble, [0, 3, 0, 0, 0]),
         (Fault::Late, [0, 0, 3, 0, 0]),
         (Fault::Short, [0, 0, 0, 0, 3]),
+        (Fault::Flipped, [0, 0, 0, 0, 3]),
+        (Fault::Renamed, [0, 0, 0, 0, 3]),
         (Fault::Astray, [3, 0, 0, 3, 0]),
     ] {
         let row = run(fault);

@@ -97,11 +97,12 @@ pub(super) fn burst(load: &Load, target: &Target<'_>) -> io::Result<Row> {
 /// Sends `count` messages of publisher `number`, numbered from 0.
 fn publish_all(load: &Load, number: usize, count: u32, stream: &mut TcpStream) -> io::Result<()> {
     let topics = load.topic_names();
-    let template = Templates::new(load, &topics[number % topics.len()], 1).first;
+    let topic = number % topics.len();
+    let template = Templates::new(load, &topics[topic], 1).first;
     let mut out = Vec::new();
     for message in 0..count {
-        let publisher = number as u32;
-        let stamp = Stamp { time: now(), publisher, group: 0, number: message };
+        let (publisher, topic) = (number as u32, topic as u32);
+        let stamp = Stamp { time: now(), publisher, topic, number: message };
         template.append(&mut out, 0, &stamp);
         if out.len() >= PIECE || message + 1 == count {
             stream.write_all(&out)?;

@@ -113,6 +113,12 @@ impl Load {
         }
     }
 
+    /// The numbering that messages to a topic belong to.
+    #[inline]
+    pub(super) const fn group(&self, topic: usize) -> usize {
+        if self.wild == 0 { 0 } else { topic % self.groups() }
+    }
+
     /// All topics. Those of a group are every [`groups`](Self::groups)-th.
     pub(super) fn topic_names(&self) -> Vec<String> {
         if self.wild == 0 {
