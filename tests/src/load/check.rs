@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use fulmar_core::codec::{Property, Publish};
 
+use super::row::Row;
 use super::scenario::Load;
 use super::wire::{self, Stamp, Templates};
 
@@ -77,6 +78,16 @@ impl Checker {
             return None;
         };
         (self.arrived(flow, stamp.number) != Arrival::Duplicate).then_some(stamp)
+    }
+
+    /// Adds what was counted to a row; `due` is how many messages were to come.
+    pub(super) fn tell(&self, due: u64, row: &mut Row) {
+        row.delivered += self.delivered;
+        row.lost += due.saturating_sub(self.delivered);
+        row.duplicates += self.duplicates;
+        row.disordered += self.disordered;
+        row.strays += self.strays;
+        row.altered += self.altered;
     }
 
     /// Whether a message has this topic, by its name or by an alias that stands for it.

@@ -92,6 +92,23 @@ impl Publisher {
     }
 }
 
+/// Has `read`, which takes what comes within a time and says whether anything did, go on until
+/// nothing came for a while.
+pub(super) fn listen(mut read: impl FnMut(Duration) -> io::Result<bool>) -> io::Result<()> {
+    let start = now();
+    let mut heard = start;
+    loop {
+        let time = now();
+        let silent = time - heard;
+        if silent >= SILENCE || time - start >= LISTEN {
+            return Ok(());
+        }
+        if read(Duration::from_nanos(SILENCE - silent))? {
+            heard = now();
+        }
+    }
+}
+
 /// A load under way.
 pub(super) struct Engine<'a> {
     load: &'a Load,
@@ -184,21 +201,12 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// The broker ends a connection or breaks the protocol.
     pub(super) fn listen(&mut self) -> io::Result<()> {
-        let start = now();
         let (mut buffer, mut ready) = (Vec::new(), Vec::new());
-        let mut heard = start;
-        loop {
-            let time = now();
-            let silent = time - heard;
-            if silent >= SILENCE || time - start >= LISTEN {
-                return Ok(());
-            }
-            self.poller.wait(Duration::from_nanos(SILENCE - silent), &mut ready)?;
-            if !ready.is_empty() {
-                self.serve(&ready, &mut buffer)?;
-                heard = now();
-            }
-        }
+        listen(|wait| {
+            self.poller.wait(wait, &mut ready)?;
+            self.serve(&ready, &mut buffer)?;
+            Ok(!ready.is_empty())
+        })
     }
 
     /// Writes and reads where it can be done.

@@ -60,6 +60,7 @@ fn listen(fault: Fault) -> SocketAddrV4 {
 
 /// Serves a client of 3.1.1 until it goes.
 fn serve(mut stream: TcpStream, subscribers: &Subscribers, fault: Fault) {
+    stream.set_nodelay(true).expect("it is a socket");
     let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
     let mut held = Vec::new();
     while let Ok(read @ 1..) = stream.read(&mut buffer) {
@@ -89,6 +90,7 @@ fn answer(packet: &Packet<'_>, stream: &mut TcpStream, subscribers: &Subscribers
         Packet::Connect(_) => {
             Packet::Connack(Connack { session_present: false, reason, properties })
         }
+        Packet::Pingreq => Packet::Pingresp,
         Packet::Subscribe(subscribe) => {
             let mut all = subscribers.lock().expect("no thread panics");
             for (filter, _) in subscribe.filters.iter() {
@@ -120,9 +122,14 @@ fn pass(publish: &Publish<'_>, to: &TcpStream, fault: Fault, held: &mut Vec<u8>)
         (5, Fault::Double) => [payload; 2].map(send).into_iter().collect(),
         (LAST, Fault::LastDouble) => {
             send(payload);
-            // A broker that is slow with it.
-            thread::sleep(Duration::from_millis(10));
-            send(payload);
+            let (topic, payload) = (publish.topic.to_owned(), payload.to_vec());
+            let to = to.try_clone().expect("a file is free");
+            // A broker that is slow with it, and goes on with the rest.
+            thread::spawn(move || {
+                thread::sleep(Duration::from_millis(10));
+                let publish = Publish { topic: &topic, payload: &payload, ..Publish::default() };
+                self::send(&to, &Packet::Publish(publish));
+            });
         }
         (5, Fault::Late) => *held = payload.to_vec(),
         (6, Fault::Late) => [payload, held].map(send).into_iter().collect(),
@@ -149,11 +156,12 @@ fn pass(publish: &Publish<'_>, to: &TcpStream, fault: Fault, held: &mut Vec<u8>)
     }
 }
 
-/// What is measured with 3 publishers and 3 subscribers, 20 messages each.
-fn run(fault: Fault) -> Row {
+/// What is measured with 3 publishers and 3 subscribers, 20 messages each, which subscribers take
+/// as they come, or when all are published.
+fn run(fault: Fault, hoard: bool) -> Row {
     let (clients, messages) = (3, 3 * u64::from(MESSAGES));
     let load = Load { publishers: clients, subscribers: clients, topics: clients, ..ALL[0].load };
-    let load = Load { window: 30, messages, ..load };
+    let load = Load { window: 30, messages, hoard, ..load };
     let stall = Duration::from_millis(300);
     let patience = Patience { stall, limit: Duration::from_secs(20), enough: None };
     measure(&load, &mut Target { addr: listen(fault), pid: 0, running: None }, patience)
@@ -161,9 +169,11 @@ fn run(fault: Fault) -> Row {
 
 #[test]
 fn without_a_fault_none_is_seen() {
-    let row = run(Fault::Nothing);
-    assert!(row.is_clean(), "{row:?}");
-    assert_eq!((row.published, row.delivered), (60, 60));
+    for hoard in [false, true] {
+        let row = run(Fault::Nothing, hoard);
+        assert!(row.is_clean(), "{row:?}");
+        assert_eq!((row.published, row.delivered), (60, 60));
+    }
 }
 
 #[test]
@@ -190,18 +200,22 @@ fn every_fault_is_seen_as_what_it_is() {
         (Fault::Renamed, [0, 0, 0, 0, 3]),
         (Fault::Astray, [3, 0, 0, 3, 0]),
     ] {
-        let row = run(fault);
-        let seen = [row.lost, row.duplicates, row.disordered, row.strays, row.altered];
-        assert_eq!(seen, counts, "{fault:?}: {row:?}");
-        assert!(!row.is_clean());
-        assert_eq!(row.error.is_empty(), row.lost == 0, "{fault:?}: {}", row.error);
+        for hoard in [false, true] {
+            let row = run(fault, hoard);
+            let seen = [row.lost, row.duplicates, row.disordered, row.strays, row.altered];
+            assert_eq!(seen, counts, "{fault:?}, hoard {hoard}: {row:?}");
+            assert!(!row.is_clean());
+            assert_eq!(row.error.is_empty(), row.lost == 0, "{fault:?}: {}", row.error);
+        }
     }
 }
 
 #[test]
 fn a_connection_that_ends_is_an_error() {
-    let row = run(Fault::Closed);
-    assert!(row.error.contains("closed connection") || row.error.contains("reset"), "{row:?}");
+    for hoard in [false, true] {
+        let row = run(Fault::Closed, hoard);
+        assert!(row.error.contains("closed connection") || row.error.contains("reset"), "{row:?}");
+    }
 }
 
 #[test]

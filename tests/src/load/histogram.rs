@@ -1,5 +1,7 @@
 //! How long messages took.
 
+use super::row::Row;
+
 /// Steps between a power of two and the next: a value is at most 1/64 too low.
 const STEPS: usize = 64;
 
@@ -29,8 +31,14 @@ impl Histogram {
         self.longest = self.longest.max(other.longest);
     }
 
+    /// Puts what is of interest into a row.
+    pub(super) fn tell(&self, row: &mut Row) {
+        [row.p50_us, row.p99_us, row.p999_us] = [0.5, 0.99, 0.999].map(|part| self.quantile(part));
+        row.max_us = self.longest as f64 / 1e3;
+    }
+
     /// Microseconds that this part of all took at most; 0 if there are none.
-    pub(super) fn quantile(&self, part: f64) -> f64 {
+    fn quantile(&self, part: f64) -> f64 {
         let wanted = ((self.total as f64 * part).ceil() as u64).max(1);
         let mut seen = 0;
         let found = self.counts.iter().position(|count| {
@@ -38,11 +46,6 @@ impl Histogram {
             seen >= wanted
         });
         found.map_or(0.0, |index| lowest(index) as f64 / 1e3)
-    }
-
-    /// The longest in microseconds.
-    pub(super) fn longest(&self) -> f64 {
-        self.longest as f64 / 1e3
     }
 }
 
@@ -87,6 +90,8 @@ mod tests {
             let found = histogram.quantile(part);
             assert!(found <= micros && found >= micros * 63.0 / 64.0, "{part}: {found}");
         }
-        assert_eq!(histogram.longest(), 1000.0);
+        let mut row = Row::default();
+        histogram.tell(&mut row);
+        assert_eq!((row.p50_us, row.max_us), (histogram.quantile(0.5), 1000.0));
     }
 }

@@ -36,7 +36,7 @@ impl Target<'_> {
 pub(super) fn measure(load: &Load, target: &mut Target<'_>, patience: Patience) -> Row {
     let result = match load {
         load if load.idle > 0 => memory::idle(load, target),
-        load if load.hoard => memory::burst(load, target),
+        load if load.hoard => memory::burst(load, target, patience),
         load => traffic(load, target, patience),
     };
     result.unwrap_or_else(|error| Row { error: error.to_string(), ..Row::default() })
@@ -87,29 +87,29 @@ fn traffic(load: &Load, target: &mut Target<'_>, patience: Patience) -> io::Resu
         memory_before: before.memory,
         memory_after: after.memory,
         memory_peak: after.peak,
+        churned,
+        churn_cpu_us,
         ..Row::default()
     };
     let mut latencies = Histogram::new();
     for engine in engines {
-        count(&engine, &mut row);
+        row.published += engine.published;
+        engine.checker.tell(engine.due(), &mut row);
         latencies.merge(&engine.latencies);
         engine.disconnect();
     }
     for stream in quiet.streams {
         row.strays += u64::from(heard(&stream)?);
     }
+    latencies.tell(&mut row);
     let delivered = row.delivered.max(1) as f64;
     row.rate = row.delivered as f64 / seconds;
-    row.churned = churned;
-    row.churn_cpu_us = churn_cpu_us;
     row.cpu_us_per_delivery = (cpu_seconds * 1e6 - churned as f64 * churn_cpu_us) / delivered;
     if load.wild > 0 {
         let subscriptions = (load.wild * load.subscribers) as f64;
         row.bytes_per_subscription = filled * 1024.0 / subscriptions;
     }
     row.calls_per_delivery = calls.map(|calls| calls as f64 / delivered);
-    [row.p50_us, row.p99_us, row.p999_us] = [0.5, 0.99, 0.999].map(|part| latencies.quantile(part));
-    row.max_us = latencies.longest();
     Ok(row)
 }
 
@@ -134,16 +134,4 @@ fn heard(stream: &TcpStream) -> io::Result<bool> {
         Ok(bytes) => Ok(bytes.is_some()),
         Err(error) => Err(error),
     }
-}
-
-/// Adds what an engine has counted.
-fn count(engine: &Engine<'_>, row: &mut Row) {
-    let checker = &engine.checker;
-    row.published += engine.published;
-    row.delivered += checker.delivered;
-    row.lost += engine.due().saturating_sub(checker.delivered);
-    row.duplicates += checker.duplicates;
-    row.disordered += checker.disordered;
-    row.strays += checker.strays;
-    row.altered += checker.altered;
 }
