@@ -128,8 +128,7 @@ pub(super) fn line(row: &Row) -> String {
     if row.bytes_per_subscription > 0.0 {
         let _ = write!(line, " {:4.0} B a filter", row.bytes_per_subscription);
     }
-    if row.churned > 0 {
-        let per_second = row.churned as f64 / row.seconds.max(0.001);
+    if let Some(per_second) = row.churn_rate() {
         let _ = write!(line, " {per_second:6.0} churned/s of {:.2} us", row.churn_cpu_us);
     }
     if row.bytes_per_connection > 0.0 {
@@ -189,7 +188,7 @@ const IDLE: [(&str, Figure); 3] = [
 const CHURNED: [(&str, Figure); 7] = [
     ("CPU µs/message", |row| Some(row.cpu_us_per_delivery)),
     ("messages/s", |row| Some(row.rate)),
-    ("churned/s", |row| (row.churned > 0).then(|| row.churned as f64 / row.seconds)),
+    ("churned/s", Row::churn_rate),
     ("CPU µs/churned", |row| (row.churned > 0).then_some(row.churn_cpu_us)),
     ("p99 µs", |row| Some(row.p99_us)),
     ("calls/message", |row| row.calls_per_delivery),
@@ -199,7 +198,7 @@ const FILTERS: [(&str, Figure); 7] = [
     ("CPU µs/message", |row| Some(row.cpu_us_per_delivery)),
     ("messages/s", |row| Some(row.rate)),
     ("bytes/filter", |row| Some(row.bytes_per_subscription)),
-    ("churned/s", |row| (row.churned > 0).then(|| row.churned as f64 / row.seconds)),
+    ("churned/s", Row::churn_rate),
     ("CPU µs/churned", |row| (row.churned > 0).then_some(row.churn_cpu_us)),
     ("p99 µs", |row| Some(row.p99_us)),
     ("wrong", |row| Some(row.faults() as f64)),

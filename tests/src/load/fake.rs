@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use fulmar_core::codec::{Connack, Properties, Publish, ReasonCodes, Suback, decode, split};
+use fulmar_core::codec::{
+    Connack, Properties, Publish, ReasonCodes, Suback, Unsuback, decode, split,
+};
 use fulmar_core::{Packet, Qos, ReasonCode, Version};
 
 use super::engine::Patience;
@@ -40,6 +42,8 @@ enum Fault {
     Astray,
     /// The connection ends instead.
     Closed,
+    /// The client that subscribes and unsubscribes all the time is refused a subscription.
+    Refused,
 }
 
 /// Subscribers by topic.
@@ -76,7 +80,7 @@ fn serve(mut stream: TcpStream, subscribers: &Subscribers, fault: Fault) {
                     }
                 }
                 Packet::Disconnect(_) => return,
-                packet => answer(&packet, &mut stream, subscribers),
+                packet => answer(&packet, &mut stream, subscribers, fault),
             }
             used += len;
         }
@@ -84,7 +88,7 @@ fn serve(mut stream: TcpStream, subscribers: &Subscribers, fault: Fault) {
     }
 }
 
-fn answer(packet: &Packet<'_>, stream: &mut TcpStream, subscribers: &Subscribers) {
+fn answer(packet: &Packet<'_>, stream: &mut TcpStream, subscribers: &Subscribers, fault: Fault) {
     let (reason, properties) = (ReasonCode::Success, Properties::EMPTY);
     let answer = match packet {
         Packet::Connect(_) => {
@@ -93,11 +97,25 @@ fn answer(packet: &Packet<'_>, stream: &mut TcpStream, subscribers: &Subscribers
         Packet::Pingreq => Packet::Pingresp,
         Packet::Subscribe(subscribe) => {
             let mut all = subscribers.lock().expect("no thread panics");
+            let mut refused = false;
             for (filter, _) in subscribe.filters.iter() {
+                refused |= fault == Fault::Refused && filter.contains("churn-6/");
                 all.push((filter.to_owned(), stream.try_clone().expect("a file is free")));
             }
-            let reasons = ReasonCodes::list(&[ReasonCode::Success]);
-            Packet::Suback(Suback { packet_id: subscribe.packet_id, properties, reasons })
+            let reason = if refused { ReasonCode::UnspecifiedError } else { reason };
+            let reasons = &[reason];
+            let reasons = ReasonCodes::list(reasons);
+            let packet_id = subscribe.packet_id;
+            send(stream, &Packet::Suback(Suback { packet_id, properties, reasons }));
+            return;
+        }
+        Packet::Unsubscribe(unsubscribe) => {
+            let mut all = subscribers.lock().expect("no thread panics");
+            for filter in unsubscribe.filters.iter() {
+                all.retain(|(other, _)| other != filter);
+            }
+            let (packet_id, reasons) = (unsubscribe.packet_id, ReasonCodes::list(&[]));
+            Packet::Unsuback(Unsuback { packet_id, properties, reasons })
         }
         other => panic!("not expected here: {other:?}"),
     };
@@ -215,6 +233,21 @@ fn a_connection_that_ends_is_an_error() {
     for hoard in [false, true] {
         let row = run(Fault::Closed, hoard);
         assert!(row.error.contains("closed connection") || row.error.contains("reset"), "{row:?}");
+    }
+}
+
+#[test]
+fn what_is_churned_must_be_granted() {
+    let load = Load { publishers: 3, subscribers: 3, topics: 3, messages: 60, ..ALL[0].load };
+    for fault in [Fault::Nothing, Fault::Refused] {
+        let target = &mut Target { addr: listen(fault), pid: 0, running: None };
+        let row = measure(&Load { churn: true, ..load }, target, Patience::default());
+        if fault == Fault::Refused {
+            assert!(row.error.contains("refused: Suback"), "{row:?}");
+        } else {
+            assert!(row.is_clean() && row.churned >= 100, "{row:?}");
+            assert_eq!(Some(row.churned_per_second), row.churn_rate(), "{row:?}");
+        }
     }
 }
 

@@ -63,12 +63,11 @@ fn traffic(load: &Load, target: &mut Target<'_>, patience: Patience) -> io::Resu
     let start = now();
     let mut error = drive(&mut engines).err().map(|error| error.to_string()).unwrap_or_default();
     let own = Usage::of(std::process::id()).seconds_since(&own);
-    let churned = churn.map_or(Ok(0), Churn::stop)?;
+    let churned = churn.map_or(0, |churn| end(churn, &mut error));
     // Whatever the broker does after the last message is part of its cost.
     sleep(Duration::from_millis(50));
     let after = Usage::of(target.pid);
-    let counters = counters.zip(target.counters());
-    let calls = counters.map(|(before, after)| after.all() - before.all());
+    let calls = counters.zip(target.counters()).map(|(before, after)| after.all() - before.all());
     let progress = engines.iter().map(|engine| engine.progress).max().unwrap_or(start);
     let seconds = progress.saturating_sub(start).max(1) as f64 / 1e9;
     // Measured is what was due. What comes beyond that is counted.
@@ -88,6 +87,7 @@ fn traffic(load: &Load, target: &mut Target<'_>, patience: Patience) -> io::Resu
         memory_after: after.memory,
         memory_peak: after.peak,
         churned,
+        churned_per_second: churned as f64 / seconds,
         churn_cpu_us,
         ..Row::default()
     };
@@ -111,6 +111,16 @@ fn traffic(load: &Load, target: &mut Target<'_>, patience: Patience) -> io::Resu
     }
     row.calls_per_delivery = calls.map(|calls| calls as f64 / delivered);
     Ok(row)
+}
+
+/// Has the one who churns end, and says how often it was answered. If it was refused something it
+/// has ended before, and most of the load was without it: an error.
+fn end(churn: Churn, error: &mut String) -> u64 {
+    churn.stop().unwrap_or_else(|refused| {
+        let both = [refused.to_string(), std::mem::take(error)];
+        *error = both.join("; ").trim_end_matches("; ").to_owned();
+        0
+    })
 }
 
 /// Drives all to their ends, each on a thread of its own, the only one on this.

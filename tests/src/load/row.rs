@@ -53,6 +53,7 @@ pub(super) struct Row {
     /// SUBSCRIBE and UNSUBSCRIBE of another client meanwhile, and microseconds of CPU for each
     /// while nothing else went on; the CPU for messages is without them.
     pub(super) churned: u64,
+    pub(super) churned_per_second: f64,
     pub(super) churn_cpu_us: f64,
     /// Of idle connections.
     pub(super) bytes_per_connection: f64,
@@ -70,6 +71,12 @@ impl Row {
     /// Whether the broker was that of this repository, with however many shards.
     pub(super) fn is_ours(&self) -> bool {
         self.broker.starts_with("fulmar")
+    }
+
+    /// SUBSCRIBE and UNSUBSCRIBE a second, if there were any; rows of before have it not written
+    /// down.
+    pub(super) fn churn_rate(&self) -> Option<f64> {
+        (self.churned > 0).then(|| self.churned as f64 / self.seconds.max(0.001))
     }
 
     /// Messages lost, doubled, out of order, astray or altered.

@@ -4,8 +4,8 @@ use std::io;
 use std::ops::Range;
 
 use fulmar_core::codec::{
-    Ack, Connect, Filters, Properties, Property, Publish, Subscribe, SubscriptionOptions,
-    TopicFilters, Unsubscribe, decode, split,
+    Ack, Connect, Filters, Properties, Property, Publish, Suback, Subscribe, SubscriptionOptions,
+    TopicFilters, Unsuback, Unsubscribe, decode, split,
 };
 use fulmar_core::{Packet, PacketId, Qos, ReasonCode, Version};
 
@@ -208,9 +208,26 @@ pub(super) fn is_unaltered(load: &Load, publish: &Publish<'_>) -> bool {
     whole && (!load.properties || count() == ADDED.len())
 }
 
+/// Whether a packet is an answer to a client that refuses nothing.
+pub(super) fn is_granted(packet: &Packet<'_>) -> bool {
+    match packet {
+        Packet::Connack(connack) => !connack.reason.is_error(),
+        Packet::Suback(Suback { reasons, .. }) | Packet::Unsuback(Unsuback { reasons, .. }) => {
+            reasons.iter().all(|reason| !reason.is_error())
+        }
+        Packet::Pingresp => true,
+        _ => false,
+    }
+}
+
 /// What goes wrong where the other side is to speak MQTT.
 pub(super) fn malformed(what: impl std::fmt::Display) -> io::Error {
     io::Error::other(format!("the broker sent what is not MQTT: {what}"))
+}
+
+/// What goes wrong where the broker answers otherwise than to grant what was asked.
+pub(super) fn refused(packet: &Packet<'_>) -> io::Error {
+    io::Error::other(format!("the broker refused: {packet:?}"))
 }
 
 /// Takes all whole packets off `bytes`, and says how many bytes they had.
