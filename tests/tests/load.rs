@@ -43,6 +43,11 @@ fn scenario(name: &str, broker: &str, more: &[&str]) {
     let number = |key: &str| row[key].as_f64().unwrap_or_else(|| panic!("{key} of {row}"));
     assert_eq!((&row["scenario"], &row["broker"]), (&name.into(), &broker.into()));
     assert!(number("memory_peak") > 0.0, "{row}");
+    let mqtt = if name == "S10" || more.contains(&"--v5") { "5.0" } else { "3.1.1" };
+    assert_eq!((&row["mqtt"], &row["tiny"]), (&mqtt.into(), &true.into()));
+    let shards = [("fulmar", 1), ("fulmar-2", 2), ("fulmar-4", 4)];
+    let shards = shards.iter().find(|(known, _)| *known == broker).map(|(_, count)| *count);
+    assert_eq!(row["shards"].as_u64(), shards, "{row}");
     if name == "S8" {
         assert_eq!(number("connections"), 20.0);
         return;
@@ -60,6 +65,9 @@ fn scenario(name: &str, broker: &str, more: &[&str]) {
         assert!(left < 2048.0 && number("memory_before") > 0.0, "{row}");
         return;
     }
+    let latency = row["latency"].as_array().expect("a list").iter();
+    let timed = latency.map(|pair| pair[1].as_u64().expect("a number")).sum::<u64>();
+    assert_eq!(timed as f64, number("delivered"), "{row}");
     assert!(number("p50_us") > 0.0 && number("p999_us") >= number("p50_us"), "{row}");
     if broker == "fulmar" {
         // A relay tells nothing; the broker reads and writes at least once in a run.

@@ -65,6 +65,14 @@ impl Recipe {
         self.command.iter().any(|word| word.contains("{shards}"))
     }
 
+    /// How many shards it has when it is to have this number, where its command says so.
+    pub(super) fn shards(&self, wanted: u64) -> Option<u64> {
+        if self.has_shards() {
+            return Some(wanted);
+        }
+        self.command.iter().skip_while(|word| *word != "--shards").nth(1)?.parse().ok()
+    }
+
     /// Starts it on a free port and waits until it listens.
     pub(super) fn start(&self, limits: &Limits) -> io::Result<Running> {
         let port = free_port()?;
@@ -243,6 +251,9 @@ mod tests {
             let recipe = Recipe::parse(name).expect("a known name");
             assert_eq!((recipe.name.as_str(), recipe.has_shards()), (name, name == "fulmar"));
             assert_eq!(recipe.counts, name.starts_with("fulmar"));
+            let shards = [("fulmar", 3), ("fulmar-2", 2)];
+            let shards = shards.iter().find(|(known, _)| *known == name).map(|(_, count)| *count);
+            assert_eq!(recipe.shards(3), shards, "{name}");
         }
         let recipe = Recipe::parse("a=b --shards {shards} c=d").expect("a command");
         assert_eq!(recipe.command, ["b", "--shards", "{shards}", "c=d"]);

@@ -8,7 +8,7 @@ use super::awake::Awake;
 use super::broker::{Limits, RELAY, Recipe};
 use super::engine::Patience;
 use super::list::Scenario;
-use super::measure::{Target, measure};
+use super::measure::{Target, described, measure};
 use super::row::{Row, median};
 use super::scenario::Load;
 use super::sweep::Over;
@@ -92,12 +92,16 @@ impl Comparison {
                 let mut target = Target { addr, pid, running: Some(&mut running) };
                 measure(load, &mut target, self.patience)
             }
-            Err(error) => Row { error: error.to_string(), ..Row::default() },
+            Err(error) => {
+                let row = Row { error: error.to_string(), ..Row::default() };
+                described(load, self.patience, row)
+            }
         };
         let (name, broker) = (scenario.name.to_owned(), recipe.name.clone());
         let over = place.over.to_owned();
         let (pinned, kept_awake) = (load.pinned, self.awake);
-        Row { scenario: name, broker, over, at: place.at, pinned, kept_awake, ..row }
+        let shards = recipe.shards(limits.shards);
+        Row { scenario: name, broker, shards, over, at: place.at, pinned, kept_awake, ..row }
     }
 
     /// Whether all that the first broker was given came as it was sent, and so with every one that

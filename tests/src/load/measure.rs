@@ -5,6 +5,8 @@ use std::net::{SocketAddrV4, TcpStream};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
+use fulmar_core::Version;
+
 use super::broker::Running;
 use super::churn::{self, Churn};
 use super::engine::{Engine, Patience};
@@ -39,7 +41,27 @@ pub(super) fn measure(load: &Load, target: &mut Target<'_>, patience: Patience) 
         load if load.hoard => memory::burst(load, target, patience),
         load => traffic(load, target, patience),
     };
-    result.unwrap_or_else(|error| Row { error: error.to_string(), ..Row::default() })
+    let row = result.unwrap_or_else(|error| Row { error: error.to_string(), ..Row::default() });
+    described(load, patience, row)
+}
+
+/// A row that says what was run.
+pub(super) fn described(load: &Load, patience: Patience, row: Row) -> Row {
+    let mqtt = match load.version {
+        Version::V31 => "3.1",
+        Version::V311 => "3.1.1",
+        Version::V5 => "5.0",
+    };
+    let threads = if load.is_traffic() { load.parts().len() } else { 1 };
+    let limited = load.is_traffic() && load.rate == 0;
+    Row {
+        generator: concat!("fulmar-load ", env!("CARGO_PKG_VERSION")).into(),
+        mqtt: mqtt.into(),
+        threads: threads as u64,
+        enough_seconds: patience.enough.filter(|_| limited).map(|enough| enough.as_secs_f64()),
+        tiny: load.tiny,
+        ..row
+    }
 }
 
 fn traffic(load: &Load, target: &mut Target<'_>, patience: Patience) -> io::Result<Row> {
