@@ -154,10 +154,9 @@ impl Plan {
             brokers: brokers.iter().map(|name| Recipe::parse(name)).collect::<Result<_, _>>()?,
             scenarios: scenarios.iter().map(|name| self.scenario(name)).collect(),
             runs,
-            threads: 1,
             json: Some(json.to_owned()),
             patience: Patience { limit: LIMIT, enough: Some(ENOUGH), ..Patience::default() },
-            awake: false,
+            ..Comparison::default()
         })
     }
 

@@ -29,6 +29,21 @@ pub(super) struct Comparison {
     pub(super) awake: bool,
 }
 
+/// One run of nothing against nobody.
+impl Default for Comparison {
+    fn default() -> Self {
+        Self {
+            brokers: Vec::new(),
+            scenarios: Vec::new(),
+            runs: 1,
+            threads: 1,
+            json: None,
+            patience: Patience::default(),
+            awake: false,
+        }
+    }
+}
+
 /// Where in a series a run stands.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Place {
@@ -284,15 +299,7 @@ mod tests {
         let clean = |first: &str, faulty: &str| {
             let brokers = [first, "fulmar-2", "other=false"];
             let brokers = brokers.map(|name| Recipe::parse(name).expect("a broker")).into();
-            let comparison = Comparison {
-                brokers,
-                scenarios: Vec::new(),
-                runs: 1,
-                threads: 1,
-                json: None,
-                patience: Patience::default(),
-                awake: false,
-            };
+            let comparison = Comparison { brokers, ..Comparison::default() };
             let row = |broker: &str, lost| Row { broker: broker.into(), lost, ..Row::default() };
             let names = comparison.brokers.iter().map(|recipe| &recipe.name);
             let rows: Vec<_> = names.map(|name| row(name, u64::from(name == faulty))).collect();

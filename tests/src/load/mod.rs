@@ -236,7 +236,15 @@ impl Brokers {
         }
         let enough = seconds.map(Duration::from_secs);
         let patience = Patience { enough, ..Patience::default() };
-        Ok(Comparison { brokers, scenarios, runs, threads, json, patience, awake: false })
+        Ok(Comparison {
+            brokers,
+            scenarios,
+            runs,
+            threads,
+            json,
+            patience,
+            ..Comparison::default()
+        })
     }
 }
 
