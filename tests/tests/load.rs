@@ -153,9 +153,10 @@ fn a_series_becomes_pictures() {
 }
 
 #[test]
-fn two_shards_serve_the_same() {
+fn two_shards_and_four_serve_the_same() {
     for name in ["S1", "S4", "S7", "S12c", "S13", "S14c"] {
         scenario(name, "fulmar-2", &[]);
+        scenario(name, "fulmar-4", &[]);
     }
 }
 

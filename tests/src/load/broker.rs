@@ -34,9 +34,10 @@ pub(super) struct Recipe {
 }
 
 /// Names that need no command.
-const KNOWN: [(&str, &str); 5] = [
+const KNOWN: [(&str, &str); 6] = [
     ("fulmar", "{self} serve --config {dir}/fulmar.yaml --shards {shards}"),
     ("fulmar-2", "{self} serve --config {dir}/fulmar.yaml --shards 2"),
+    ("fulmar-4", "{self} serve --config {dir}/fulmar.yaml --shards 4"),
     ("relay", "{self} relay --listen 127.0.0.1:{port}"),
     ("mosquitto", "mosquitto -c {dir}/mosquitto.conf"),
     ("rumqttd", "rumqttd -q -c {dir}/rumqttd.toml"),
@@ -251,7 +252,7 @@ mod tests {
             let recipe = Recipe::parse(name).expect("a known name");
             assert_eq!((recipe.name.as_str(), recipe.has_shards()), (name, name == "fulmar"));
             assert_eq!(recipe.counts, name.starts_with("fulmar"));
-            let shards = [("fulmar", 3), ("fulmar-2", 2)];
+            let shards = [("fulmar", 3), ("fulmar-2", 2), ("fulmar-4", 4)];
             let shards = shards.iter().find(|(known, _)| *known == name).map(|(_, count)| *count);
             assert_eq!(recipe.shards(3), shards, "{name}");
         }
