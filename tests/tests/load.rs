@@ -209,6 +209,22 @@ fn who_has_no_tool_to_keep_cores_awake_is_told() {
 }
 
 #[test]
+fn four_shards_are_looked_at_in_all_that_delivers() {
+    let folder = std::env::temp_dir().join(format!("fulmar-load-{}-four", std::process::id()));
+    let out = folder.to_str().expect("a path in UTF-8");
+    let output = load(&["all", "--out", out, "--tiny", "100", "--only", "shards-4"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = std::fs::read_to_string(folder.join("all.md")).expect("a table");
+    for name in SCENARIOS.into_iter().filter(|name| *name != "S8") {
+        let fan = [("S4", 500), ("S9", 5)].iter().find(|(n, _)| *n == name).map_or(1, |f| f.1);
+        let line = format!("| {name} | fulmar-4 | 100 | {} | 0 | 0 | 0 | 0 | 0 |  |\n", 100 * fan);
+        assert!(text.contains(&line), "{name}: {text}");
+    }
+    assert_eq!(text.lines().filter(|line| line.contains("fulmar-4")).count(), SCENARIOS.len() - 1);
+    std::fs::remove_dir_all(&folder).expect("the folder is there");
+}
+
+#[test]
 fn all_goes_on_where_it_was_ended() {
     let folder = std::env::temp_dir().join(format!("fulmar-load-{}-all", std::process::id()));
     let out = folder.to_str().expect("a path in UTF-8");

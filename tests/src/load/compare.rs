@@ -62,8 +62,7 @@ impl Comparison {
         let mut rows = Vec::new();
         for scenario in &self.scenarios {
             // What is counted there does not vary.
-            let memory = scenario.load.idle > 0 || scenario.load.hoard;
-            let runs = if memory { 1 } else { self.runs };
+            let runs = if scenario.load.idle > 0 { 1 } else { self.runs };
             let able = |recipe: &&Recipe| recipe.name != RELAY || scenario.relay;
             let mut brokers: Vec<_> = self.brokers.iter().filter(able).collect();
             for _ in 0..runs {
@@ -271,6 +270,24 @@ pub(super) fn table(rows: &[Row], scenarios: &[Scenario]) -> String {
             let ratio = ratio.map(|(own, other)| three_digits(own / other)).unwrap_or_default();
             let _ = writeln!(text, " {ratio} |");
         }
+    }
+    text
+}
+
+/// What was lost, doubled and so on, a line for each run, in Markdown.
+pub(super) fn faults(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "\n| scenario | broker | sent | delivered | lost | doubled | out of order | astray | \
+         altered | ended by |\n|---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for row in rows {
+        let Row { scenario, broker, published, delivered, error, .. } = row;
+        let Row { lost, duplicates, disordered, strays, altered, .. } = row;
+        let _ = writeln!(
+            text,
+            "| {scenario} | {broker} | {published} | {delivered} | {lost} | {duplicates} | \
+             {disordered} | {strays} | {altered} | {error} |"
+        );
     }
     text
 }
