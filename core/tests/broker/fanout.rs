@@ -1,7 +1,9 @@
 //! Deliveries to more sessions than one call serves.
 
 use fulmar_core::broker::{Command, Config, Input, Publication};
-use fulmar_core::codec::{Packet, Properties, Qos, TopicFilters, Unsubscribe};
+use fulmar_core::codec::{
+    Connect, Disconnect, Packet, Properties, Qos, ReasonCode, TopicFilters, Unsubscribe,
+};
 use fulmar_core::{ConnId, Instant};
 
 use crate::harness::*;
@@ -152,6 +154,25 @@ fn a_source_that_goes_does_not_take_its_message_back() {
     for conn in strangers {
         assert!(rig.take(conn).is_empty());
     }
+}
+
+/// Also where its transport goes at once.
+#[test]
+fn what_a_client_sends_behind_a_long_delivery_is_handled_before_it_goes() {
+    let mut rig = Rig::new(Config::default());
+    let conns = subscribers(&mut rig);
+    let will = will("t", b"will", Properties::EMPTY);
+    let a = rig.connect_with(Connect { will: Some(will), ..hello(V311, "a") });
+    let [one, two] = [b"1", b"2"].map(|payload| publish("t", payload, Q0, 0));
+    let goodbye = Disconnect { reason: ReasonCode::Success, properties: Properties::EMPTY };
+    let all = bytes(V311, &[one, two, Packet::Disconnect(goodbye)]);
+    rig.handle(Input::Received { conn: a, bytes: &all });
+    rig.handle(Input::Closed { conn: a });
+    rig.settle();
+    for conn in conns {
+        assert_eq!(rig.messages(conn, V311), [b"1", b"2"]);
+    }
+    assert_eq!(rig.broker.stats().sessions_connected, MANY as u64);
 }
 
 #[test]
