@@ -112,7 +112,10 @@ impl Broker {
     }
 
     /// The connection of a client whose transport is gone, but not all that it brought is handled.
+    /// With one shard a long delivery is all that it waits for, and it is taken over as if it were
+    /// there.
     fn leaving_conn(&self, client_id: &str) -> Option<Key> {
+        self.peers.as_ref()?;
         let key = self.clients.get(client_id).and_then(|index| self.sessions.key_at(*index));
         match self.sessions.get(key?)?.attached {
             Attached::Conn(conn) => self.conns.get(conn)?.gone.then_some(conn),

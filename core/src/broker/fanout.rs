@@ -12,7 +12,7 @@ use super::subscribe::WALK_STEPS;
 use super::{Broker, DeliveryMode};
 use crate::codec::Qos;
 use crate::time::Instant;
-use crate::topic::Entry;
+use crate::topic::{Entry, matches};
 
 /// Deliveries done in one go: about 0.2 ms of work. Few for the fuzzer, which has no thousands.
 pub(super) const SLICE: usize = if cfg!(fuzzing) { 2 } else { 4096 };
@@ -56,12 +56,11 @@ pub(super) enum Job {
 }
 
 impl Job {
-    /// Whether it delivers for the publisher of this message.
-    pub(super) fn is_of(&self, message: &Message) -> bool {
-        match self {
-            Self::Deliver { message: other, .. } => other.head.publisher == message.head.publisher,
-            Self::Walk(_) | Self::Peers => false,
-        }
+    /// Whether this message, which is younger, is delivered after it: another one of its publisher,
+    /// or of its topic. What comes last to all of a topic's subscribers is what is retained.
+    pub(super) fn is_before(&self, message: &Message) -> bool {
+        let Self::Deliver { message: older, .. } = self else { return false };
+        older.head.publisher == message.head.publisher || older.topic() == message.topic()
     }
 
     pub(super) fn footprint(targets: &Vec<Target>) -> u64 {
@@ -218,6 +217,27 @@ impl Broker {
         self.enqueue(now, target.session, copy);
     }
 
+    /// What was published with RETAIN and is under way to a session that unsubscribes comes now: if
+    /// it subscribes again, what is retained then comes after.
+    pub(super) fn hurry(&mut self, now: Instant, key: Key, filter: &str) {
+        if self.deliveries == 0 {
+            return;
+        }
+        let mut due = Vec::new();
+        for job in &mut self.jobs {
+            if let Job::Deliver { message, targets, next, .. } = job
+                && message.head.retain
+                && matches(filter, message.topic())
+            {
+                let its = targets.extract_if(*next.., |target| target.session == key);
+                due.extend(its.map(|target| (message.clone(), target)));
+            }
+        }
+        for (message, target) in due {
+            self.deliver(now, &message, target);
+        }
+    }
+
     /// A copy of a session that is gone goes to another member of its group. `[U5-072]`
     pub(super) fn pass_on(&mut self, now: Instant, copy: &Copy) -> bool {
         // The number may belong to another group by now, which is younger than the message.
@@ -241,8 +261,8 @@ impl Broker {
                     self.deliver(now, &message, target.clone());
                 }
                 if end < targets.len() {
-                    // Behind the jobs of others, but before later ones of the same publisher.
-                    let later = self.jobs.iter().position(|job| job.is_of(&message));
+                    // Behind the jobs of others, but before those that come after it.
+                    let later = self.jobs.iter().position(|job| job.is_before(&message));
                     let at = later.unwrap_or(self.jobs.len());
                     self.jobs.insert(at, Job::Deliver { source, message, targets, next: end });
                     return;

@@ -81,7 +81,7 @@ impl Broker {
         conn.machine.discard();
         conn.undecided = None;
         self.ended(now, key, conn, why);
-        // Of one that waited for other shards the transport may be gone.
+        // Of one that waited the transport may be gone.
         if !conn.gone {
             let by = now.after_secs(LINGER);
             self.effects.push_back(Effect::Close { conn: ConnId::of(key), by });
@@ -92,7 +92,7 @@ impl Broker {
     pub(super) fn closed(&mut self, now: Instant, key: Key) {
         let Some(mut conn) = self.conns.take(key) else { return };
         let accepted = conn.session.is_some();
-        let waits = matches!(conn.waiting, Waiting::Peers(_));
+        let waits = matches!(conn.waiting, Waiting::Peers(_) | Waiting::Job);
         if waits && accepted && !conn.gone && !conn.closing {
             // What it sent before is handled first, as if it were still there. Who was not let in
             // yet never is: its client may be back already, and would be thrown out for it.

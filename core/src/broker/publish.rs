@@ -446,8 +446,8 @@ impl Broker {
         message: Arc<Message>,
         targets: &mut Vec<super::fanout::Target>,
     ) -> bool {
-        // What a publisher sends arrives in its order, also while a long delivery is under way.
-        let behind = self.deliveries > 0 && self.jobs.iter().any(|job| job.is_of(&message));
+        // Also while a long delivery is under way all is in its order.
+        let behind = self.deliveries > 0 && self.jobs.iter().any(|job| job.is_before(&message));
         let first = if behind { 0 } else { targets.len().min(super::fanout::SLICE) };
         let rest = targets.split_off(first);
         for target in targets.drain(..) {

@@ -1,7 +1,9 @@
 //! Deliveries to more sessions than one call serves.
 
 use fulmar_core::broker::{Command, Config, Input, Publication};
-use fulmar_core::codec::{Packet, Properties, Qos, TopicFilters, Unsubscribe};
+use fulmar_core::codec::{
+    Connect, Disconnect, Packet, Properties, Qos, ReasonCode, TopicFilters, Unsubscribe,
+};
 use fulmar_core::{ConnId, Instant};
 
 use crate::harness::*;
@@ -58,14 +60,10 @@ fn a_long_delivery_goes_on_in_slices_while_its_source_waits() {
     assert_eq!(rig.used(), before);
 }
 
-#[test]
-fn messages_of_one_publisher_stay_in_order_while_subscribers_come_and_go() {
-    let mut rig = Rig::new(Config::default());
-    let conns = subscribers(&mut rig);
-    rig.handle(local(b"1"));
-    // The last in the index takes the place of the first, and so is met early by what follows.
+/// The last in the index takes the place of one that goes, and so is met early by what follows.
+fn leave(rig: &mut Rig, conns: &[ConnId]) {
     let list = ["t"];
-    for conn in &conns[..10] {
+    for conn in conns {
         let unsubscribe = Packet::Unsubscribe(Unsubscribe {
             packet_id: id(2),
             properties: Properties::EMPTY,
@@ -73,6 +71,51 @@ fn messages_of_one_publisher_stay_in_order_while_subscribers_come_and_go() {
         });
         rig.handle(Input::Received { conn: *conn, bytes: &bytes(V311, &[unsubscribe]) });
     }
+}
+
+/// Otherwise somebody's last message would not be the one that is retained.
+#[test]
+fn messages_of_two_publishers_come_to_all_in_one_order() {
+    let mut rig = Rig::new(Config::default());
+    let conns = subscribers(&mut rig);
+    let (a, b) = (rig.connect(V311, "a", true), rig.connect(V311, "b", true));
+    let (one, two) =
+        (bytes(V311, &[publish("t", b"1", Q0, 0)]), bytes(V311, &[publish("t", b"2", Q0, 0)]));
+    rig.handle(Input::Received { conn: a, bytes: &one });
+    leave(&mut rig, &conns[..10]);
+    rig.handle(Input::Received { conn: b, bytes: &two });
+    rig.settle();
+    for conn in &conns[10..] {
+        assert_eq!(rig.messages(*conn, V311), [b"1", b"2"]);
+    }
+}
+
+/// Or nothing more, if it was cleared.
+#[test]
+fn who_subscribes_again_meanwhile_has_the_retained_message_last() {
+    for (payload, its) in [(&b"2"[..], &[&b"1"[..], b"2"][..]), (b"", &[b"1"])] {
+        let mut rig = Rig::new(Config::default());
+        let conns = subscribers(&mut rig);
+        let (a, b) = (rig.connect(V311, "a", true), rig.connect(V311, "b", true));
+        let [one, two] = [&b"1"[..], payload].map(|payload| bytes(V311, &[retained("t", payload)]));
+        rig.handle(Input::Received { conn: a, bytes: &one });
+        let last = conns[MANY - 1];
+        leave(&mut rig, &[last]);
+        rig.handle(Input::Received { conn: b, bytes: &two });
+        let again = bytes(V311, &[subscribe(&filter("t", Q1))]);
+        rig.handle(Input::Received { conn: last, bytes: &again });
+        rig.settle();
+        assert_eq!(rig.messages(last, V311), its);
+        assert_eq!(rig.messages(conns[0], V311), [&b"1"[..], payload]);
+    }
+}
+
+#[test]
+fn messages_of_one_publisher_stay_in_order_while_subscribers_come_and_go() {
+    let mut rig = Rig::new(Config::default());
+    let conns = subscribers(&mut rig);
+    rig.handle(local(b"1"));
+    leave(&mut rig, &conns[..10]);
     rig.handle(local(b"2"));
     rig.handle(local(b"3"));
     rig.settle();
@@ -111,6 +154,25 @@ fn a_source_that_goes_does_not_take_its_message_back() {
     for conn in strangers {
         assert!(rig.take(conn).is_empty());
     }
+}
+
+/// Also where its transport goes at once.
+#[test]
+fn what_a_client_sends_behind_a_long_delivery_is_handled_before_it_goes() {
+    let mut rig = Rig::new(Config::default());
+    let conns = subscribers(&mut rig);
+    let will = will("t", b"will", Properties::EMPTY);
+    let a = rig.connect_with(Connect { will: Some(will), ..hello(V311, "a") });
+    let [one, two] = [b"1", b"2"].map(|payload| publish("t", payload, Q0, 0));
+    let goodbye = Disconnect { reason: ReasonCode::Success, properties: Properties::EMPTY };
+    let all = bytes(V311, &[one, two, Packet::Disconnect(goodbye)]);
+    rig.handle(Input::Received { conn: a, bytes: &all });
+    rig.handle(Input::Closed { conn: a });
+    rig.settle();
+    for conn in conns {
+        assert_eq!(rig.messages(conn, V311), [b"1", b"2"]);
+    }
+    assert_eq!(rig.broker.stats().sessions_connected, MANY as u64);
 }
 
 #[test]
