@@ -109,7 +109,6 @@ fn traffic(load: &Load, target: &mut Target<'_>, patience: Patience) -> io::Resu
         memory_after: after.memory,
         memory_peak: after.peak,
         churned,
-        churned_per_second: churned as f64 / seconds,
         churn_cpu_us,
         ..Row::default()
     };
@@ -126,6 +125,7 @@ fn traffic(load: &Load, target: &mut Target<'_>, patience: Patience) -> io::Resu
     latencies.tell(&mut row);
     let delivered = row.delivered.max(1) as f64;
     row.rate = row.delivered as f64 / seconds;
+    row.churned_per_second = row.churn_rate().unwrap_or_default();
     row.cpu_us_per_delivery = (cpu_seconds * 1e6 - churned as f64 * churn_cpu_us) / delivered;
     if load.wild > 0 {
         let subscriptions = (load.wild * load.subscribers) as f64;

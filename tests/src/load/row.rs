@@ -93,7 +93,7 @@ impl Row {
     /// SUBSCRIBE and UNSUBSCRIBE a second, if there were any; rows of before have it not written
     /// down.
     pub(super) fn churn_rate(&self) -> Option<f64> {
-        (self.churned > 0).then(|| self.churned as f64 / self.seconds.max(0.001))
+        (self.churned > 0 && self.seconds > 0.0).then(|| self.churned as f64 / self.seconds)
     }
 
     /// Messages lost, doubled, out of order, astray or altered.
