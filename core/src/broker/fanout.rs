@@ -217,21 +217,22 @@ impl Broker {
         self.enqueue(now, target.session, copy);
     }
 
-    /// What was published with RETAIN and is under way to a session that unsubscribes comes now: if
-    /// it subscribes again, what is retained then comes after.
-    pub(super) fn hurry(&mut self, now: Instant, key: Key, filter: &str) {
+    /// What is under way to a session that leaves: copies for the groups it is in, which others get
+    /// if it ends; and of a filter what was published with RETAIN, since what is retained when it
+    /// subscribes again comes after.
+    pub(super) fn hurry(&mut self, now: Instant, key: Key, filter: Option<&str>) {
         if self.deliveries == 0 {
             return;
         }
         let mut due = Vec::new();
         for job in &mut self.jobs {
-            if let Job::Deliver { message, targets, next, .. } = job
-                && message.head.retain
-                && matches(filter, message.topic())
-            {
-                let its = targets.extract_if(*next.., |target| target.session == key);
-                due.extend(its.map(|target| (message.clone(), target)));
-            }
+            let Job::Deliver { message, targets, next, .. } = job else { continue };
+            let topic = message.topic();
+            let retained = message.head.retain && filter.is_some_and(|f| matches(f, topic));
+            let its = targets.extract_if(*next.., |target| {
+                target.session == key && (retained || target.group != NO_GROUP)
+            });
+            due.extend(its.map(|target| (message.clone(), target)));
         }
         for (message, target) in due {
             self.deliver(now, &message, target);

@@ -171,6 +171,7 @@ impl Broker {
 
     /// Throws a session away; a will that is still due is published. `[MQTT-4.1.0-2]`
     pub(super) fn end_session(&mut self, now: Instant, key: Key, why: SessionEnd) {
+        self.hurry(now, key, None);
         self.unstage(key);
         let Some(mut session) = self.sessions.remove(key) else { return };
         self.timers.arm(Timer::Session(key), &mut session.armed, Instant::NEVER);

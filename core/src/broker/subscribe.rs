@@ -257,7 +257,7 @@ impl Broker {
         let Ok(at) = session.find(filter) else { return false };
         let removed = session.subscriptions.remove(at);
         session.forget_walks(&removed);
-        self.hurry(now, key, filter);
+        self.hurry(now, key, Some(filter));
         if defect!("unsubscribe_ignored") && removed.filter.contains('+') {
             return true;
         }

@@ -175,6 +175,28 @@ fn what_a_client_sends_behind_a_long_delivery_is_handled_before_it_goes() {
     assert_eq!(rig.broker.stats().sessions_connected, MANY as u64);
 }
 
+/// Its copy is not lost with it. `[U5-072]`
+#[test]
+fn a_member_that_ends_before_its_slice_leaves_the_copy_to_another() {
+    let mut rig = Rig::new(Config::default());
+    subscribers(&mut rig);
+    let members = ["m", "n"].map(|name| {
+        let member = rig.connect(V5, name, true);
+        rig.send(member, V5, &[subscribe(&filter("$share/g/t", Q1))]);
+        rig.take(member);
+        member
+    });
+    let publishers = ["a", "b"].map(|name| rig.connect(V311, name, true));
+    for (a, payload) in publishers.into_iter().zip([&b"1"[..], b"2"]) {
+        let burst = bytes(V311, &[publish("t", payload, Q1, 1)]);
+        rig.handle(Input::Received { conn: a, bytes: &burst });
+    }
+    // Each of them is to have one.
+    rig.handle(Input::Closed { conn: members[0] });
+    rig.settle();
+    assert_eq!(rig.messages(members[1], V5).len(), 2);
+}
+
 #[test]
 fn one_member_of_each_of_many_groups_gets_the_message() {
     const GROUPS: usize = 40;

@@ -115,6 +115,39 @@ fn a_subscribe_in_memory_of_its_size_waits_as_well() {
     assert_eq!(world.answers(second), ["SUBACK"]);
 }
 
+/// What the others are told of at once is bounded, also where a client with thousands of filters
+/// goes; and all of it is charged until they have confirmed it.
+#[test]
+fn thousands_of_filters_are_withdrawn_as_others_confirm() {
+    const WINDOW: usize = 1024;
+    let mut world = World::new(2);
+    let publisher = world.connect(1, "p");
+    let used = |world: &World| world.shards.iter().map(|s| s.stats().used_bytes).sum::<u64>();
+    let client = world.connect(0, "s");
+    world.settle();
+    let before = used(&world);
+    let filters: Vec<String> = (0..FILTERS).map(|n| format!("room/{n:04}/+")).collect();
+    subscribe(&mut world, client, &filters);
+    let waiting = used(&world);
+    world.settle();
+    let subscribed = used(&world);
+    assert!(waiting - subscribed > FILTERS as u64 * 500, "gates, questions, what is told");
+    world.hang_up(client);
+    assert_eq!(world.links[0][1].len(), WINDOW / 2, "half of the window, and nothing else");
+    while world.step(0, 1) {
+        assert!(world.links[0][1].len() <= WINDOW / 2);
+        while world.step(1, 0) {}
+    }
+    world.settle();
+    // The last ones may be wanted again, and tables keep their room.
+    assert!(used(&world) - before < (subscribed - before) / 4);
+    for topic in ["room/0000/a", "room/1999/a"] {
+        world.send(publisher, &[publish(topic, "nobody", Q1, 1)]);
+    }
+    world.settle();
+    assert_eq!(world.answers(publisher), ["CONNACK", "PUBACK", "PUBACK"]);
+}
+
 /// A session that drains slowly asks for as much as it has room for, and not for all the rest each
 /// time.
 #[test]

@@ -52,6 +52,9 @@ pub(super) struct Gate {
     waiters: Vec<(Waits, u32)>,
 }
 
+/// Bytes charged for a gate: with its places in the tables, by number and by filter.
+pub(super) const COST: u64 = (size_of::<Gate>() + 128) as u64;
+
 /// What a subscription asks for.
 pub(in crate::broker) struct Wish<'w> {
     pub(in crate::broker) filter: &'w Arc<str>,
@@ -101,6 +104,8 @@ impl Peers {
         let told = bits(self.others).map(|shard| self.links[shard].heard.confirmed);
         // A damaged recording may confirm what was never told.
         self.confirmed = told.min().unwrap_or(0).min(self.announces);
+        self.withdraw_some();
+        self.charge_tables();
     }
 
     /// Whether a gate has not been looked at since all confirmed what it is for.
@@ -124,8 +129,8 @@ impl Peers {
         });
         if early {
             self.early.insert(wish.filter, gate.index, 0);
-            self.charge_tables();
         }
+        self.charge_tables();
         self.by_seq.insert((seq, gate));
         session.pending().add_gate(wish.filter, gate);
         gate
@@ -326,8 +331,8 @@ impl Broker {
         peers.by_seq.remove(&(gate.seq, key));
         if gate.early {
             peers.early.remove(&gate.filter, key.index);
-            peers.charge_tables();
         }
+        peers.charge_tables();
         if let Some(session) = self.sessions.get_mut(gate.session) {
             session.unshut(&gate.filter, &gate.held);
             if stands && gate.early {

@@ -54,9 +54,15 @@ use routes::{Counts, Routes};
 use run::Run;
 use share::Lent;
 
-/// Changes of routes that may be unconfirmed before no more SUBSCRIBE is read.
+/// Changes of routes that may be unconfirmed before no more SUBSCRIBE is read: at most, and at
+/// least if they take more than a part of the budget.
 const WINDOW: u64 = if cfg!(fuzzing) { 2 } else { 1024 };
-/// Filters without subscribers that stay announced, since they often come back.
+const LEAST_WINDOW: u64 = if cfg!(fuzzing) { 2 } else { 64 };
+const WINDOW_PART: u64 = 16;
+/// Bytes charged for a change that one other shard has not confirmed, and for a question.
+const UNCONFIRMED: u64 = size_of::<Msg>() as u64;
+/// Filters without subscribers that stay announced, since they often come back; more of them wait
+/// until the others have confirmed what they were told.
 const IDLE: usize = if cfg!(fuzzing) { 1 } else { 64 };
 
 /// What all other shards were told of a filter or group.
@@ -111,6 +117,8 @@ pub(super) struct Peers {
     /// Number of the last change of routes told to all, and of the last that all have confirmed.
     announces: u64,
     confirmed: u64,
+    /// Changes that may be unconfirmed.
+    window: u64,
     exact: Map<u64, Announced>,
     wild: Map<Arc<str>, Announced>,
     shares: Map<Arc<str>, Group>,
@@ -157,6 +165,8 @@ impl Peers {
 
     fn new(place: Place, config: &Config, seed: u64) -> Self {
         let links = (0..place.shards).map(|_| Link::default()).collect();
+        let change = u64::from(place.others().count_ones()).max(1) * UNCONFIRMED;
+        let window = (config.shard_budget / WINDOW_PART / change).clamp(LEAST_WINDOW, WINDOW);
         let mut peers = Self {
             place,
             others: place.others(),
@@ -170,6 +180,7 @@ impl Peers {
             clock: 0,
             announces: 0,
             confirmed: 0,
+            window,
             exact: Map::new(seed),
             wild: Map::new(seed),
             shares: Map::new(seed),
@@ -205,6 +216,7 @@ impl Peers {
         for shard in bits(self.others) {
             self.links[shard].out.push(Msg::Route { seq, change: change.clone() });
         }
+        self.charge_tables();
         seq
     }
 
@@ -252,14 +264,30 @@ impl Peers {
         }
         if known.count == 0 && !core::mem::replace(&mut known.listed, true) {
             self.idle.push_back(filter.clone());
-            if self.idle.len() > IDLE {
-                self.withdraw_oldest();
+            self.charge_tables();
+            self.withdraw_some();
+        }
+    }
+
+    /// Whether filters may be withdrawn. The other half of the window is for new ones.
+    fn may_withdraw(&self) -> bool {
+        self.announces - self.confirmed < self.window / 2
+    }
+
+    /// Withdraws what has been without subscribers for longest, if there is enough of it: when some
+    /// more is, and when the others have confirmed more.
+    fn withdraw_some(&mut self) {
+        for _ in 0..WINDOW {
+            if self.idle.len() <= IDLE || !self.may_withdraw() {
+                return;
             }
+            self.withdraw_oldest();
         }
     }
 
     fn withdraw_oldest(&mut self) {
         let Some(filter) = self.idle.pop_front() else { return };
+        self.charge_tables();
         let Some(known) = self.announced(&filter) else { return };
         known.listed = false;
         if known.count > 0 && !defect!("wanted_again_withdrawn") {
@@ -278,10 +306,12 @@ impl Peers {
         self.tell(&filter, false);
     }
 
-    /// A message came that nobody here wants: that its filters are not wanted is told now.
+    /// A message came that nobody here wants: that its filters are not wanted is told now, if they
+    /// are among the oldest.
     fn withdraw_idle(&mut self, topic: &str) {
-        for _ in 0..self.idle.len() {
+        for _ in 0..self.idle.len().min(IDLE) {
             match self.idle.front() {
+                _ if !self.may_withdraw() => return,
                 Some(filter) if matches(filter, topic) => self.withdraw_oldest(),
                 _ => self.idle.rotate_left(1),
             }
@@ -290,7 +320,8 @@ impl Peers {
 
     /// Whether no more SUBSCRIBE may be read.
     pub(super) fn window_is_full(&self) -> bool {
-        self.announces - self.confirmed >= WINDOW || self.queries.len() as u64 >= WINDOW
+        let unconfirmed = self.announces - self.confirmed;
+        unconfirmed.max(self.queries.len() as u64) >= self.window
     }
 
     /// Whether a will of a client waits: what it publishes next comes after.
@@ -352,7 +383,11 @@ impl Peers {
 
     fn count_tables(&self) -> u64 {
         let tables = self.exact.footprint() + self.wild.footprint() + self.shares.footprint();
-        (self.routes.footprint() + self.early.footprint() + tables) as u64
+        let tables = (self.routes.footprint() + self.early.footprint() + tables) as u64;
+        let unconfirmed = (self.announces - self.confirmed) * u64::from(self.others.count_ones());
+        let (gates, questions) = (self.gates.len() as u64, self.queries.len() as u64);
+        let idle = (self.idle.len() * size_of::<Arc<str>>()) as u64;
+        tables + unconfirmed * UNCONFIRMED + gates * gate::COST + questions * page::COST + idle
     }
 
     /// To be called after each change of a table: whether memory is short is asked more often.

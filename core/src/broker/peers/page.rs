@@ -11,7 +11,7 @@ use super::super::subscribe::{BESIDE, FIRST_STEPS, WALK_STEPS};
 use super::super::transmit::WALK_BELOW;
 use super::super::{Broker, DropReason};
 use super::msg::{Msg, Page, Parcel, Query};
-use super::{Peers, WINDOW, is_wild};
+use super::{Peers, UNCONFIRMED, WINDOW, is_wild};
 use crate::time::Instant;
 use crate::topic::Cursor;
 
@@ -35,6 +35,10 @@ pub(super) struct Asked {
     /// The first of a filter with wildcards, which may bring some.
     first: bool,
 }
+
+/// Bytes charged for a question, until it is answered: with itself, and the walk that waits.
+pub(super) const COST: u64 =
+    UNCONFIRMED + (size_of::<Asked>() + size_of::<Walk>() + size_of::<WalkId>() + 64) as u64;
 
 impl Peers {
     /// Messages that the answer to a session's next first question may bring. With 0 it says only
@@ -68,6 +72,7 @@ impl Peers {
         let (kept, first) = (if begun { room } else { 0 }, !begun && room > 0 && is_wild(filter));
         let asked = Asked { session: key, filter: filter.clone(), room: kept, first };
         self.queries.insert(walk.query, asked);
+        self.charge_tables();
         session.pending().keep(kept, first);
         let query = Query {
             id: walk.query,
@@ -139,6 +144,7 @@ impl Broker {
         let Some(peers) = &mut self.peers else { return };
         let full = peers.window_is_full();
         let Some(asked) = peers.queries.remove(&page.id) else { return };
+        peers.charge_tables();
         let Asked { session: key, filter, room: kept, first } = asked;
         if full {
             self.go_on_later();
