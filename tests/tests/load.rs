@@ -43,6 +43,11 @@ fn scenario(name: &str, broker: &str, more: &[&str]) {
     let number = |key: &str| row[key].as_f64().unwrap_or_else(|| panic!("{key} of {row}"));
     assert_eq!((&row["scenario"], &row["broker"]), (&name.into(), &broker.into()));
     assert!(number("memory_peak") > 0.0, "{row}");
+    let mqtt = if name == "S10" || more.contains(&"--v5") { "5.0" } else { "3.1.1" };
+    assert_eq!((&row["mqtt"], &row["tiny"]), (&mqtt.into(), &true.into()));
+    let shards = [("fulmar", 1), ("fulmar-2", 2), ("fulmar-4", 4)];
+    let shards = shards.iter().find(|(known, _)| *known == broker).map(|(_, count)| *count);
+    assert_eq!(row["shards"].as_u64(), shards, "{row}");
     if name == "S8" {
         assert_eq!(number("connections"), 20.0);
         return;
@@ -60,6 +65,9 @@ fn scenario(name: &str, broker: &str, more: &[&str]) {
         assert!(left < 2048.0 && number("memory_before") > 0.0, "{row}");
         return;
     }
+    let latency = row["latency"].as_array().expect("a list").iter();
+    let timed = latency.map(|pair| pair[1].as_u64().expect("a number")).sum::<u64>();
+    assert_eq!(timed as f64, number("delivered"), "{row}");
     assert!(number("p50_us") > 0.0 && number("p999_us") >= number("p50_us"), "{row}");
     if broker == "fulmar" {
         // A relay tells nothing; the broker reads and writes at least once in a run.
@@ -145,9 +153,10 @@ fn a_series_becomes_pictures() {
 }
 
 #[test]
-fn two_shards_serve_the_same() {
+fn two_shards_and_four_serve_the_same() {
     for name in ["S1", "S4", "S7", "S12c", "S13", "S14c"] {
         scenario(name, "fulmar-2", &[]);
+        scenario(name, "fulmar-4", &[]);
     }
 }
 
@@ -197,6 +206,22 @@ fn who_has_no_tool_to_keep_cores_awake_is_told() {
     let output = command.args(arguments).env("PATH", "/nowhere").output().expect("it starts");
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && told.contains("`chrt` of util-linux"), "{told}");
+}
+
+#[test]
+fn four_shards_are_looked_at_in_all_that_delivers() {
+    let folder = std::env::temp_dir().join(format!("fulmar-load-{}-four", std::process::id()));
+    let out = folder.to_str().expect("a path in UTF-8");
+    let output = load(&["all", "--out", out, "--tiny", "100", "--only", "shards-4"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = std::fs::read_to_string(folder.join("all.md")).expect("a table");
+    for name in SCENARIOS.into_iter().filter(|name| *name != "S8") {
+        let fan = [("S4", 500), ("S9", 5)].iter().find(|(n, _)| *n == name).map_or(1, |f| f.1);
+        let line = format!("| {name} | fulmar-4 | 100 | {} | 0 | 0 | 0 | 0 | 0 |  |\n", 100 * fan);
+        assert!(text.contains(&line), "{name}: {text}");
+    }
+    assert_eq!(text.lines().filter(|line| line.contains("fulmar-4")).count(), SCENARIOS.len() - 1);
+    std::fs::remove_dir_all(&folder).expect("the folder is there");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{env, fs, io};
 
 use super::awake::Awake;
 use super::broker::Recipe;
-use super::compare::{Comparison, table};
+use super::compare::{Comparison, faults, table};
 use super::engine::Patience;
 use super::list::{ALL, Scenario};
 use super::row::Row;
@@ -27,6 +27,10 @@ const BROKERS: [&str; 5] = ["fulmar", "fulmar-2", "mosquitto", "rumqttd", "relay
 const MEMORY: [&str; 7] = ["S11", "S11c", "S12", "S12c", "S13", "S14", "S14c"];
 const THREE: [&str; 3] = ["fulmar", "fulmar-2", "mosquitto"];
 const TWO: [&str; 2] = ["fulmar", "mosquitto"];
+/// What is looked at once with more shards than cores, for loss, doubles and order: all that
+/// delivers messages.
+const MANY_SHARDS: &str = "shards-4";
+const MANY: &str = "fulmar-4";
 /// Series over shards.
 const SHARDED: [&str; 3] = ["S1", "S2", "S4"];
 const PARTS: &str = "parts";
@@ -35,7 +39,7 @@ const SERIES: &str = "series-";
 const LATENCY: &str = "S7";
 /// Seconds that parts take with five runs on two quiet cores, where it is not the usual time. They
 /// say how parts are to each other: what is left is reckoned from those that were measured.
-const SECONDS: [(&str, u64); 13] = [
+const SECONDS: [(&str, u64); 15] = [
     ("S1", 90),
     ("S4", 100),
     ("S7", 120),
@@ -45,6 +49,8 @@ const SECONDS: [(&str, u64); 13] = [
     ("S11c", 100),
     ("S12", 100),
     ("S12c", 100),
+    ("S13", 120),
+    ("shards-4", 130),
     ("parts", 20),
     ("series-shards", 140),
     ("series-connections", 250),
@@ -68,7 +74,7 @@ impl Plan {
     pub(super) fn names(&self) -> Vec<String> {
         let series = Over::ALL.map(|over| format!("{SERIES}{}", over.name()));
         let scenarios = TRAFFIC.into_iter().chain(MEMORY).map(Into::into);
-        scenarios.chain([PARTS.into()]).chain(series).collect()
+        scenarios.chain([MANY_SHARDS, PARTS].map(Into::into)).chain(series).collect()
     }
 
     /// Measures what is missing, draws, and writes the tables. Says whether all that fulmar was
@@ -133,6 +139,10 @@ impl Plan {
             let few: Vec<_> = over.points().iter().copied().take(2).collect();
             let points = if self.tiny.is_some() { &few } else { over.points() };
             sweep(&comparison, over, points, self.tiny)?;
+        } else if name == MANY_SHARDS {
+            let scenarios = ALL.iter().filter(|scenario| scenario.load.idle == 0);
+            let scenarios: Vec<_> = scenarios.map(|scenario| scenario.name).collect();
+            self.comparison(&[MANY], &scenarios, 1, file)?.run()?;
         } else if MEMORY.contains(&name) {
             self.comparison(&THREE, &[name], self.runs.min(3), file)?.run()?;
         } else {
@@ -154,10 +164,9 @@ impl Plan {
             brokers: brokers.iter().map(|name| Recipe::parse(name)).collect::<Result<_, _>>()?,
             scenarios: scenarios.iter().map(|name| self.scenario(name)).collect(),
             runs,
-            threads: 1,
             json: Some(json.to_owned()),
             patience: Patience { limit: LIMIT, enough: Some(ENOUGH), ..Patience::default() },
-            awake: false,
+            ..Comparison::default()
         })
     }
 
@@ -179,6 +188,9 @@ impl Plan {
                 let _ = write!(text, "\n{}", parts::table(&rows));
             } else if name.starts_with(SERIES) {
                 series.extend(rows);
+            } else if name == MANY_SHARDS {
+                text += "\nWith four shards, once:\n";
+                text += &faults(&rows);
             } else {
                 text += &table(&rows, &[self.scenario(name)]);
             }

@@ -34,9 +34,10 @@ pub(super) struct Recipe {
 }
 
 /// Names that need no command.
-const KNOWN: [(&str, &str); 5] = [
+const KNOWN: [(&str, &str); 6] = [
     ("fulmar", "{self} serve --config {dir}/fulmar.yaml --shards {shards}"),
     ("fulmar-2", "{self} serve --config {dir}/fulmar.yaml --shards 2"),
+    ("fulmar-4", "{self} serve --config {dir}/fulmar.yaml --shards 4"),
     ("relay", "{self} relay --listen 127.0.0.1:{port}"),
     ("mosquitto", "mosquitto -c {dir}/mosquitto.conf"),
     ("rumqttd", "rumqttd -q -c {dir}/rumqttd.toml"),
@@ -63,6 +64,14 @@ impl Recipe {
     /// Whether it can be told how many shards to have.
     pub(super) fn has_shards(&self) -> bool {
         self.command.iter().any(|word| word.contains("{shards}"))
+    }
+
+    /// How many shards it has when it is to have this number, where its command says so.
+    pub(super) fn shards(&self, wanted: u64) -> Option<u64> {
+        if self.has_shards() {
+            return Some(wanted);
+        }
+        self.command.iter().skip_while(|word| *word != "--shards").nth(1)?.parse().ok()
     }
 
     /// Starts it on a free port and waits until it listens.
@@ -243,6 +252,9 @@ mod tests {
             let recipe = Recipe::parse(name).expect("a known name");
             assert_eq!((recipe.name.as_str(), recipe.has_shards()), (name, name == "fulmar"));
             assert_eq!(recipe.counts, name.starts_with("fulmar"));
+            let shards = [("fulmar", 3), ("fulmar-2", 2), ("fulmar-4", 4)];
+            let shards = shards.iter().find(|(known, _)| *known == name).map(|(_, count)| *count);
+            assert_eq!(recipe.shards(3), shards, "{name}");
         }
         let recipe = Recipe::parse("a=b --shards {shards} c=d").expect("a command");
         assert_eq!(recipe.command, ["b", "--shards", "{shards}", "c=d"]);

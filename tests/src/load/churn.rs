@@ -41,6 +41,9 @@ impl Churn {
     }
 
     /// Has it end, and says how many SUBSCRIBE and UNSUBSCRIBE were answered.
+    ///
+    /// # Errors
+    /// The broker refused one, or ended the connection.
     pub(super) fn stop(self) -> io::Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("it does not panic")
@@ -107,12 +110,13 @@ fn work(mut stream: TcpStream, stop: &AtomicBool, filter: fn(u64) -> String) -> 
                 return Err(io::Error::other("the broker closed the connection that subscribes"));
             }
             let filled = kept + read;
-            let used = wire::packets(Version::V311, &buffer[..filled], |packet| match packet {
-                Packet::Suback(_) | Packet::Unsuback(_) => {
-                    answered += 1;
-                    Ok(())
+            let used = wire::packets(Version::V311, &buffer[..filled], |packet| {
+                let answers = matches!(packet, Packet::Suback(_) | Packet::Unsuback(_));
+                if !answers || !wire::is_granted(&packet) {
+                    return Err(wire::refused(&packet));
                 }
-                other => Err(io::Error::other(format!("the broker sent {other:?}"))),
+                answered += 1;
+                Ok(())
             })?;
             buffer.copy_within(used..filled, 0);
             kept = filled - used;

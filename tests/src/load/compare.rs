@@ -8,7 +8,7 @@ use super::awake::Awake;
 use super::broker::{Limits, RELAY, Recipe};
 use super::engine::Patience;
 use super::list::Scenario;
-use super::measure::{Target, measure};
+use super::measure::{Target, described, measure};
 use super::row::{Row, median};
 use super::scenario::Load;
 use super::sweep::Over;
@@ -29,6 +29,21 @@ pub(super) struct Comparison {
     pub(super) awake: bool,
 }
 
+/// One run of nothing against nobody.
+impl Default for Comparison {
+    fn default() -> Self {
+        Self {
+            brokers: Vec::new(),
+            scenarios: Vec::new(),
+            runs: 1,
+            threads: 1,
+            json: None,
+            patience: Patience::default(),
+            awake: false,
+        }
+    }
+}
+
 /// Where in a series a run stands.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Place {
@@ -47,8 +62,7 @@ impl Comparison {
         let mut rows = Vec::new();
         for scenario in &self.scenarios {
             // What is counted there does not vary.
-            let memory = scenario.load.idle > 0 || scenario.load.hoard;
-            let runs = if memory { 1 } else { self.runs };
+            let runs = if scenario.load.idle > 0 { 1 } else { self.runs };
             let able = |recipe: &&Recipe| recipe.name != RELAY || scenario.relay;
             let mut brokers: Vec<_> = self.brokers.iter().filter(able).collect();
             for _ in 0..runs {
@@ -92,12 +106,16 @@ impl Comparison {
                 let mut target = Target { addr, pid, running: Some(&mut running) };
                 measure(load, &mut target, self.patience)
             }
-            Err(error) => Row { error: error.to_string(), ..Row::default() },
+            Err(error) => {
+                let row = Row { error: error.to_string(), ..Row::default() };
+                described(load, self.patience, row)
+            }
         };
         let (name, broker) = (scenario.name.to_owned(), recipe.name.clone());
         let over = place.over.to_owned();
         let (pinned, kept_awake) = (load.pinned, self.awake);
-        Row { scenario: name, broker, over, at: place.at, pinned, kept_awake, ..row }
+        let shards = recipe.shards(limits.shards);
+        Row { scenario: name, broker, shards, over, at: place.at, pinned, kept_awake, ..row }
     }
 
     /// Whether all that the first broker was given came as it was sent, and so with every one that
@@ -128,8 +146,7 @@ pub(super) fn line(row: &Row) -> String {
     if row.bytes_per_subscription > 0.0 {
         let _ = write!(line, " {:4.0} B a filter", row.bytes_per_subscription);
     }
-    if row.churned > 0 {
-        let per_second = row.churned as f64 / row.seconds.max(0.001);
+    if let Some(per_second) = row.churn_rate() {
         let _ = write!(line, " {per_second:6.0} churned/s of {:.2} us", row.churn_cpu_us);
     }
     if row.bytes_per_connection > 0.0 {
@@ -189,7 +206,7 @@ const IDLE: [(&str, Figure); 3] = [
 const CHURNED: [(&str, Figure); 7] = [
     ("CPU µs/message", |row| Some(row.cpu_us_per_delivery)),
     ("messages/s", |row| Some(row.rate)),
-    ("churned/s", |row| (row.churned > 0).then(|| row.churned as f64 / row.seconds)),
+    ("churned/s", Row::churn_rate),
     ("CPU µs/churned", |row| (row.churned > 0).then_some(row.churn_cpu_us)),
     ("p99 µs", |row| Some(row.p99_us)),
     ("calls/message", |row| row.calls_per_delivery),
@@ -199,7 +216,7 @@ const FILTERS: [(&str, Figure); 7] = [
     ("CPU µs/message", |row| Some(row.cpu_us_per_delivery)),
     ("messages/s", |row| Some(row.rate)),
     ("bytes/filter", |row| Some(row.bytes_per_subscription)),
-    ("churned/s", |row| (row.churned > 0).then(|| row.churned as f64 / row.seconds)),
+    ("churned/s", Row::churn_rate),
     ("CPU µs/churned", |row| (row.churned > 0).then_some(row.churn_cpu_us)),
     ("p99 µs", |row| Some(row.p99_us)),
     ("wrong", |row| Some(row.faults() as f64)),
@@ -257,6 +274,24 @@ pub(super) fn table(rows: &[Row], scenarios: &[Scenario]) -> String {
     text
 }
 
+/// What was lost, doubled and so on, a line for each run, in Markdown.
+pub(super) fn faults(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "\n| scenario | broker | sent | delivered | lost | doubled | out of order | astray | \
+         altered | ended by |\n|---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for row in rows {
+        let Row { scenario, broker, published, delivered, error, .. } = row;
+        let Row { lost, duplicates, disordered, strays, altered, .. } = row;
+        let _ = writeln!(
+            text,
+            "| {scenario} | {broker} | {published} | {delivered} | {lost} | {duplicates} | \
+             {disordered} | {strays} | {altered} | {error} |"
+        );
+    }
+    text
+}
+
 /// A number with three digits that count, and no fewer than it has before the point.
 fn three_digits(value: f64) -> String {
     let whole = if value >= 1.0 { value.log10() as usize + 1 } else { 0 };
@@ -281,15 +316,7 @@ mod tests {
         let clean = |first: &str, faulty: &str| {
             let brokers = [first, "fulmar-2", "other=false"];
             let brokers = brokers.map(|name| Recipe::parse(name).expect("a broker")).into();
-            let comparison = Comparison {
-                brokers,
-                scenarios: Vec::new(),
-                runs: 1,
-                threads: 1,
-                json: None,
-                patience: Patience::default(),
-                awake: false,
-            };
+            let comparison = Comparison { brokers, ..Comparison::default() };
             let row = |broker: &str, lost| Row { broker: broker.into(), lost, ..Row::default() };
             let names = comparison.brokers.iter().map(|recipe| &recipe.name);
             let rows: Vec<_> = names.map(|name| row(name, u64::from(name == faulty))).collect();

@@ -4,9 +4,10 @@ use std::io;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
+use fulmar_core::codec::Publish;
 use fulmar_core::{Packet, PacketId, Qos};
 
-use super::check::{Arrival, Checker};
+use super::check::Checker;
 use super::histogram::Histogram;
 use super::link::{Link, Opener};
 use super::names::Names;
@@ -91,6 +92,23 @@ impl Publisher {
     }
 }
 
+/// Has `read`, which takes what comes within a time and says whether anything did, go on until
+/// nothing came for a while.
+pub(super) fn listen(mut read: impl FnMut(Duration) -> io::Result<bool>) -> io::Result<()> {
+    let start = now();
+    let mut heard = start;
+    loop {
+        let time = now();
+        let silent = time - heard;
+        if silent >= SILENCE || time - start >= LISTEN {
+            return Ok(());
+        }
+        if read(Duration::from_nanos(SILENCE - silent))? {
+            heard = now();
+        }
+    }
+}
+
 /// A load under way.
 pub(super) struct Engine<'a> {
     load: &'a Load,
@@ -139,7 +157,7 @@ impl<'a> Engine<'a> {
             templates: topics.iter().map(|topic| Templates::new(load, topic, 1)).collect(),
             ready: (0..load.publishers).collect(),
             random: 0x9e37_79b9_7f4a_7c15,
-            checker: Checker::new(load.flows()),
+            checker: Checker::new(load),
             latencies: Histogram::new(),
             total: load.messages,
             published: 0,
@@ -183,21 +201,12 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// The broker ends a connection or breaks the protocol.
     pub(super) fn listen(&mut self) -> io::Result<()> {
-        let start = now();
         let (mut buffer, mut ready) = (Vec::new(), Vec::new());
-        let mut heard = start;
-        loop {
-            let time = now();
-            let silent = time - heard;
-            if silent >= SILENCE || time - start >= LISTEN {
-                return Ok(());
-            }
-            self.poller.wait(Duration::from_nanos(SILENCE - silent), &mut ready)?;
-            if !ready.is_empty() {
-                self.serve(&ready, &mut buffer)?;
-                heard = now();
-            }
-        }
+        listen(|wait| {
+            self.poller.wait(wait, &mut ready)?;
+            self.serve(&ready, &mut buffer)?;
+            Ok(!ready.is_empty())
+        })
     }
 
     /// Writes and reads where it can be done.
@@ -329,15 +338,14 @@ impl<'a> Engine<'a> {
             self.random ^= self.random << 17;
             topic = (self.random % self.templates.len() as u64) as usize;
         }
-        let group = topic % publisher.numbers.len();
-        let group = if self.load.wild > 0 { group } else { 0 };
+        let group = self.load.group(topic);
         let templates = &self.templates[topic];
         let template = if publisher.introduced { &templates.again } else { &templates.first };
         publisher.introduced = true;
         let stamp = Stamp {
             time,
             publisher: number as u32,
-            group: group as u32,
+            topic: topic as u32,
             number: publisher.numbers[group],
         };
         template.append(&mut self.links[number].out, id, &stamp);
@@ -376,10 +384,7 @@ impl<'a> Engine<'a> {
                     }
                     _ => {}
                 }
-                if !wire::is_unaltered(self.load, &publish) {
-                    self.checker.altered += 1;
-                }
-                self.arrived(key, Stamp::read(publish.payload), now);
+                self.arrived(key, &publish, now);
             }
             Packet::Pubrec(ack) => wire::acknowledge(version, Packet::Pubrel, ack.packet_id, out),
             Packet::Pubrel(ack) => wire::acknowledge(version, Packet::Pubcomp, ack.packet_id, out),
@@ -392,21 +397,17 @@ impl<'a> Engine<'a> {
     }
 
     #[inline]
-    fn arrived(&mut self, key: usize, stamp: Option<Stamp>, now: u64) {
-        let flow = stamp.and_then(|stamp| {
-            let (publisher, group) = (stamp.publisher as usize, stamp.group as usize);
-            let subscriber = key.checked_sub(self.load.publishers)?;
-            let sent = self.publishers.get(publisher)?.numbers.get(group)?;
-            let flow = self.load.flow(publisher, group, subscriber)?;
-            (stamp.number < *sent).then_some((stamp, flow))
-        });
-        let Some((stamp, flow)) = flow else {
-            self.checker.strays += 1;
+    fn arrived(&mut self, key: usize, publish: &Publish<'_>, now: u64) {
+        let Self { load, publishers, templates, checker, .. } = self;
+        let Some(subscriber) = key.checked_sub(load.publishers) else {
+            checker.strays += 1;
             return;
         };
-        if self.checker.arrived(flow, stamp.number) == Arrival::Duplicate {
+        let sent =
+            |publisher: usize, group: usize| Some(*publishers.get(publisher)?.numbers.get(group)?);
+        let Some(stamp) = checker.take(load, templates, subscriber, publish, sent) else {
             return;
-        }
+        };
         let publisher = stamp.publisher as usize;
         self.latencies.add(now.saturating_sub(stamp.time));
         self.publishers[publisher].came += 1;

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use fulmar_core::codec::{Connack, Properties, Publish, ReasonCodes, Suback, decode, split};
+use fulmar_core::codec::{
+    Connack, Properties, Publish, ReasonCodes, Suback, Unsuback, decode, split,
+};
 use fulmar_core::{Packet, Qos, ReasonCode, Version};
 
 use super::engine::Patience;
@@ -32,10 +34,16 @@ enum Fault {
     Late,
     /// A byte of its payload is missing.
     Short,
+    /// A byte in the middle of its payload is another one.
+    Flipped,
+    /// It comes with a longer topic.
+    Renamed,
     /// It comes as one of a publisher that there is not.
     Astray,
     /// The connection ends instead.
     Closed,
+    /// The client that subscribes and unsubscribes all the time is refused a subscription.
+    Refused,
 }
 
 /// Subscribers by topic.
@@ -56,6 +64,7 @@ fn listen(fault: Fault) -> SocketAddrV4 {
 
 /// Serves a client of 3.1.1 until it goes.
 fn serve(mut stream: TcpStream, subscribers: &Subscribers, fault: Fault) {
+    stream.set_nodelay(true).expect("it is a socket");
     let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
     let mut held = Vec::new();
     while let Ok(read @ 1..) = stream.read(&mut buffer) {
@@ -71,7 +80,7 @@ fn serve(mut stream: TcpStream, subscribers: &Subscribers, fault: Fault) {
                     }
                 }
                 Packet::Disconnect(_) => return,
-                packet => answer(&packet, &mut stream, subscribers),
+                packet => answer(&packet, &mut stream, subscribers, fault),
             }
             used += len;
         }
@@ -79,19 +88,34 @@ fn serve(mut stream: TcpStream, subscribers: &Subscribers, fault: Fault) {
     }
 }
 
-fn answer(packet: &Packet<'_>, stream: &mut TcpStream, subscribers: &Subscribers) {
+fn answer(packet: &Packet<'_>, stream: &mut TcpStream, subscribers: &Subscribers, fault: Fault) {
     let (reason, properties) = (ReasonCode::Success, Properties::EMPTY);
     let answer = match packet {
         Packet::Connect(_) => {
             Packet::Connack(Connack { session_present: false, reason, properties })
         }
+        Packet::Pingreq => Packet::Pingresp,
         Packet::Subscribe(subscribe) => {
             let mut all = subscribers.lock().expect("no thread panics");
+            let mut refused = false;
             for (filter, _) in subscribe.filters.iter() {
+                refused |= fault == Fault::Refused && filter.contains("churn-6/");
                 all.push((filter.to_owned(), stream.try_clone().expect("a file is free")));
             }
-            let reasons = ReasonCodes::list(&[ReasonCode::Success]);
-            Packet::Suback(Suback { packet_id: subscribe.packet_id, properties, reasons })
+            let reason = if refused { ReasonCode::UnspecifiedError } else { reason };
+            let reasons = &[reason];
+            let reasons = ReasonCodes::list(reasons);
+            let packet_id = subscribe.packet_id;
+            send(stream, &Packet::Suback(Suback { packet_id, properties, reasons }));
+            return;
+        }
+        Packet::Unsubscribe(unsubscribe) => {
+            let mut all = subscribers.lock().expect("no thread panics");
+            for filter in unsubscribe.filters.iter() {
+                all.retain(|(other, _)| other != filter);
+            }
+            let (packet_id, reasons) = (unsubscribe.packet_id, ReasonCodes::list(&[]));
+            Packet::Unsuback(Unsuback { packet_id, properties, reasons })
         }
         other => panic!("not expected here: {other:?}"),
     };
@@ -116,13 +140,27 @@ fn pass(publish: &Publish<'_>, to: &TcpStream, fault: Fault, held: &mut Vec<u8>)
         (5, Fault::Double) => [payload; 2].map(send).into_iter().collect(),
         (LAST, Fault::LastDouble) => {
             send(payload);
-            // A broker that is slow with it.
-            thread::sleep(Duration::from_millis(10));
-            send(payload);
+            let (topic, payload) = (publish.topic.to_owned(), payload.to_vec());
+            let to = to.try_clone().expect("a file is free");
+            // A broker that is slow with it, and goes on with the rest.
+            thread::spawn(move || {
+                thread::sleep(Duration::from_millis(10));
+                let publish = Publish { topic: &topic, payload: &payload, ..Publish::default() };
+                self::send(&to, &Packet::Publish(publish));
+            });
         }
         (5, Fault::Late) => *held = payload.to_vec(),
         (6, Fault::Late) => [payload, held].map(send).into_iter().collect(),
         (5, Fault::Short) => send(&payload[..payload.len() - 1]),
+        (5, Fault::Flipped) => {
+            let mut other = payload.to_vec();
+            other[payload.len() / 2] ^= 1;
+            send(&other);
+        }
+        (5, Fault::Renamed) => {
+            let topic = &format!("{}/more", publish.topic);
+            pass(&Publish { topic, ..*publish }, to, Fault::Nothing, held);
+        }
         (5, Fault::Astray) => {
             let mut other = payload.to_vec();
             other[8] = 77;
@@ -136,11 +174,12 @@ fn pass(publish: &Publish<'_>, to: &TcpStream, fault: Fault, held: &mut Vec<u8>)
     }
 }
 
-/// What is measured with 3 publishers and 3 subscribers, 20 messages each.
-fn run(fault: Fault) -> Row {
+/// What is measured with 3 publishers and 3 subscribers, 20 messages each, which subscribers take
+/// as they come, or when all are published.
+fn run(fault: Fault, hoard: bool) -> Row {
     let (clients, messages) = (3, 3 * u64::from(MESSAGES));
     let load = Load { publishers: clients, subscribers: clients, topics: clients, ..ALL[0].load };
-    let load = Load { window: 30, messages, ..load };
+    let load = Load { window: 30, messages, hoard, ..load };
     let stall = Duration::from_millis(300);
     let patience = Patience { stall, limit: Duration::from_secs(20), enough: None };
     measure(&load, &mut Target { addr: listen(fault), pid: 0, running: None }, patience)
@@ -148,9 +187,11 @@ fn run(fault: Fault) -> Row {
 
 #[test]
 fn without_a_fault_none_is_seen() {
-    let row = run(Fault::Nothing);
-    assert!(row.is_clean(), "{row:?}");
-    assert_eq!((row.published, row.delivered), (60, 60));
+    for hoard in [false, true] {
+        let row = run(Fault::Nothing, hoard);
+        assert!(row.is_clean(), "{row:?}");
+        assert_eq!((row.published, row.delivered), (60, 60));
+    }
 }
 
 #[test]
@@ -173,20 +214,41 @@ fn every_fault_is_seen_as_what_it_is() {
         (Fault::LastDouble, [0, 3, 0, 0, 0]),
         (Fault::Late, [0, 0, 3, 0, 0]),
         (Fault::Short, [0, 0, 0, 0, 3]),
+        (Fault::Flipped, [0, 0, 0, 0, 3]),
+        (Fault::Renamed, [0, 0, 0, 0, 3]),
         (Fault::Astray, [3, 0, 0, 3, 0]),
     ] {
-        let row = run(fault);
-        let seen = [row.lost, row.duplicates, row.disordered, row.strays, row.altered];
-        assert_eq!(seen, counts, "{fault:?}: {row:?}");
-        assert!(!row.is_clean());
-        assert_eq!(row.error.is_empty(), row.lost == 0, "{fault:?}: {}", row.error);
+        for hoard in [false, true] {
+            let row = run(fault, hoard);
+            let seen = [row.lost, row.duplicates, row.disordered, row.strays, row.altered];
+            assert_eq!(seen, counts, "{fault:?}, hoard {hoard}: {row:?}");
+            assert!(!row.is_clean());
+            assert_eq!(row.error.is_empty(), row.lost == 0, "{fault:?}: {}", row.error);
+        }
     }
 }
 
 #[test]
 fn a_connection_that_ends_is_an_error() {
-    let row = run(Fault::Closed);
-    assert!(row.error.contains("closed connection") || row.error.contains("reset"), "{row:?}");
+    for hoard in [false, true] {
+        let row = run(Fault::Closed, hoard);
+        assert!(row.error.contains("closed connection") || row.error.contains("reset"), "{row:?}");
+    }
+}
+
+#[test]
+fn what_is_churned_must_be_granted() {
+    let load = Load { publishers: 3, subscribers: 3, topics: 3, messages: 60, ..ALL[0].load };
+    for fault in [Fault::Nothing, Fault::Refused] {
+        let target = &mut Target { addr: listen(fault), pid: 0, running: None };
+        let row = measure(&Load { churn: true, ..load }, target, Patience::default());
+        if fault == Fault::Refused {
+            assert!(row.error.contains("refused: Suback"), "{row:?}");
+        } else {
+            assert!(row.is_clean() && row.churned >= 100, "{row:?}");
+            assert_eq!(row.churned_per_second, row.churned as f64 / row.seconds, "{row:?}");
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! How long messages took.
 
+use super::row::Row;
+
 /// Steps between a power of two and the next: a value is at most 1/64 too low.
 const STEPS: usize = 64;
 
@@ -29,8 +31,29 @@ impl Histogram {
         self.longest = self.longest.max(other.longest);
     }
 
+    /// Puts what is of interest into a row.
+    pub(super) fn tell(&self, row: &mut Row) {
+        [row.p50_us, row.p99_us, row.p999_us] = [0.5, 0.99, 0.999].map(|part| self.quantile(part));
+        row.max_us = self.longest as f64 / 1e3;
+        row.latency = self.octaves();
+    }
+
+    /// How many took less microseconds than a power of two, and no less than half of it, for all
+    /// powers for which there are any. One bucket may lie across a bound, as exact as the rest.
+    fn octaves(&self) -> Vec<(u64, u64)> {
+        let mut octaves: Vec<(u64, u64)> = Vec::new();
+        for (index, count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let bound = (lowest(index) / 1000 + 1).next_power_of_two();
+            match octaves.last_mut() {
+                Some((last, sum)) if *last == bound => *sum += count,
+                _ => octaves.push((bound, *count)),
+            }
+        }
+        octaves
+    }
+
     /// Microseconds that this part of all took at most; 0 if there are none.
-    pub(super) fn quantile(&self, part: f64) -> f64 {
+    fn quantile(&self, part: f64) -> f64 {
         let wanted = ((self.total as f64 * part).ceil() as u64).max(1);
         let mut seen = 0;
         let found = self.counts.iter().position(|count| {
@@ -38,11 +61,6 @@ impl Histogram {
             seen >= wanted
         });
         found.map_or(0.0, |index| lowest(index) as f64 / 1e3)
-    }
-
-    /// The longest in microseconds.
-    pub(super) fn longest(&self) -> f64 {
-        self.longest as f64 / 1e3
     }
 }
 
@@ -87,6 +105,20 @@ mod tests {
             let found = histogram.quantile(part);
             assert!(found <= micros && found >= micros * 63.0 / 64.0, "{part}: {found}");
         }
-        assert_eq!(histogram.longest(), 1000.0);
+        let few = [(1, 0), (2, 1), (4, 2), (8, 4), (16, 8), (32, 16), (64, 32), (128, 64)];
+        let octaves = histogram.octaves();
+        assert_eq!(octaves.iter().map(|(_, count)| count).sum::<u64>(), 1000);
+        for ((bound, count), exact) in octaves.iter().zip(&few[1..]) {
+            // A value on a bound may have been put in the bucket below.
+            assert!(*bound == exact.0 && count.abs_diff(exact.1) <= 1, "{octaves:?}");
+        }
+        assert_eq!(octaves.last().map(|last| last.0), Some(1024));
+        histogram.add(0);
+        histogram.add(u64::MAX);
+        let octaves = histogram.octaves();
+        assert_eq!((octaves[0], octaves.len()), ((1, 1), 12));
+        let mut row = Row::default();
+        histogram.tell(&mut row);
+        assert_eq!((row.p50_us, row.latency), (histogram.quantile(0.5), octaves));
     }
 }

@@ -4,8 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use fulmar_core::codec::{Suback, decode, header, split};
-use fulmar_core::{Packet, PacketId, Version};
+use fulmar_core::codec::{decode, header, split};
+use fulmar_core::{PacketId, Version};
 
 use super::names::Names;
 use super::scenario::Load;
@@ -120,13 +120,7 @@ pub(super) fn answer(stream: &mut TcpStream, version: Version) -> io::Result<()>
     stream.read_exact(&mut bytes[start..])?;
     let (frame, _) = split(&bytes, u32::MAX).map_err(wire::malformed)?.expect("a whole packet");
     let packet = decode(version, frame).map_err(wire::malformed)?;
-    let granted = match &packet {
-        Packet::Connack(connack) => !connack.reason.is_error(),
-        Packet::Suback(Suback { reasons, .. }) => reasons.iter().all(|reason| !reason.is_error()),
-        Packet::Pingresp => true,
-        _ => false,
-    };
-    if granted { Ok(()) } else { Err(io::Error::other(format!("the broker refused: {packet:?}"))) }
+    if wire::is_granted(&packet) { Ok(()) } else { Err(wire::refused(&packet)) }
 }
 
 /// A connection under load.

@@ -17,6 +17,7 @@ pub(super) struct Scenario {
 
 /// What most have in common.
 pub(super) const BASE: Load = Load {
+    tiny: false,
     threads: 1,
     first: 0,
     version: Version::V311,

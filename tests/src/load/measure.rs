@@ -5,6 +5,8 @@ use std::net::{SocketAddrV4, TcpStream};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
+use fulmar_core::Version;
+
 use super::broker::Running;
 use super::churn::{self, Churn};
 use super::engine::{Engine, Patience};
@@ -36,10 +38,30 @@ impl Target<'_> {
 pub(super) fn measure(load: &Load, target: &mut Target<'_>, patience: Patience) -> Row {
     let result = match load {
         load if load.idle > 0 => memory::idle(load, target),
-        load if load.hoard => memory::burst(load, target),
+        load if load.hoard => memory::burst(load, target, patience),
         load => traffic(load, target, patience),
     };
-    result.unwrap_or_else(|error| Row { error: error.to_string(), ..Row::default() })
+    let row = result.unwrap_or_else(|error| Row { error: error.to_string(), ..Row::default() });
+    described(load, patience, row)
+}
+
+/// A row that says what was run.
+pub(super) fn described(load: &Load, patience: Patience, row: Row) -> Row {
+    let mqtt = match load.version {
+        Version::V31 => "3.1",
+        Version::V311 => "3.1.1",
+        Version::V5 => "5.0",
+    };
+    let threads = if load.is_traffic() { load.parts().len() } else { 1 };
+    let limited = load.is_traffic() && load.rate == 0;
+    Row {
+        generator: concat!("fulmar-load ", env!("CARGO_PKG_VERSION")).into(),
+        mqtt: mqtt.into(),
+        threads: threads as u64,
+        enough_seconds: patience.enough.filter(|_| limited).map(|enough| enough.as_secs_f64()),
+        tiny: load.tiny,
+        ..row
+    }
 }
 
 fn traffic(load: &Load, target: &mut Target<'_>, patience: Patience) -> io::Result<Row> {
@@ -63,12 +85,11 @@ fn traffic(load: &Load, target: &mut Target<'_>, patience: Patience) -> io::Resu
     let start = now();
     let mut error = drive(&mut engines).err().map(|error| error.to_string()).unwrap_or_default();
     let own = Usage::of(std::process::id()).seconds_since(&own);
-    let churned = churn.map_or(Ok(0), Churn::stop)?;
+    let churned = churn.map_or(0, |churn| end(churn, &mut error));
     // Whatever the broker does after the last message is part of its cost.
     sleep(Duration::from_millis(50));
     let after = Usage::of(target.pid);
-    let counters = counters.zip(target.counters());
-    let calls = counters.map(|(before, after)| after.all() - before.all());
+    let calls = counters.zip(target.counters()).map(|(before, after)| after.all() - before.all());
     let progress = engines.iter().map(|engine| engine.progress).max().unwrap_or(start);
     let seconds = progress.saturating_sub(start).max(1) as f64 / 1e9;
     // Measured is what was due. What comes beyond that is counted.
@@ -87,30 +108,41 @@ fn traffic(load: &Load, target: &mut Target<'_>, patience: Patience) -> io::Resu
         memory_before: before.memory,
         memory_after: after.memory,
         memory_peak: after.peak,
+        churned,
+        churn_cpu_us,
         ..Row::default()
     };
     let mut latencies = Histogram::new();
     for engine in engines {
-        count(&engine, &mut row);
+        row.published += engine.published;
+        engine.checker.tell(engine.due(), &mut row);
         latencies.merge(&engine.latencies);
         engine.disconnect();
     }
     for stream in quiet.streams {
         row.strays += u64::from(heard(&stream)?);
     }
+    latencies.tell(&mut row);
     let delivered = row.delivered.max(1) as f64;
     row.rate = row.delivered as f64 / seconds;
-    row.churned = churned;
-    row.churn_cpu_us = churn_cpu_us;
+    row.churned_per_second = row.churn_rate().unwrap_or_default();
     row.cpu_us_per_delivery = (cpu_seconds * 1e6 - churned as f64 * churn_cpu_us) / delivered;
     if load.wild > 0 {
         let subscriptions = (load.wild * load.subscribers) as f64;
         row.bytes_per_subscription = filled * 1024.0 / subscriptions;
     }
     row.calls_per_delivery = calls.map(|calls| calls as f64 / delivered);
-    [row.p50_us, row.p99_us, row.p999_us] = [0.5, 0.99, 0.999].map(|part| latencies.quantile(part));
-    row.max_us = latencies.longest();
     Ok(row)
+}
+
+/// Has the one who churns end, and says how often it was answered. If it was refused something it
+/// has ended before, and most of the load was without it: an error.
+fn end(churn: Churn, error: &mut String) -> u64 {
+    churn.stop().unwrap_or_else(|refused| {
+        let both = [refused.to_string(), std::mem::take(error)];
+        *error = both.join("; ").trim_end_matches("; ").to_owned();
+        0
+    })
 }
 
 /// Drives all to their ends, each on a thread of its own, the only one on this.
@@ -134,16 +166,4 @@ fn heard(stream: &TcpStream) -> io::Result<bool> {
         Ok(bytes) => Ok(bytes.is_some()),
         Err(error) => Err(error),
     }
-}
-
-/// Adds what an engine has counted.
-fn count(engine: &Engine<'_>, row: &mut Row) {
-    let checker = &engine.checker;
-    row.published += engine.published;
-    row.delivered += checker.delivered;
-    row.lost += engine.due().saturating_sub(checker.delivered);
-    row.duplicates += checker.duplicates;
-    row.disordered += checker.disordered;
-    row.strays += checker.strays;
-    row.altered += checker.altered;
 }

@@ -1,19 +1,21 @@
 //! What stays in memory: of connections that do nothing, and after a burst.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::TcpStream;
 use std::thread::sleep;
 use std::time::Duration;
 
 use fulmar_core::Packet;
 
-use super::link::{self, Opener};
+use super::check::Checker;
+use super::engine::{self, Patience};
+use super::link::{self, Link, Opener};
 use super::measure::Target;
 use super::row::Row;
 use super::scenario::Load;
-use super::system::now;
+use super::system::{Poller, Ready, now};
 use super::usage::Usage;
-use super::wire::{self, Stamp, Templates};
+use super::wire::{self, Stamp, Template, Templates};
 
 /// Bytes written or read at once.
 const PIECE: usize = 256 * 1024;
@@ -53,37 +55,45 @@ pub(super) fn idle(load: &Load, target: &Target<'_>) -> io::Result<Row> {
 /// `memory_peak` the most, `memory_after` when they are gone.
 ///
 /// # Errors
-/// The broker refuses something, or ends a connection.
-pub(super) fn burst(load: &Load, target: &Target<'_>) -> io::Result<Row> {
+/// The broker refuses something, or ends a publisher's connection. What goes wrong while messages
+/// are taken stands in the row.
+pub(super) fn burst(load: &Load, target: &Target<'_>, patience: Patience) -> io::Result<Row> {
     let mut opener = Opener::new(target.addr, load);
     opener.open(load.publishers, "p", |_| Vec::new())?;
     opener.open(load.subscribers, "s", |subscriber| load.filters(subscriber))?;
     let mut streams = opener.streams;
     let subscribers = streams.split_off(load.publishers);
+    let templates = load.topic_names();
+    let templates: Vec<_> = templates.iter().map(|topic| Templates::new(load, topic, 1)).collect();
     let before = Usage::of(target.pid);
     let start = now();
     let each = (load.messages / load.publishers as u64) as u32;
     for (number, stream) in streams.iter_mut().enumerate() {
-        publish_all(load, number, each, stream)?;
+        let topic = number % templates.len();
+        publish_all(&templates[topic].first, number, topic, each, stream)?;
     }
     for stream in &mut streams {
         stream.write_all(&wire::PINGREQ)?;
         // It comes behind all that was published.
         link::answer(stream, load.version)?;
     }
-    let mut row = Row { published: u64::from(each) * load.publishers as u64, ..Row::default() };
-    let due = u64::from(each);
-    for stream in &subscribers {
-        let (came, disordered) = take_all(load, due, stream)?;
-        row.delivered += came;
-        row.disordered += disordered;
-    }
-    row.lost = row.published - row.delivered;
-    row.seconds = (now() - start) as f64 / 1e9;
-    row.rate = row.delivered as f64 / row.seconds;
+    let due = (0..load.publishers).map(|publisher| load.fan(publisher, 0)).sum::<u64>();
+    let due = due * u64::from(each);
+    let mut takers = Takers::new(load, &templates, each, subscribers)?;
+    let mut result = takers.take(due, patience);
+    let seconds = (now() - start) as f64 / 1e9;
     let cpu = Usage::of(target.pid).seconds_since(&before);
+    // Measured is what was due. What comes beyond that is counted.
+    if result.is_ok() {
+        result = engine::listen(|wait| takers.read(wait));
+    }
+    let error = result.err().map(|error| error.to_string()).unwrap_or_default();
+    let published = u64::from(each) * load.publishers as u64;
+    let mut row = Row { error, seconds, published, ..Row::default() };
+    takers.checker.tell(due, &mut row);
+    row.rate = row.delivered as f64 / row.seconds;
     row.cpu_us_per_delivery = cpu * 1e6 / row.delivered.max(1) as f64;
-    drop((streams, subscribers));
+    drop((streams, takers));
     // Brokers look every few seconds whether there is something to give back.
     let settle = if load.messages < 10_000 { 0.1 } else { 10.0 };
     sleep(Duration::from_secs_f64(settle));
@@ -94,14 +104,18 @@ pub(super) fn burst(load: &Load, target: &Target<'_>) -> io::Result<Row> {
     Ok(row)
 }
 
-/// Sends `count` messages of publisher `number`, numbered from 0.
-fn publish_all(load: &Load, number: usize, count: u32, stream: &mut TcpStream) -> io::Result<()> {
-    let topics = load.topic_names();
-    let template = Templates::new(load, &topics[number % topics.len()], 1).first;
+/// Sends `count` messages of publisher `number`, numbered from 0, to a topic.
+fn publish_all(
+    template: &Template,
+    number: usize,
+    topic: usize,
+    count: u32,
+    stream: &mut TcpStream,
+) -> io::Result<()> {
     let mut out = Vec::new();
     for message in 0..count {
-        let publisher = number as u32;
-        let stamp = Stamp { time: now(), publisher, group: 0, number: message };
+        let (publisher, topic) = (number as u32, topic as u32);
+        let stamp = Stamp { time: now(), publisher, topic, number: message };
         template.append(&mut out, 0, &stamp);
         if out.len() >= PIECE || message + 1 == count {
             stream.write_all(&out)?;
@@ -111,30 +125,72 @@ fn publish_all(load: &Load, number: usize, count: u32, stream: &mut TcpStream) -
     Ok(())
 }
 
-/// Reads until `due` messages came, or nothing comes for long; says how many, and how many were
-/// not the next of their publisher.
-fn take_all(load: &Load, due: u64, mut stream: &TcpStream) -> io::Result<(u64, u64)> {
-    let (mut came, mut disordered) = (0, 0);
-    let (mut buffer, mut kept) = (vec![0; 2 * PIECE], 0);
-    while came < due {
-        let read = match stream.read(&mut buffer[kept..kept + PIECE]) {
-            Ok(0) => return Err(io::Error::other("the broker closed a connection")),
-            Ok(read) => read,
-            // The time of the socket is over: what is missing is lost.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) => return Err(error),
-        };
-        let filled = kept + read;
-        let used = wire::packets(load.version, &buffer[..filled], |packet| {
-            if let Packet::Publish(publish) = packet {
-                let number = Stamp::read(publish.payload).map(|stamp| u64::from(stamp.number));
-                disordered += u64::from(number != Some(came));
-                came += 1;
-            }
-            Ok(())
-        })?;
-        buffer.copy_within(used..filled, 0);
-        kept = filled - used;
+/// Subscribers that take what waits for them.
+struct Takers<'a> {
+    load: &'a Load,
+    templates: &'a [Templates],
+    /// Messages that each publisher has sent.
+    each: u32,
+    poller: Poller,
+    links: Vec<Link>,
+    checker: Checker,
+    ready: Vec<Ready>,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Takers<'a> {
+    fn new(
+        load: &'a Load,
+        templates: &'a [Templates],
+        each: u32,
+        streams: Vec<TcpStream>,
+    ) -> io::Result<Self> {
+        let poller = Poller::new()?;
+        let links = streams.into_iter().enumerate();
+        let links = links.map(|(key, stream)| Link::new(stream, key, &poller));
+        let links = links.collect::<io::Result<_>>()?;
+        let (checker, ready, buffer) = (Checker::new(load), Vec::new(), Vec::new());
+        Ok(Self { load, templates, each, poller, links, checker, ready, buffer })
     }
-    Ok((came, disordered))
+
+    /// Reads until so many messages came.
+    ///
+    /// # Errors
+    /// Nothing comes for long, or time is over; the broker ends a connection or breaks the
+    /// protocol.
+    fn take(&mut self, due: u64, patience: Patience) -> io::Result<()> {
+        let (start, limit) = (now(), patience.limit.as_nanos() as u64);
+        while self.checker.delivered < due {
+            if !self.read(patience.stall)? {
+                return Err(io::Error::other("nothing comes any more"));
+            }
+            if now() - start > limit {
+                return Err(io::Error::other("the time is over"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what comes within a time, and says whether anything did.
+    fn read(&mut self, wait: Duration) -> io::Result<bool> {
+        self.poller.wait(wait, &mut self.ready)?;
+        for ready in &self.ready {
+            let link = &mut self.links[ready.key];
+            let Some(filled) = link.read(&mut self.buffer, PIECE)? else {
+                return Err(io::Error::other("the broker closed connection of a subscriber"));
+            };
+            let bytes = &self.buffer[..filled];
+            let used = wire::packets(self.load.version, bytes, |packet| match packet {
+                Packet::Publish(publish) => {
+                    let sent =
+                        |publisher, _| (publisher < self.load.publishers).then_some(self.each);
+                    self.checker.take(self.load, self.templates, ready.key, &publish, sent);
+                    Ok(())
+                }
+                other => Err(io::Error::other(format!("the broker sent {other:?}"))),
+            })?;
+            link.keep(&bytes[used..]);
+        }
+        Ok(!self.ready.is_empty())
+    }
 }

@@ -206,8 +206,9 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct Brokers {
     /// NAME=COMMAND, where {port} is a free port, {dir} a folder with fulmar.yaml,
-    /// mosquitto.conf and rumqttd.toml, {shards} a number; or one of fulmar, fulmar-2 (with two
-    /// shards), relay, mosquitto, rumqttd. Several may be given; fulmar and relay if none is.
+    /// mosquitto.conf and rumqttd.toml, {shards} a number; or one of fulmar, fulmar-2 and fulmar-4
+    /// (with so many shards), relay, mosquitto, rumqttd. Several may be given; fulmar and relay if
+    /// none is.
     #[arg(long = "broker", value_parser = Recipe::parse)]
     brokers: Vec<Recipe>,
     /// Runs of each.
@@ -236,7 +237,15 @@ impl Brokers {
         }
         let enough = seconds.map(Duration::from_secs);
         let patience = Patience { enough, ..Patience::default() };
-        Ok(Comparison { brokers, scenarios, runs, threads, json, patience, awake: false })
+        Ok(Comparison {
+            brokers,
+            scenarios,
+            runs,
+            threads,
+            json,
+            patience,
+            ..Comparison::default()
+        })
     }
 }
 

@@ -8,7 +8,6 @@ use fulmar_core::{Qos, Version};
 
 use super::broker::Recipe;
 use super::compare::{Comparison, Place};
-use super::engine::Patience;
 use super::list::{ALL, Scenario};
 use super::row::Row;
 use super::scenario::Load;
@@ -28,16 +27,7 @@ pub(super) fn measure(connections: usize) -> Result<Vec<Row>, Box<dyn Error>> {
     let s8 = ALL.into_iter().find(|scenario| scenario.name == "S8").expect("S8");
     let scenario = Scenario { load: Load { idle: connections, ..s8.load }, ..s8 };
     let recipe = Recipe::parse("fulmar")?;
-    let comparison = Comparison {
-        brokers: Vec::new(),
-        scenarios: Vec::new(),
-        runs: 1,
-        threads: 1,
-        json: None,
-        patience: Patience::default(),
-        awake: false,
-    };
-    let whole = comparison.run_once(&recipe, &scenario, Place::default());
+    let whole = Comparison::default().run_once(&recipe, &scenario, Place::default());
     let inside: f64 = rows.iter().map(|row| row.bytes_per_connection).sum();
     rows.push(part(
         "adapter: socket, poller, what the allocator adds",

@@ -12,6 +12,19 @@ use serde::{Deserialize, Serialize};
 pub(super) struct Row {
     pub(super) scenario: String,
     pub(super) broker: String,
+    /// The generator that measured, and its version; empty in rows from before it was written down,
+    /// as is what stands here up to `tiny`.
+    pub(super) generator: String,
+    /// The version of MQTT that clients spoke: 3.1.1 or 5.0.
+    pub(super) mqtt: String,
+    /// Threads that played the clients.
+    pub(super) threads: u64,
+    /// Shards of the broker, where its command tells.
+    pub(super) shards: Option<u64>,
+    /// Seconds after which publishers sent no more, where there was such a limit.
+    pub(super) enough_seconds: Option<f64>,
+    /// It was on a small scale, as a test of the way.
+    pub(super) tiny: bool,
     /// What a series varies: `shards`, `connections` or `subscriptions`; empty without a series.
     pub(super) over: String,
     /// Its value.
@@ -36,6 +49,10 @@ pub(super) struct Row {
     pub(super) p99_us: f64,
     pub(super) p999_us: f64,
     pub(super) max_us: f64,
+    /// How long messages took, of those that were timed: of each pair the second is how many took
+    /// less microseconds than the first, a power of two, but no less than half of it. Pairs
+    /// without messages are left out.
+    pub(super) latency: Vec<(u64, u64)>,
     /// Of the broker, all threads.
     pub(super) cpu_seconds: f64,
     pub(super) cpu_us_per_delivery: f64,
@@ -53,6 +70,7 @@ pub(super) struct Row {
     /// SUBSCRIBE and UNSUBSCRIBE of another client meanwhile, and microseconds of CPU for each
     /// while nothing else went on; the CPU for messages is without them.
     pub(super) churned: u64,
+    pub(super) churned_per_second: f64,
     pub(super) churn_cpu_us: f64,
     /// Of idle connections.
     pub(super) bytes_per_connection: f64,
@@ -70,6 +88,12 @@ impl Row {
     /// Whether the broker was that of this repository, with however many shards.
     pub(super) fn is_ours(&self) -> bool {
         self.broker.starts_with("fulmar")
+    }
+
+    /// SUBSCRIBE and UNSUBSCRIBE a second, if there were any; rows of before have it not written
+    /// down.
+    pub(super) fn churn_rate(&self) -> Option<f64> {
+        (self.churned > 0 && self.seconds > 0.0).then(|| self.churned as f64 / self.seconds)
     }
 
     /// Messages lost, doubled, out of order, astray or altered.
@@ -113,9 +137,15 @@ mod tests {
     #[test]
     fn a_row_survives_its_file_and_faults_are_faults() {
         let row = Row { scenario: "S1".into(), rate: 1.5, ..Row::default() };
+        let row = Row { shards: Some(4), latency: vec![(64, 5), (128, 7)], ..row };
         let text = serde_json::to_string(&row).expect("JSON");
         let back: Row = serde_json::from_str(&text).expect("a row");
         assert!(back.is_clean() && back.rate == 1.5 && back.calls_per_delivery.is_none());
+        assert_eq!((back.shards, &back.latency), (row.shards, &row.latency));
+        // As rows were before they said what was run.
+        let old = r#"{"scenario":"S1","broker":"fulmar","lost":2,"rate":1.5,"churned":9}"#;
+        let old: Row = serde_json::from_str(old).expect("a row");
+        assert!((old.lost, old.shards) == (2, None) && old.generator.is_empty(), "{old:?}");
         assert!(!Row { error: "x".into(), ..row.clone() }.is_clean());
         let rows = [
             Row { lost: 1, ..row.clone() },

@@ -6,6 +6,8 @@ use fulmar_core::{Qos, Version};
 /// the topic `n % topics`, unless `wild` says otherwise.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Load {
+    /// It is on a small scale, as a test of the way.
+    pub(super) tiny: bool,
     /// Threads that play the clients, where pairs of them can be dealt out; see
     /// [`parts`](Self::parts).
     pub(super) threads: usize,
@@ -66,6 +68,7 @@ impl Load {
     /// The same on a smaller scale: `messages` in all, few filters, few connections.
     pub(super) fn tiny(self, messages: u64) -> Self {
         Self {
+            tiny: true,
             messages: if self.idle == 0 { messages } else { 0 },
             wild: self.wild.min(200),
             idle: self.idle.min(20),
@@ -77,6 +80,11 @@ impl Load {
     pub(super) const fn is_pairs(&self) -> bool {
         let pairs = self.publishers;
         self.wild == 0 && self.subscribers == pairs && self.topics == pairs
+    }
+
+    /// Whether messages go from publishers to subscribers as fast as these take them.
+    pub(super) const fn is_traffic(&self) -> bool {
+        self.idle == 0 && !self.hoard
     }
 
     /// The load dealt out to its threads. One that is not made of pairs stays whole.
@@ -111,6 +119,12 @@ impl Load {
             Filters::Mixed => LEAVES.len(),
             Filters::Exact | Filters::Wild => self.subscribers,
         }
+    }
+
+    /// The numbering that messages to a topic belong to.
+    #[inline]
+    pub(super) const fn group(&self, topic: usize) -> usize {
+        if self.wild == 0 { 0 } else { topic % self.groups() }
     }
 
     /// All topics. Those of a group are every [`groups`](Self::groups)-th.

@@ -108,19 +108,14 @@ pub(super) fn sweep(
 
 #[cfg(test)]
 mod tests {
-    use super::super::engine::Patience;
     use super::*;
 
     #[test]
     fn a_broker_that_fails_leaves_the_series() {
         let comparison = Comparison {
             brokers: vec![Recipe::parse("none=false").expect("a command")],
-            scenarios: Vec::new(),
             runs: 2,
-            threads: 1,
-            json: None,
-            patience: Patience::default(),
-            awake: false,
+            ..Comparison::default()
         };
         let rows = sweep(&comparison, Over::Connections, &[20, 100], Some(10)).expect("no file");
         let failed: Vec<_> = rows.iter().map(|row| (row.at, row.error.is_empty())).collect();

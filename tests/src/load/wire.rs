@@ -1,10 +1,11 @@
 //! Packets of the generator, written and read with the codec of the core.
 
 use std::io;
+use std::ops::Range;
 
 use fulmar_core::codec::{
-    Ack, Connect, Filters, Properties, Property, Publish, Subscribe, SubscriptionOptions,
-    TopicFilters, Unsubscribe, decode, split,
+    Ack, Connect, Filters, Properties, Property, Publish, Suback, Subscribe, SubscriptionOptions,
+    TopicFilters, Unsuback, Unsubscribe, decode, split,
 };
 use fulmar_core::{Packet, PacketId, Qos, ReasonCode, Version};
 
@@ -15,7 +16,10 @@ const MAX_PACKET: u32 = 1024 * 1024;
 /// Seconds; longer than any run, and a deadline for the broker all the same.
 const KEEP_ALIVE: u16 = 3600;
 /// Aliases that a subscriber allows.
-const ALIASES: u16 = 16;
+pub(super) const ALIASES: u16 = 16;
+
+/// What a payload has behind its stamp, and begins again where it is longer.
+static FILLING: [u8; 65_536] = [b'x'; 65_536];
 
 /// What a publisher adds to each message where it uses properties.
 const ADDED: [Property<'_>; 4] = [
@@ -31,8 +35,8 @@ pub(super) struct Stamp {
     /// Nanoseconds on the monotonic clock at which it was sent, or was to be sent.
     pub(super) time: u64,
     pub(super) publisher: u32,
-    /// The numbering that it belongs to.
-    pub(super) group: u32,
+    /// The number of its topic in the load, which says what numbering it belongs to.
+    pub(super) topic: u32,
     pub(super) number: u32,
 }
 
@@ -44,7 +48,7 @@ impl Stamp {
     fn write(&self, out: &mut [u8]) {
         out[..8].copy_from_slice(&self.time.to_le_bytes());
         out[8..12].copy_from_slice(&self.publisher.to_le_bytes());
-        out[12..16].copy_from_slice(&self.group.to_le_bytes());
+        out[12..16].copy_from_slice(&self.topic.to_le_bytes());
         out[16..20].copy_from_slice(&self.number.to_le_bytes());
     }
 
@@ -54,7 +58,7 @@ impl Stamp {
         let bytes = payload.first_chunk::<{ Self::LEN }>()?;
         let four = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| bytes[at + i]));
         let time = u64::from(four(0)) | u64::from(four(4)) << 32;
-        Some(Self { time, publisher: four(8), group: four(12), number: four(16) })
+        Some(Self { time, publisher: four(8), topic: four(12), number: four(16) })
     }
 }
 
@@ -107,6 +111,7 @@ pub(super) const PINGREQ: [u8; 2] = [0xc0, 0];
 /// A PUBLISH encoded once. Packet Identifier and stamp are put in at each use.
 pub(super) struct Template {
     bytes: Vec<u8>,
+    topic: Range<usize>,
     id_at: Option<usize>,
     stamp_at: usize,
 }
@@ -135,7 +140,8 @@ impl Templates {
 
 impl Template {
     fn new(load: &Load, topic: &str, properties: &[Property<'_>]) -> Self {
-        let payload = vec![b'x'; load.payload.max(Stamp::LEN)];
+        let length = load.payload.max(Stamp::LEN);
+        let payload: Vec<_> = FILLING.iter().copied().cycle().take(length).collect();
         let qos = load.qos;
         let publish = Publish {
             dup: false,
@@ -148,9 +154,17 @@ impl Template {
         };
         let bytes = encoded(load.version, &Packet::Publish(publish));
         let header = fulmar_core::codec::header(&bytes).ok().flatten().expect("a whole packet");
-        let id_at = usize::from(header.header_len) + 2 + topic.len();
+        let topic_at = usize::from(header.header_len) + 2;
+        let topic = topic_at..topic_at + topic.len();
+        let id_at = (qos > Qos::AtMostOnce).then_some(topic.end);
         let stamp_at = bytes.len() - payload.len();
-        Self { bytes, id_at: (qos > Qos::AtMostOnce).then_some(id_at), stamp_at }
+        Self { bytes, topic, id_at, stamp_at }
+    }
+
+    /// The Topic Name, empty where an alias stands for it.
+    #[inline]
+    pub(super) fn topic(&self) -> &[u8] {
+        &self.bytes[self.topic.clone()]
     }
 
     /// Appends a message. With QoS 0 `id` is not looked at.
@@ -178,22 +192,42 @@ pub(super) fn acknowledge(
     packet(ack).append(version, out).expect("an acknowledgement can be sent");
 }
 
-/// Whether a message has all that a publisher of this load adds, and what came as payload is as
-/// long as it was.
+/// Whether a message has all that a publisher of this load adds, and its payload behind the stamp
+/// is what was sent, byte by byte.
 pub(super) fn is_unaltered(load: &Load, publish: &Publish<'_>) -> bool {
     let added = |property: &Property<'_>| match property {
         // Seconds that it waited are taken off.
         Property::MessageExpiryInterval(seconds) => (1..=3600).contains(seconds),
         property => ADDED.contains(property),
     };
-    let whole = publish.payload.len() == load.payload.max(Stamp::LEN);
+    let whole = publish.payload.len() == load.payload.max(Stamp::LEN)
+        && publish.payload[Stamp::LEN..]
+            .chunks(FILLING.len())
+            .all(|part| *part == FILLING[..part.len()]);
     let count = || publish.properties.iter().filter(added).count();
     whole && (!load.properties || count() == ADDED.len())
+}
+
+/// Whether a packet is an answer to a client that refuses nothing.
+pub(super) fn is_granted(packet: &Packet<'_>) -> bool {
+    match packet {
+        Packet::Connack(connack) => !connack.reason.is_error(),
+        Packet::Suback(Suback { reasons, .. }) | Packet::Unsuback(Unsuback { reasons, .. }) => {
+            reasons.iter().all(|reason| !reason.is_error())
+        }
+        Packet::Pingresp => true,
+        _ => false,
+    }
 }
 
 /// What goes wrong where the other side is to speak MQTT.
 pub(super) fn malformed(what: impl std::fmt::Display) -> io::Error {
     io::Error::other(format!("the broker sent what is not MQTT: {what}"))
+}
+
+/// What goes wrong where the broker answers otherwise than to grant what was asked.
+pub(super) fn refused(packet: &Packet<'_>) -> io::Error {
+    io::Error::other(format!("the broker refused: {packet:?}"))
 }
 
 /// Takes all whole packets off `bytes`, and says how many bytes they had.
@@ -224,7 +258,7 @@ mod tests {
             let load = scenario.load;
             let templates = Templates::new(&load, "bench/topic/7", 1);
             for (template, topic) in [(&templates.first, true), (&templates.again, false)] {
-                let sent = Stamp { time: u64::MAX - 9, publisher: 3, group: 1, number: 1 << 20 };
+                let sent = Stamp { time: u64::MAX - 9, publisher: 3, topic: 1, number: 1 << 20 };
                 let mut bytes = Vec::new();
                 template.append(&mut bytes, 513, &sent);
                 bytes.extend([0x40, 0]);
@@ -237,6 +271,7 @@ mod tests {
                     assert_eq!(publish.packet_id.is_some(), load.qos > Qos::AtMostOnce);
                     assert!(publish.packet_id.is_none_or(|id| id.get() == 513));
                     assert_eq!(!publish.topic.is_empty(), topic || !load.properties);
+                    assert_eq!(publish.topic.as_bytes(), template.topic());
                     Ok(())
                 });
                 assert_eq!((used.expect("packets"), seen), (bytes.len() - 2, 1));
@@ -247,7 +282,7 @@ mod tests {
     #[test]
     fn what_is_missing_or_changed_is_seen() {
         let load = ALL.iter().find(|scenario| scenario.load.properties).expect("S10").load;
-        let payload = vec![0; load.payload];
+        let payload = vec![b'x'; load.payload];
         let ok = Publish { payload: &payload, ..Publish::default() };
         assert!(!is_unaltered(&load, &ok), "properties are missing");
         let properties = Properties::list(&ADDED);
@@ -257,6 +292,22 @@ mod tests {
         other[3] = Property::UserProperty("unit", "celsius");
         let properties = Properties::list(&other);
         assert!(!is_unaltered(&load, &Publish { properties, ..ok }));
+    }
+
+    #[test]
+    fn a_byte_that_changed_is_seen_wherever_it_is_but_in_the_stamp() {
+        for length in [21, 64, FILLING.len() + 20, 2 * FILLING.len()] {
+            let load = Load { payload: length, ..ALL[0].load };
+            let mut payload = vec![b'x'; length];
+            let good =
+                |payload: &[u8]| is_unaltered(&load, &Publish { payload, ..Publish::default() });
+            assert!(good(&payload));
+            for at in [0, 19, 20, length / 2, length - 1] {
+                let before = std::mem::replace(&mut payload[at], b'y');
+                assert_eq!(good(&payload), at < Stamp::LEN, "byte {at} of {length}");
+                payload[at] = before;
+            }
+        }
     }
 
     #[test]
