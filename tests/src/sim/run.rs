@@ -161,6 +161,7 @@ impl World {
         };
         self.hear(number, 0);
         self.send(number, &bytes);
+        self.subscribe_together(number);
     }
 
     /// Sends the acknowledgements that a client owes, some or all.

@@ -30,6 +30,8 @@ pub(super) struct Shards {
     /// The shard of each connection.
     conns: BTreeMap<ConnId, usize>,
     delays: Rng,
+    /// What clients do only where there are several.
+    company: Rng,
 }
 
 impl Shards {
@@ -52,7 +54,8 @@ impl Shards {
         };
         let mut row = || (0..shards).map(|_| lane()).collect();
         let lanes = (0..shards).map(|_| row()).collect();
-        Self { brokers, lanes, conns: BTreeMap::new(), delays }
+        let company = Rng::new(boot.seed ^ 0xc09);
+        Self { brokers, lanes, conns: BTreeMap::new(), delays, company }
     }
 
     /// Clients that one shard has at most, of so many.
@@ -198,6 +201,28 @@ impl World {
         }
     }
 
+    /// Two clients at home on one shard sometimes subscribe at the same moment to the same filter,
+    /// mostly one that is new to the others: the second one must wait as long as the first.
+    pub(super) fn subscribe_together(&mut self, number: usize) {
+        if self.shards.len() == 1 || !self.shards.company.chance(60) {
+            return;
+        }
+        let topic = *self.shards.company.pick(&self.plan.topics);
+        let filter = variant(&mut self.shards.company, topic);
+        let home = |n: usize| self.shards.home(&self.peers[n].id);
+        let near = |n: &usize| self.peers[*n].stage == Stage::On && home(*n) == home(number);
+        let all = (number..self.peers.len()).chain(0..number);
+        let both: Vec<usize> = all.filter(near).take(2).collect();
+        for number in both {
+            let bytes = self.peers[number].subscribe_live(self.now, &filter);
+            self.hear(number, 0);
+            self.send(number, &bytes);
+            if let Some(conn) = self.peers[number].link {
+                self.carry_in(conn, usize::MAX);
+            }
+        }
+    }
+
     /// At rest nobody waits for another shard.
     pub(super) fn check_peers(&mut self) {
         let idle = |broker: &Broker| broker.is_settled();
@@ -205,4 +230,11 @@ impl World {
             self.oracle.complain("peers", &format!("shard {shard} waits for ever"));
         }
     }
+}
+
+/// A filter that matches the topic, one of many.
+fn variant(rng: &mut Rng, topic: &str) -> String {
+    let level = |level| if !topic.starts_with('$') && rng.chance(400) { "+" } else { level };
+    let filter = topic.split('/').map(level).collect::<Vec<&str>>().join("/");
+    if rng.chance(300) { filter + "/#" } else { filter }
 }

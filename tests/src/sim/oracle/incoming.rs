@@ -244,7 +244,8 @@ impl Oracle {
                     session.subscriptions.insert(filter.to_string(), subscription.clone());
                     if many {
                         valid.push((filter.to_string(), options.qos));
-                        self.wish(conn, subscribe.packet_id.get(), filter, subscription);
+                        let packet = (conn, subscribe.packet_id.get());
+                        self.wish(packet, filter, subscription, options.retain_handling);
                     }
                     if shared.is_none() && sends_retained(options.retain_handling, exists) {
                         self.owe_retained(&client, filter);

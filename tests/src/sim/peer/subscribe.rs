@@ -65,6 +65,18 @@ impl Peer {
         self.send_subscribe(now, &[(filter, options)], Properties::EMPTY)
     }
 
+    /// For messages from now on only, where its version has a word for that: no other shard is
+    /// asked for anything then.
+    pub(in super::super) fn subscribe_live(&mut self, now: Instant, filter: &str) -> Vec<u8> {
+        let retain_handling = match self.version {
+            Version::V5 => RetainHandling::DoNotSend,
+            _ => RetainHandling::Send,
+        };
+        let (qos, none) = (Qos::ExactlyOnce, SubscriptionOptions::default());
+        let options = SubscriptionOptions { qos, retain_handling, ..none };
+        self.send_subscribe(now, &[(filter, options)], Properties::EMPTY)
+    }
+
     pub(in super::super) fn unsubscribe(
         &mut self,
         rng: &mut Rng,

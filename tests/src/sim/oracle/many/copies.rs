@@ -10,7 +10,7 @@ use super::super::incoming::common;
 use super::super::publications::seconds;
 use super::super::{Cause, Due, Note, Oracle};
 use super::groups::{Reason, reasons};
-use super::{Lane, Publication, Wish};
+use super::{Got, Lane, Publication, Wish};
 
 impl Oracle {
     /// The copy that this PUBLISH is.
@@ -51,7 +51,8 @@ impl Oracle {
             .filter(|(_, p)| p.note.topic == topic && p.note.payload == publish.payload)
             .collect();
         // Those without a number look alike: it is one for which all is right.
-        let judge = |p: &Publication| judge(client, p, &got.wishes, publish, version, self.now);
+        let view = View { version, now: self.now, mode: self.config.delivery_mode };
+        let judge = |p: &Publication| judge(client, p, &got.wishes, publish, view);
         let mut wrong = "entitlement";
         let right = same.iter().find_map(|(_, p)| match judge(p) {
             Ok(view) => Some((*p, view)),
@@ -64,6 +65,8 @@ impl Oracle {
         let fits: Vec<(usize, &Publication)> =
             same.iter().copied().filter(|(_, p)| judge(p).is_ok()).collect();
         let note = fit.note.clone();
+        let new = fits.iter().any(|(at, _)| *at >= books.settled) || got.asks(&wishes);
+        new.then_some(()).ok_or("entitlement")?;
         got.came += 1;
         if key != 0 {
             let mut all = wishes.clone();
@@ -102,6 +105,22 @@ impl Oracle {
     }
 }
 
+impl Got {
+    /// Whether what was published before the last rest, and came then, may come again because it
+    /// is retained.
+    fn asks(&self, wishes: &[&Wish]) -> bool {
+        wishes.iter().any(|wish| wish.from > self.rested && wish.sends)
+    }
+}
+
+/// How a copy came.
+#[derive(Clone, Copy)]
+struct View {
+    version: Version,
+    now: Instant,
+    mode: DeliveryMode,
+}
+
 /// What a client is entitled to of a publication, and the identifiers that a copy has; or the
 /// checker that finds that this copy cannot be one of it.
 fn judge<'w>(
@@ -109,8 +128,7 @@ fn judge<'w>(
     publication: &Publication,
     wishes: &'w [Wish],
     publish: &Publish<'_>,
-    version: Version,
-    now: Instant,
+    view: View,
 ) -> Result<(Vec<&'w Wish>, Vec<u32>), &'static str> {
     let note = &publication.note;
     let own = note.publisher.as_deref() == Some(client);
@@ -127,7 +145,10 @@ fn judge<'w>(
     if publish.retain && !(note.retain && kept) || !publish.retain && note.retain && flagged {
         return Err("retain flag");
     }
-    let ids = properties(note, &wishes, publish, version, now)?;
+    if publication.expires_by().is_some_and(|at| at <= view.now) {
+        return Err("expired");
+    }
+    let ids = properties(publication, &wishes, publish, view)?;
     Ok((wishes, ids))
 }
 
@@ -155,12 +176,12 @@ fn order(
 
 /// Properties of a copy: Subscription Identifiers, or the checker that finds them wrong.
 fn properties(
-    note: &Note,
+    publication: &Publication,
     wishes: &[&Wish],
     publish: &Publish<'_>,
-    version: Version,
-    now: Instant,
+    View { version, now, mode }: View,
 ) -> Result<Vec<u32>, &'static str> {
+    let note = &publication.note;
     let mut ids = Vec::new();
     for property in publish.properties.iter() {
         if let Property::SubscriptionIdentifier(id) = property {
@@ -174,12 +195,22 @@ fn properties(
         if !ids.iter().all(known) || ids.is_empty() && !known(&0) {
             return Err("identifiers of subscriptions");
         }
+        // All that surely stood have theirs in one copy, unless it came by another way.
+        let single = mode == DeliveryMode::OnlyOnce && !note.retain;
+        let missing = |wish: &&Wish| {
+            let id = wish.options.identifier;
+            wish.stands_since(publication.from) && id > 0 && !ids.contains(&id)
+        };
+        if single && !wishes.iter().any(|wish| wish.shared()) && wishes.iter().any(missing) {
+            return Err("identifiers of subscriptions");
+        }
         if note.user != user {
             return Err("properties");
         }
         // Its time may have begun later, while it waited to be read.
         let left = note.expires.map(|at| seconds(at, now));
-        if left.is_some() != expiry.is_some() || left > expiry {
+        let most = publication.expires_by().map_or(u32::MAX, |at| seconds(at, now));
+        if left.is_some() != expiry.is_some() || left > expiry || expiry > Some(most) {
             return Err("expiry");
         }
     }

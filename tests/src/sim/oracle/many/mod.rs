@@ -18,19 +18,22 @@ use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 use fulmar_core::broker::{ConnId, DisconnectReason, Disconnected, Reply};
+use fulmar_core::codec::RetainHandling;
 use fulmar_core::topic::{matches, split_share};
-use fulmar_core::{Qos, ReasonCode};
+use fulmar_core::{Instant, Qos, ReasonCode};
 
 pub(super) use self::subscribed::Fate;
 use self::subscribed::Subscribed;
 use super::publications::Draft;
-use super::{Note, Oracle, Session, Subscription, Testament};
+use super::{Note, Oracle, Session, Subscription, Testament, sends_retained};
 
 /// One SUBSCRIBE to one filter.
 #[derive(Debug)]
 pub(super) struct Wish {
     pub(super) filter: String,
     options: Subscription,
+    /// What is retained may come because of it.
+    sends: bool,
     conn: ConnId,
     id: u16,
     /// SUBACK was sent.
@@ -93,6 +96,9 @@ pub(super) struct Publication {
     /// rest.
     pub(super) from: u64,
     by: Option<u64>,
+    /// Both as times. Its expiry began between them, when it was read.
+    came: Instant,
+    read: Option<Instant>,
     /// The call in which it was received.
     turn: u64,
     /// Its connection ended before that, for another reason than the client's.
@@ -108,6 +114,18 @@ impl Publication {
     /// Whether it has come before the other for certain, both from one publisher.
     fn precedes(&self, other: &Self) -> bool {
         self.places.last() < other.places.first()
+    }
+
+    /// It was read by now, if that was not known before.
+    fn settle(&mut self, tick: u64, now: Instant) {
+        if self.by.is_none() {
+            (self.by, self.read) = (Some(tick), Some(now));
+        }
+    }
+
+    /// When it expires at the latest, if that is known.
+    fn expires_by(&self) -> Option<Instant> {
+        Some(self.note.expires? + self.read?.since(self.came))
     }
 }
 
@@ -203,11 +221,22 @@ impl Oracle {
     pub(super) fn expect(&mut self, note: Rc<Note>, conn: Option<ConnId>, id: u16, will: bool) {
         let from = self.tick();
         self.books.by_key.entry(note.key).or_default().push(self.books.publications.len());
-        let (by, unsure, bare, places) = (None, false, false, vec![note.number]);
-        let turn = self.turn;
-        let publication =
-            Publication { note, conn, id, will, from, by, turn, unsure, bare, places };
-        self.books.publications.push(publication);
+        let (by, read, unsure, bare, places) = (None, None, false, false, vec![note.number]);
+        let (came, turn) = (self.now, self.turn);
+        self.books.publications.push(Publication {
+            note,
+            conn,
+            id,
+            will,
+            from,
+            by,
+            came,
+            read,
+            turn,
+            unsure,
+            bare,
+            places,
+        });
     }
 
     /// A message of QoS 2 was received again. If it went down unread with its connection, it is
@@ -248,15 +277,24 @@ impl Oracle {
     }
 
     /// SUBSCRIBE to one filter was received.
-    pub(super) fn wish(&mut self, conn: ConnId, id: u16, filter: &str, options: Subscription) {
+    pub(super) fn wish(
+        &mut self,
+        (conn, id): (ConnId, u16),
+        filter: &str,
+        options: Subscription,
+        handling: RetainHandling,
+    ) {
         let Some(client) = self.wires.get(&conn).and_then(|wire| wire.client.clone()) else {
             return;
         };
+        let stands = |w: &Wish| w.filter == filter && !w.over && w.stands.is_some();
+        let exists = self.books.got.get(&client).is_some_and(|got| got.wishes.iter().any(stands));
+        let sends = sends_retained(handling, exists);
         let from = self.unwish(&client, filter);
         let filter = filter.to_string();
         self.books.ever.insert((client.clone(), filter.clone()));
         let (answered, stands, over, gone) = (false, None, false, None);
-        let wish = Wish { filter, options, conn, id, answered, stands, over, gone, from };
+        let wish = Wish { filter, options, sends, conn, id, answered, stands, over, gone, from };
         self.books.got.entry(client).or_default().wishes.push(wish);
     }
 
@@ -336,7 +374,9 @@ impl Oracle {
         if let Some(publication) = own.next()
             && publication.by.is_none()
         {
-            publication.by = taken.then_some(tick);
+            if taken {
+                publication.settle(tick, self.now);
+            }
             publication.unsure = !taken;
         }
     }
@@ -368,7 +408,7 @@ impl Oracle {
         let tick = self.tick();
         let all = self.books.publications.iter_mut();
         all.filter(|p| p.conn.is_none() && p.note.key == key)
-            .for_each(|p| p.by = p.by.or(Some(tick)));
+            .for_each(|p| p.settle(tick, self.now));
     }
 
     /// What a connection had sent and was not answered may be lost with it, unless it was the
@@ -420,11 +460,11 @@ impl Oracle {
 
     /// What was received is published by now, but for what went down with its connection.
     pub(super) fn settle_rest(&mut self) {
-        let tick = self.tick();
+        let (tick, now) = (self.tick(), self.now);
         let settled = self.books.settled;
         for publication in &mut self.books.publications[settled..] {
             if !publication.unsure {
-                publication.by.get_or_insert(tick);
+                publication.settle(tick, now);
             }
         }
     }
