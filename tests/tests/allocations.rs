@@ -1,6 +1,6 @@
 //! How often the broker allocates for a message it forwards, in steady state: not at all with up
-//! to 128 bytes of topic and payload, however many subscribers it has; three times where the payload
-//! is shared.
+//! to 128 bytes of topic and payload, however many subscribers it has; three times where the
+//! payload is shared.
 
 use fulmar_core::broker::{Config, ConnId};
 use fulmar_core::{Qos, Version};
