@@ -10,7 +10,7 @@ use super::session::{Options, Session};
 use super::slots::{Key, Slots};
 use super::subscribe::WALK_STEPS;
 use super::{Broker, DeliveryMode};
-use crate::codec::Qos;
+use crate::codec::{Qos, TopicFilters};
 use crate::time::Instant;
 use crate::topic::{Entry, matches};
 
@@ -206,37 +206,48 @@ impl Broker {
     }
 
     pub(super) fn deliver(&mut self, now: Instant, message: &Arc<Message>, target: Target) {
-        let copy = Copy {
-            qos: if defect!("qos_raised") { target.qos } else { target.qos.min(message.head.qos) },
-            // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
-            retain: (target.retain_as_published || defect!("retain_kept")) && message.head.retain,
-            message: message.clone(),
-            ids: target.ids,
-            group: target.group,
-        };
-        self.enqueue(now, target.session, copy);
+        let session = target.session;
+        self.enqueue(now, session, copy(message, target));
     }
 
-    /// What is under way to a session that leaves: copies for the groups it is in, which others get
-    /// if it ends; and of a filter what was published with RETAIN, since what is retained when it
-    /// subscribes again comes after.
-    pub(super) fn hurry(&mut self, now: Instant, key: Key, filter: Option<&str>) {
+    /// Before a session unsubscribes: what is under way to it comes now if some of that was
+    /// published with RETAIN and matches, since what is retained when it subscribes again comes
+    /// after; or if it leaves a group, for which it would not be asked when it ends.
+    pub(super) fn hurry(&mut self, now: Instant, key: Key, filters: TopicFilters<'_>) {
         if self.deliveries == 0 {
             return;
         }
-        let mut due = Vec::new();
+        let Some(session) = self.sessions.get(key) else { return };
+        let leaves = |filter: &&str| session.find(filter).is_ok();
+        let retained = self.jobs.iter().any(|job| match job {
+            Job::Deliver { message, .. } if message.head.retain => {
+                filters.iter().any(|f| matches(f, message.topic()) && leaves(&f))
+            }
+            _ => false,
+        });
+        if retained || filters.iter().any(|f| f.starts_with("$share/") && leaves(&f)) {
+            for (message, target) in self.take_targets(|target| target.session == key) {
+                self.deliver(now, &message, target);
+            }
+        }
+    }
+
+    /// The copies for groups that are under way to a session which ends.
+    pub(super) fn take_group_copies(&mut self, key: Key) -> Vec<Copy> {
+        let taken = self.take_targets(|target| target.session == key && target.group != NO_GROUP);
+        taken.into_iter().map(|(message, target)| copy(&message, target)).collect()
+    }
+
+    /// Takes out of all deliveries what has not been handed out, in order.
+    fn take_targets(&mut self, which: impl Fn(&Target) -> bool) -> Vec<(Arc<Message>, Target)> {
+        let mut taken = Vec::new();
         for job in &mut self.jobs {
-            let Job::Deliver { message, targets, next, .. } = job else { continue };
-            let topic = message.topic();
-            let retained = message.head.retain && filter.is_some_and(|f| matches(f, topic));
-            let its = targets.extract_if(*next.., |target| {
-                target.session == key && (retained || target.group != NO_GROUP)
-            });
-            due.extend(its.map(|target| (message.clone(), target)));
+            if let Job::Deliver { message, targets, next, .. } = job {
+                let some = targets.extract_if(*next.., |target| which(target));
+                taken.extend(some.map(|target| (message.clone(), target)));
+            }
         }
-        for (message, target) in due {
-            self.deliver(now, &message, target);
-        }
+        taken
     }
 
     /// A copy of a session that is gone goes to another member of its group. `[U5-072]`
@@ -253,6 +264,23 @@ impl Broker {
         true
     }
 
+    /// Puts a job that is not done behind all others, with those that come after it.
+    fn go_behind(&mut self, job: Job) {
+        let mut behind = Vec::from([job]);
+        let after = |behind: &[Job], job: &Job| match job {
+            Job::Deliver { message, .. } => behind.iter().any(|older| older.is_before(message)),
+            Job::Walk(_) | Job::Peers => false,
+        };
+        for _ in 0..self.jobs.len() {
+            let Some(job) = self.jobs.pop_front() else { break };
+            match after(&behind, &job) {
+                true => behind.push(job),
+                false => self.jobs.push_back(job),
+            }
+        }
+        self.jobs.extend(behind);
+    }
+
     /// Does one slice of the oldest job; jobs take turns.
     pub(super) fn work(&mut self, now: Instant) {
         match self.jobs.pop_front() {
@@ -262,10 +290,7 @@ impl Broker {
                     self.deliver(now, &message, target.clone());
                 }
                 if end < targets.len() {
-                    // Behind the jobs of others, but before those that come after it.
-                    let later = self.jobs.iter().position(|job| job.is_before(&message));
-                    let at = later.unwrap_or(self.jobs.len());
-                    self.jobs.insert(at, Job::Deliver { source, message, targets, next: end });
+                    self.go_behind(Job::Deliver { source, message, targets, next: end });
                     return;
                 }
                 self.deliveries -= 1;
@@ -285,5 +310,17 @@ impl Broker {
             Some(Job::Peers) => self.retry_some(now),
             None => {}
         }
+    }
+}
+
+/// What a target is to have of a message.
+fn copy(message: &Arc<Message>, target: Target) -> Copy {
+    Copy {
+        qos: if defect!("qos_raised") { target.qos } else { target.qos.min(message.head.qos) },
+        // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+        retain: (target.retain_as_published || defect!("retain_kept")) && message.head.retain,
+        message: message.clone(),
+        ids: target.ids,
+        group: target.group,
     }
 }

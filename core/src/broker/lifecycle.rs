@@ -171,7 +171,6 @@ impl Broker {
 
     /// Throws a session away; a will that is still due is published. `[MQTT-4.1.0-2]`
     pub(super) fn end_session(&mut self, now: Instant, key: Key, why: SessionEnd) {
-        self.hurry(now, key, None);
         self.unstage(key);
         let Some(mut session) = self.sessions.remove(key) else { return };
         self.timers.arm(Timer::Session(key), &mut session.armed, Instant::NEVER);
@@ -183,6 +182,11 @@ impl Broker {
         self.held -= len_of(session.username.as_deref());
         self.held -= session.inbound.awaiting() as u64 * session::HELD;
         let subscriptions = core::mem::take(&mut session.subscriptions);
+        let shared = || subscriptions.iter().any(|s| s.filter.starts_with("$share/"));
+        let under_way = match self.deliveries > 0 && shared() {
+            true => self.take_group_copies(key),
+            false => alloc::vec::Vec::new(),
+        };
         let leaving = self.leaving(subscriptions.iter().map(|s| s.filter.clone()));
         self.forget_gates(now, session.pending.take());
         for subscription in subscriptions {
@@ -207,6 +211,11 @@ impl Broker {
         while let Some(copy) = session.queue.pop(true, &mut self.pool) {
             self.places -= 1;
             self.stats.queued -= 1;
+            if !self.passed_on(now, &copy, &leaving) {
+                lost[copy.qos as usize] += 1;
+            }
+        }
+        for copy in under_way {
             if !self.passed_on(now, &copy, &leaving) {
                 lost[copy.qos as usize] += 1;
             }

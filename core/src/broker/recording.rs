@@ -17,7 +17,7 @@ use crate::time::Instant;
 
 /// First bytes of a recording, with its version: it changes with its form, and with the order in
 /// which a broker does what it did when it was recorded.
-const MAGIC: &[u8; 8] = b"FULMARR4";
+const MAGIC: &[u8; 8] = b"FULMARR5";
 
 /// What a broker was asked, as it is asked.
 #[derive(Debug)]

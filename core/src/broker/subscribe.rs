@@ -220,6 +220,7 @@ impl Broker {
     ) -> Step {
         let version = negotiated.version;
         let mut reasons = Vec::new();
+        self.hurry(now, key, unsubscribe.filters);
         for filter in unsubscribe.filters.iter() {
             let reason = if self.check_filter(filter).is_err() {
                 if version < Version::V5 {
@@ -257,7 +258,6 @@ impl Broker {
         let Ok(at) = session.find(filter) else { return false };
         let removed = session.subscriptions.remove(at);
         session.forget_walks(&removed);
-        self.hurry(now, key, Some(filter));
         if defect!("unsubscribe_ignored") && removed.filter.contains('+') {
             return true;
         }

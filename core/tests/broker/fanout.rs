@@ -110,6 +110,50 @@ fn who_subscribes_again_meanwhile_has_the_retained_message_last() {
     }
 }
 
+/// What it is to have before that was published without RETAIN, but comes first all the same.
+#[test]
+fn who_unsubscribes_gets_all_that_is_under_way_to_it_in_order() {
+    let mut rig = Rig::new(Config::default());
+    let conns = subscribers(&mut rig);
+    let (a, b) = (rig.connect(V311, "a", true), rig.connect(V311, "b", true));
+    let messages = [publish("t", b"1", Q0, 0), retained("t", b"2")];
+    for (conn, message) in [a, b].into_iter().zip(messages) {
+        rig.handle(Input::Received { conn, bytes: &bytes(V311, &[message]) });
+    }
+    let last = conns[MANY - 1];
+    leave(&mut rig, &[last]);
+    let again = bytes(V311, &[subscribe(&filter("t", Q1))]);
+    rig.handle(Input::Received { conn: last, bytes: &again });
+    rig.settle();
+    assert_eq!(rig.messages(last, V311), [b"1", b"2", b"2"]);
+    assert_eq!(rig.messages(conns[MANY - 2], V311), [b"1", b"2"]);
+}
+
+/// Many messages to one topic do not hold up those to another.
+#[test]
+fn long_deliveries_to_several_topics_take_turns() {
+    let mut rig = Rig::new(Config::default());
+    let conns = subscribers(&mut rig);
+    let other = bytes(V311, &[subscribe(&filter("u", Q1))]);
+    for conn in &conns {
+        rig.receive(*conn, &other);
+        rig.take(*conn);
+    }
+    let names = ["a", "b", "c", "d"];
+    let publishers = names.map(|name| rig.connect(V311, name, true));
+    for (at, conn) in publishers.into_iter().enumerate() {
+        let topic = if at < 3 { "t" } else { "u" };
+        let message = publish(topic, names[at].as_bytes(), Q0, 0);
+        rig.handle(Input::Received { conn, bytes: &bytes(V311, &[message]) });
+    }
+    // The first slices of both topics went at once. Two more of one, one of its next message, and
+    // two of the other one meanwhile.
+    (0..5).for_each(|_| rig.handle(Input::Timeout));
+    assert_eq!(rig.messages(conns[MANY - 1], V311), [b"a", b"d"]);
+    rig.settle();
+    assert_eq!(rig.messages(conns[MANY - 1], V311), [b"b", b"c"]);
+}
+
 #[test]
 fn messages_of_one_publisher_stay_in_order_while_subscribers_come_and_go() {
     let mut rig = Rig::new(Config::default());
@@ -178,6 +222,11 @@ fn what_a_client_sends_behind_a_long_delivery_is_handled_before_it_goes() {
 /// Its copy is not lost with it. `[U5-072]`
 #[test]
 fn a_member_that_ends_before_its_slice_leaves_the_copy_to_another() {
+    member_ends(false);
+    member_ends(true);
+}
+
+fn member_ends(unsubscribes: bool) {
     let mut rig = Rig::new(Config::default());
     subscribers(&mut rig);
     let members = ["m", "n"].map(|name| {
@@ -192,6 +241,13 @@ fn a_member_that_ends_before_its_slice_leaves_the_copy_to_another() {
         rig.handle(Input::Received { conn: a, bytes: &burst });
     }
     // Each of them is to have one.
+    if unsubscribes {
+        let list = ["$share/g/t"];
+        let filters = TopicFilters::list(&list);
+        let unsubscribe = Unsubscribe { packet_id: id(2), properties: Properties::EMPTY, filters };
+        let packet = bytes(V5, &[Packet::Unsubscribe(unsubscribe)]);
+        rig.handle(Input::Received { conn: members[0], bytes: &packet });
+    }
     rig.handle(Input::Closed { conn: members[0] });
     rig.settle();
     assert_eq!(rig.messages(members[1], V5).len(), 2);

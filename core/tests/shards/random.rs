@@ -2,14 +2,15 @@
 //!
 //! Each topic has one publisher, who counts. Whoever subscribes sees no number twice, none after a
 //! higher one, each that was sent after SUBACK, and in the end nothing older than the last that was
-//! retained.
+//! retained. Who unsubscribes sees nothing after UNSUBACK, and when it subscribes again all this
+//! holds anew.
 
 use std::collections::BTreeMap;
 
 use fulmar_core::broker::Config;
 use fulmar_core::codec::Qos;
 
-use crate::world::{Client, World, filter, publish, retained, subscribe};
+use crate::world::{Client, World, filter, publish, retained, subscribe, unsubscribe};
 
 /// A fixed sequence of numbers.
 struct Rng(u64);
@@ -33,9 +34,17 @@ struct Publisher {
     acks: u32,
 }
 
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    On,
+    Leaving,
+    Off,
+}
+
 struct Subscriber {
     client: Client,
     filter: &'static str,
+    state: State,
     /// By topic: the last number before SUBACK was seen; `None` before.
     since: Option<BTreeMap<String, u32>>,
     seen: BTreeMap<String, Vec<u32>>,
@@ -74,6 +83,7 @@ impl Run {
     fn act(&mut self) {
         match self.rng.below(10) {
             0 if self.subscribers.len() < 6 => self.subscribe(),
+            1 if !self.subscribers.is_empty() => self.leave_or_return(),
             0..=3 => self.publish(),
             _ => {
                 let busy = self.world.busy();
@@ -93,11 +103,37 @@ impl Run {
         let name = format!("subscriber {} ", self.subscribers.len());
         let client = self.world.connect(shard, &name);
         let filter_text = FILTERS[self.rng.below(FILTERS.len())];
-        let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][self.rng.below(3)];
+        let qos = self.any_qos();
         self.world.answers(client);
         self.world.send(client, &[subscribe(&filter(filter_text, qos))]);
-        let (since, seen) = (None, BTreeMap::new());
-        self.subscribers.push(Subscriber { client, filter: filter_text, since, seen });
+        let (state, since, seen) = (State::On, None, BTreeMap::new());
+        self.subscribers.push(Subscriber { client, filter: filter_text, state, since, seen });
+    }
+
+    fn leave_or_return(&mut self) {
+        let (at, qos) = (self.rng.below(self.subscribers.len()), self.any_qos());
+        let subscriber = &mut self.subscribers[at];
+        let client = subscriber.client;
+        if self.world.paused.contains(&client) {
+            // Its socket is not read.
+            return;
+        }
+        match subscriber.state {
+            State::On => {
+                subscriber.state = State::Leaving;
+                self.world.send(client, &[unsubscribe(&[subscriber.filter])]);
+            }
+            State::Leaving => {}
+            State::Off => {
+                (subscriber.state, subscriber.since) = (State::On, None);
+                subscriber.seen.clear();
+                self.world.send(client, &[subscribe(&filter(subscriber.filter, qos))]);
+            }
+        }
+    }
+
+    fn any_qos(&mut self) -> Qos {
+        [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][self.rng.below(3)]
     }
 
     fn publish(&mut self) {
@@ -110,7 +146,8 @@ impl Run {
         publisher.sent += 1;
         let (number, topic) = (publisher.sent, publisher.topic.clone());
         let text = format!("{number:<0$}", self.size);
-        let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][self.rng.below(3)];
+        let qos = self.any_qos();
+        let publisher = &mut self.publishers[at];
         let packet_id = if qos == Qos::AtMostOnce { 0 } else { number as u16 };
         publisher.acks += u32::from(packet_id > 0);
         let retain = self.rng.below(if self.mixed { 2 } else { 4 }) == 0;
@@ -130,6 +167,7 @@ impl Run {
             self.publishers.iter().map(|p| (p.topic.clone(), p.sent)).collect();
         for subscriber in &mut self.subscribers {
             for got in self.world.messages(subscriber.client) {
+                assert!(subscriber.state != State::Off, "it has unsubscribed");
                 let number: u32 = got.payload.trim_end().parse().expect("a number");
                 let seen = subscriber.seen.entry(got.topic.clone()).or_default();
                 if let Some(before) = seen.last() {
@@ -137,9 +175,15 @@ impl Run {
                 }
                 seen.push(number);
             }
-            if self.world.answers(subscriber.client).contains(&"SUBACK") {
-                assert!(subscriber.since.is_none(), "one SUBACK");
-                subscriber.since = Some(last.clone());
+            for answer in self.world.answers(subscriber.client) {
+                match answer {
+                    "SUBACK" => {
+                        assert!(subscriber.since.is_none(), "one SUBACK");
+                        subscriber.since = Some(last.clone());
+                    }
+                    "UNSUBACK" => subscriber.state = State::Off,
+                    _ => {}
+                }
             }
         }
     }
@@ -149,6 +193,10 @@ impl Run {
         self.look();
         for subscriber in &self.subscribers {
             let since = subscriber.since.as_ref().expect("SUBACK comes");
+            assert!(subscriber.state != State::Leaving, "UNSUBACK comes");
+            if subscriber.state == State::Off {
+                continue;
+            }
             for publisher in &self.publishers {
                 let topic = &publisher.topic;
                 let seen = subscriber.seen.get(topic).map_or(&[][..], |seen| seen);

@@ -59,6 +59,8 @@ use share::Lent;
 const WINDOW: u64 = if cfg!(fuzzing) { 2 } else { 1024 };
 const LEAST_WINDOW: u64 = if cfg!(fuzzing) { 2 } else { 64 };
 const WINDOW_PART: u64 = 16;
+/// Part of the budget that is charged at most for what others have not confirmed or answered.
+const PASSING_PART: u64 = 8;
 /// Bytes charged for a change that one other shard has not confirmed, and for a question.
 const UNCONFIRMED: u64 = size_of::<Msg>() as u64;
 /// Filters without subscribers that stay announced, since they often come back; more of them wait
@@ -122,8 +124,9 @@ pub(super) struct Peers {
     exact: Map<u64, Announced>,
     wild: Map<Arc<str>, Announced>,
     shares: Map<Arc<str>, Group>,
-    /// Filters without subscribers that are still announced.
+    /// Filters without subscribers that are still announced, and their bytes.
     idle: VecDeque<Arc<str>>,
+    idle_bytes: u64,
     /// Groups whose members changed.
     changed: VecDeque<Arc<str>>,
     gates: Slots<Gate>,
@@ -148,6 +151,8 @@ pub(super) struct Peers {
     next_deferred: u64,
     /// Bytes that may be under way on each lane of a link.
     credit: u64,
+    /// Of the shard's memory.
+    budget: u64,
     /// Memory is short here; and whether a beat is set for the credit that others wait for.
     pub(super) short: bool,
     pub(super) beating: bool,
@@ -185,6 +190,7 @@ impl Peers {
             wild: Map::new(seed),
             shares: Map::new(seed),
             idle: VecDeque::new(),
+            idle_bytes: 0,
             changed: VecDeque::new(),
             gates: Slots::default(),
             early: Index::new(seed),
@@ -200,6 +206,7 @@ impl Peers {
             deferred: BTreeMap::new(),
             next_deferred: 0,
             credit: (config.shard_budget / u64::from(place.shards) / 2).max(1),
+            budget: config.shard_budget,
             short: false,
             beating: false,
             program: Clocks::default(),
@@ -264,6 +271,7 @@ impl Peers {
         }
         if known.count == 0 && !core::mem::replace(&mut known.listed, true) {
             self.idle.push_back(filter.clone());
+            self.idle_bytes += idle_cost(filter);
             self.charge_tables();
             self.withdraw_some();
         }
@@ -287,6 +295,7 @@ impl Peers {
 
     fn withdraw_oldest(&mut self) {
         let Some(filter) = self.idle.pop_front() else { return };
+        self.idle_bytes -= idle_cost(&filter);
         self.charge_tables();
         let Some(known) = self.announced(&filter) else { return };
         known.listed = false;
@@ -320,8 +329,7 @@ impl Peers {
 
     /// Whether no more SUBSCRIBE may be read.
     pub(super) fn window_is_full(&self) -> bool {
-        let unconfirmed = self.announces - self.confirmed;
-        unconfirmed.max(self.queries.len() as u64) >= self.window
+        self.announces - self.confirmed >= self.window || self.queries.len() as u64 >= WINDOW
     }
 
     /// Whether a will of a client waits: what it publishes next comes after.
@@ -386,8 +394,9 @@ impl Peers {
         let tables = (self.routes.footprint() + self.early.footprint() + tables) as u64;
         let unconfirmed = (self.announces - self.confirmed) * u64::from(self.others.count_ones());
         let (gates, questions) = (self.gates.len() as u64, self.queries.len() as u64);
-        let idle = (self.idle.len() * size_of::<Arc<str>>()) as u64;
-        tables + unconfirmed * UNCONFIRMED + gates * gate::COST + questions * page::COST + idle
+        let passing = unconfirmed * UNCONFIRMED + gates * gate::COST + questions * page::COST;
+        // One packet, which is soon confirmed, does not use the memory up for everybody.
+        tables + self.idle_bytes + passing.min(self.budget / PASSING_PART)
     }
 
     /// To be called after each change of a table: whether memory is short is asked more often.
@@ -403,6 +412,10 @@ fn bits(mut set: u64) -> impl Iterator<Item = usize> {
         set &= set.wrapping_sub(1);
         (lowest < 64).then_some(lowest as usize)
     })
+}
+
+fn idle_cost(filter: &Arc<str>) -> u64 {
+    (size_of::<Arc<str>>() + filter.len()) as u64
 }
 
 fn is_wild(filter: &str) -> bool {
