@@ -1,9 +1,11 @@
 //! Who is to have a message; long deliveries in slices.
 
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::message::Message;
+use super::peers::Place;
 use super::publish::Draft;
 use super::queue::{Copy, Ids, NO_GROUP};
 use super::session::{Options, Session};
@@ -16,6 +18,9 @@ use crate::topic::{Entry, matches};
 
 /// Deliveries done in one go: about 0.2 ms of work. Few for the fuzzer, which has no thousands.
 pub(super) const SLICE: usize = if cfg!(fuzzing) { 2 } else { 4096 };
+
+/// Filters of one UNSUBSCRIBE above which it is not asked which of them matter.
+const MANY_LEFT: usize = 64;
 
 /// Marks an index entry as a shared group instead of a session.
 pub(super) const GROUP: u32 = 1 << 31;
@@ -61,6 +66,14 @@ impl Job {
     pub(super) fn is_before(&self, message: &Message) -> bool {
         let Self::Deliver { message: older, .. } = self else { return false };
         older.head.publisher == message.head.publisher || older.topic() == message.topic()
+    }
+
+    /// Numbers for topic and publisher of a delivery. Where two have one by chance, their order is
+    /// kept without need.
+    fn names(&self, place: Place) -> Option<[u64; 2]> {
+        let Self::Deliver { message, .. } = self else { return None };
+        let publisher = message.head.publisher.as_deref().unwrap_or_default();
+        Some([place.fingerprint(message.topic()), !place.fingerprint(publisher)])
     }
 
     pub(super) fn footprint(targets: &Vec<Target>) -> u64 {
@@ -210,22 +223,25 @@ impl Broker {
         self.enqueue(now, session, copy(message, target));
     }
 
-    /// Before a session unsubscribes: what is under way to it comes now if some of that was
-    /// published with RETAIN and matches, since what is retained when it subscribes again comes
-    /// after; or if it leaves a group, for which it would not be asked when it ends.
+    /// Before a session unsubscribes: what is under way to it and matches comes now, since what is
+    /// retained when it subscribes again comes after; so does all if it leaves a group, for which
+    /// it would not be asked when it ends.
     pub(super) fn hurry(&mut self, now: Instant, key: Key, filters: TopicFilters<'_>) {
         if self.deliveries == 0 {
             return;
         }
         let Some(session) = self.sessions.get(key) else { return };
-        let leaves = |filter: &&str| session.find(filter).is_ok();
-        let retained = self.jobs.iter().any(|job| match job {
-            Job::Deliver { message, .. } if message.head.retain => {
-                filters.iter().any(|f| matches(f, message.topic()) && leaves(&f))
-            }
-            _ => false,
-        });
-        if retained || filters.iter().any(|f| f.starts_with("$share/") && leaves(&f)) {
+        // Those it has, once each: a packet names any number.
+        let places: BTreeSet<usize> = filters.iter().flat_map(|f| session.find(f)).collect();
+        let left = || places.iter().map(|at| &*session.subscriptions[*at].filter);
+        // With many, all that is under way is looked through rather than each filter for each.
+        let due = places.len() > MANY_LEFT
+            || left().any(|filter| filter.starts_with("$share/"))
+            || self.jobs.iter().any(|job| match job {
+                Job::Deliver { message, .. } => left().any(|f| matches(f, message.topic())),
+                Job::Walk(_) | Job::Peers => false,
+            });
+        if due {
             for (message, target) in self.take_targets(|target| target.session == key) {
                 self.deliver(now, &message, target);
             }
@@ -266,16 +282,17 @@ impl Broker {
 
     /// Puts a job that is not done behind all others, with those that come after it.
     fn go_behind(&mut self, job: Job) {
+        let place = self.place();
+        let mut names = BTreeSet::from_iter(job.names(place).into_iter().flatten());
         let mut behind = Vec::from([job]);
-        let after = |behind: &[Job], job: &Job| match job {
-            Job::Deliver { message, .. } => behind.iter().any(|older| older.is_before(message)),
-            Job::Walk(_) | Job::Peers => false,
-        };
         for _ in 0..self.jobs.len() {
             let Some(job) = self.jobs.pop_front() else { break };
-            match after(&behind, &job) {
-                true => behind.push(job),
-                false => self.jobs.push_back(job),
+            match job.names(place) {
+                Some(its) if its.iter().any(|name| names.contains(name)) => {
+                    names.extend(its);
+                    behind.push(job);
+                }
+                _ => self.jobs.push_back(job),
             }
         }
         self.jobs.extend(behind);

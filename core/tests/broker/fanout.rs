@@ -93,11 +93,14 @@ fn messages_of_two_publishers_come_to_all_in_one_order() {
 /// Or nothing more, if it was cleared.
 #[test]
 fn who_subscribes_again_meanwhile_has_the_retained_message_last() {
-    for (payload, its) in [(&b"2"[..], &[&b"1"[..], b"2"][..]), (b"", &[b"1"])] {
+    let first = [retained("t", b"1"), publish("t", b"1", Q0, 0)];
+    let second = [(&b"2"[..], &[&b"1"[..], b"2"][..]), (b"", &[b"1"])];
+    for (first, (payload, its)) in first.iter().flat_map(|first| second.map(|s| (first, s))) {
         let mut rig = Rig::new(Config::default());
         let conns = subscribers(&mut rig);
         let (a, b) = (rig.connect(V311, "a", true), rig.connect(V311, "b", true));
-        let [one, two] = [&b"1"[..], payload].map(|payload| bytes(V311, &[retained("t", payload)]));
+        let (one, two) =
+            (bytes(V311, std::slice::from_ref(first)), bytes(V311, &[retained("t", payload)]));
         rig.handle(Input::Received { conn: a, bytes: &one });
         let last = conns[MANY - 1];
         leave(&mut rig, &[last]);

@@ -50,7 +50,7 @@ impl Place {
     }
 
     /// Stands for a filter without wildcards, or for a Topic Name that it matches.
-    pub(super) fn fingerprint(&self, text: &str) -> u64 {
+    pub(in crate::broker) fn fingerprint(&self, text: &str) -> u64 {
         self.hash(Role::Filter, text)
     }
 

@@ -216,7 +216,14 @@ impl Broker {
         let mut known = leaving
             .iter()
             .filter(|(number, since, _)| *number == group && message.arrival > *since);
-        let Some((_, _, full)) = known.next() else { return false };
-        self.pass_share(now, message, full, 0)
+        let full = match known.next() {
+            Some((_, _, full)) => full.clone(),
+            // It unsubscribed before. The number may be of a younger group by now.
+            None if self.groups.since(group).is_none_or(|since| message.arrival <= since) => {
+                return false;
+            }
+            None => Arc::from(self.groups.name(group).unwrap_or_default()),
+        };
+        self.pass_share(now, message, &full, 0)
     }
 }
