@@ -26,6 +26,8 @@ pub enum Input<'a> {
         bytes: &'a [u8],
     },
     /// The transport is gone. Said exactly once for every connection opened, whoever closed it.
+    /// What came before, and waits for a long delivery or another shard, is handled still: until
+    /// [`Event::Disconnected`](super::Event) effects may name the connection, and have no effect.
     Closed {
         /// Which.
         conn: ConnId,
