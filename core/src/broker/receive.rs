@@ -274,7 +274,10 @@ impl Broker {
         }
         if !conn.said && (!conn.out.is_empty() || self.wake_current) {
             conn.said = true;
-            self.effects.push_back(Effect::Transmit(ConnId::of(key)));
+            // Where the transport is gone, nobody pulls.
+            if !conn.gone {
+                self.effects.push_back(Effect::Transmit(ConnId::of(key)));
+            }
         }
         self.wake_current = false;
         self.charge(conn);
