@@ -9,6 +9,7 @@ mod log;
 pub mod memory;
 mod replay;
 mod serve;
+pub mod slice;
 
 pub use config::{ConfigError, LoadError, Settings};
 /// The broker itself: `Server`, `BrokerHandle`, `Options` and what they use.

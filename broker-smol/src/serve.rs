@@ -13,7 +13,7 @@ use fulmar_adapters::broker::{
 use smol::future;
 use smol::stream::StreamExt;
 
-use crate::{Listen, Log, Settings, memory};
+use crate::{Listen, Log, Settings, memory, slice};
 
 /// Bytes of a recording at most: a few minutes of a busy broker.
 const RECORDING: u64 = 256 * 1024 * 1024;
@@ -126,6 +126,7 @@ pub fn options(settings: Settings, log: &Log) -> Result<Options, Exposed> {
         shutdown_timeout: settings.shutdown_timeout,
         authenticate: Box::new(move |_, request| authenticate(request, anonymous)),
         observe: log.observer(),
+        prepare: Box::new(|_| slice::shorten()),
         record: None,
     })
 }

@@ -73,6 +73,11 @@ pub type Authenticate = Box<dyn FnMut(ConnId, &AuthRequest) -> Verdict + Send>;
 /// do that want to call it: it must be quick, and must not wait for a [`BrokerHandle`].
 pub type Observe = Box<dyn FnMut(&Notice) + Send>;
 
+/// Is called once on each shard's thread, with the shard's number, before it serves anybody: to tie
+/// the thread to a core, say, or to have the system's scheduler treat it differently. What it
+/// changes of the thread on which [`Server::run`] is called stays when that returns.
+pub type Prepare = Box<dyn Fn(u16) + Send + Sync>;
+
 /// Where to record to; see [`fulmar_core::broker::Replay`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -100,6 +105,8 @@ pub struct Options {
     pub authenticate: Authenticate,
     /// Is told what happens. By default nobody.
     pub observe: Observe,
+    /// Prepares the threads of the shards. By default nothing is done.
+    pub prepare: Prepare,
     /// Records every call of the broker. By default nothing is recorded.
     pub record: Option<Record>,
 }
@@ -116,6 +123,7 @@ impl Default for Options {
                 Some(_) => Verdict::Refuse(ReasonCode::BadAuthenticationMethod),
             }),
             observe: Box::new(|_| {}),
+            prepare: Box::new(|_| {}),
             record: None,
         }
     }

@@ -1,6 +1,8 @@
 //! A broker with several shards: one for its clients and for its program.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::mpsc::channel;
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use fulmar_adapters::broker::{
@@ -60,6 +62,24 @@ fn every_client_reaches_every_other_one_and_the_program() {
         Ok::<(), HandleError>(())
     })
     .expect("the broker runs");
+    broker.abort();
+}
+
+#[test]
+fn the_thread_of_each_shard_is_prepared_before_it_serves() {
+    let (prepared, told) = channel();
+    let prepare = Box::new(move |shard| {
+        let _ = prepared.send((shard, thread::current().id()));
+    });
+    let broker = Running::start(Options { prepare, ..options() });
+    // Each shard tells its part itself.
+    block_on(broker.handle.stats()).expect("the broker runs");
+    let told: HashMap<u16, ThreadId> = told.try_iter().collect();
+    let mut shards: Vec<u16> = told.keys().copied().collect();
+    shards.sort_unstable();
+    assert_eq!(shards, [0, 1, 2, 3]);
+    assert_eq!(told[&0], broker.thread.thread().id());
+    assert_eq!(told.values().collect::<HashSet<_>>().len(), 4);
     broker.abort();
 }
 
@@ -158,7 +178,7 @@ fn wait_for(broker: &Running, figures: (u64, u64, u64)) {
             return;
         }
         assert!(Instant::now() < by, "{seen:?} instead of {figures:?}");
-        std::thread::yield_now();
+        thread::yield_now();
     }
 }
 
@@ -224,7 +244,7 @@ fn connections_of_all_shards_count_together_and_come_free() {
         let by = Instant::now() + Duration::from_secs(30);
         while !closed() {
             assert!(Instant::now() < by, "connections stay counted");
-            std::thread::yield_now();
+            thread::yield_now();
         }
     }
     broker.stop();

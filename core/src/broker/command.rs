@@ -6,8 +6,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::fanout::Source;
 use super::input::{ClientInfo, Command, Publication, Reply};
+use super::jobs::Source;
 use super::message::Body;
 use super::peers::{Need, Waits};
 use super::publish::{Draft, Published};

@@ -1,26 +1,17 @@
-//! Who is to have a message; long deliveries in slices.
+//! Who is to have a message.
 
-use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::message::Message;
-use super::peers::Place;
 use super::publish::Draft;
 use super::queue::{Copy, Ids, NO_GROUP};
 use super::session::{Options, Session};
 use super::slots::{Key, Slots};
-use super::subscribe::WALK_STEPS;
 use super::{Broker, DeliveryMode};
-use crate::codec::{Qos, TopicFilters};
+use crate::codec::Qos;
 use crate::time::Instant;
-use crate::topic::{Entry, matches};
-
-/// Deliveries done in one go: about 0.2 ms of work. Few for the fuzzer, which has no thousands.
-pub(super) const SLICE: usize = if cfg!(fuzzing) { 2 } else { 4096 };
-
-/// Filters of one UNSUBSCRIBE above which it is not asked which of them matter.
-const MANY_LEFT: usize = 64;
+use crate::topic::Entry;
 
 /// Marks an index entry as a shared group instead of a session.
 pub(super) const GROUP: u32 = 1 << 31;
@@ -33,52 +24,6 @@ pub(super) struct Target {
     pub(super) group: u32,
     pub(super) qos: Qos,
     pub(super) retain_as_published: bool,
-}
-
-/// Whose message is handed out, and waits until it is.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Source {
-    Nobody,
-    /// The input of a connection.
-    Conn(Key),
-    /// Another shard, by lane and number.
-    Peer {
-        from: u16,
-        lane: usize,
-        number: u64,
-    },
-}
-
-/// Work that goes on when the driver calls next.
-#[derive(Debug)]
-pub(super) enum Job {
-    /// The rest of a fan-out, while its source waits.
-    Deliver { source: Source, message: Arc<Message>, targets: Vec<Target>, next: usize },
-    /// Retained messages for a session.
-    Walk(Key),
-    /// What waited for other shards and could go on.
-    Peers,
-}
-
-impl Job {
-    /// Whether this message, which is younger, is delivered after it: another one of its publisher,
-    /// or of its topic. What comes last to all of a topic's subscribers is what is retained.
-    pub(super) fn is_before(&self, message: &Message) -> bool {
-        let Self::Deliver { message: older, .. } = self else { return false };
-        older.head.publisher == message.head.publisher || older.topic() == message.topic()
-    }
-
-    /// Numbers for topic and publisher of a delivery. Where two have one by chance, their order is
-    /// kept without need.
-    fn names(&self, place: Place) -> Option<[u64; 2]> {
-        let Self::Deliver { message, .. } = self else { return None };
-        let publisher = message.head.publisher.as_deref().unwrap_or_default();
-        Some([place.fingerprint(message.topic()), !place.fingerprint(publisher)])
-    }
-
-    pub(super) fn footprint(targets: &Vec<Target>) -> u64 {
-        (targets.capacity() * size_of::<Target>()) as u64
-    }
 }
 
 impl Target {
@@ -223,49 +168,6 @@ impl Broker {
         self.enqueue(now, session, copy(message, target));
     }
 
-    /// Before a session unsubscribes: what is under way to it and matches comes now, since what is
-    /// retained when it subscribes again comes after; so does all if it leaves a group, for which
-    /// it would not be asked when it ends.
-    pub(super) fn hurry(&mut self, now: Instant, key: Key, filters: TopicFilters<'_>) {
-        if self.deliveries == 0 {
-            return;
-        }
-        let Some(session) = self.sessions.get(key) else { return };
-        // Those it has, once each: a packet names any number.
-        let places: BTreeSet<usize> = filters.iter().flat_map(|f| session.find(f)).collect();
-        let left = || places.iter().map(|at| &*session.subscriptions[*at].filter);
-        // With many, all that is under way is looked through rather than each filter for each.
-        let due = places.len() > MANY_LEFT
-            || left().any(|filter| filter.starts_with("$share/"))
-            || self.jobs.iter().any(|job| match job {
-                Job::Deliver { message, .. } => left().any(|f| matches(f, message.topic())),
-                Job::Walk(_) | Job::Peers => false,
-            });
-        if due {
-            for (message, target) in self.take_targets(|target| target.session == key) {
-                self.deliver(now, &message, target);
-            }
-        }
-    }
-
-    /// The copies for groups that are under way to a session which ends.
-    pub(super) fn take_group_copies(&mut self, key: Key) -> Vec<Copy> {
-        let taken = self.take_targets(|target| target.session == key && target.group != NO_GROUP);
-        taken.into_iter().map(|(message, target)| copy(&message, target)).collect()
-    }
-
-    /// Takes out of all deliveries what has not been handed out, in order.
-    fn take_targets(&mut self, which: impl Fn(&Target) -> bool) -> Vec<(Arc<Message>, Target)> {
-        let mut taken = Vec::new();
-        for job in &mut self.jobs {
-            if let Job::Deliver { message, targets, next, .. } = job {
-                let some = targets.extract_if(*next.., |target| which(target));
-                taken.extend(some.map(|target| (message.clone(), target)));
-            }
-        }
-        taken
-    }
-
     /// A copy of a session that is gone goes to another member of its group. `[U5-072]`
     pub(super) fn pass_on(&mut self, now: Instant, copy: &Copy) -> bool {
         // The number may belong to another group by now, which is younger than the message.
@@ -279,59 +181,10 @@ impl Broker {
         self.deliver(now, &copy.message, target);
         true
     }
-
-    /// Puts a job that is not done behind all others, with those that come after it.
-    fn go_behind(&mut self, job: Job) {
-        let place = self.place();
-        let mut names = BTreeSet::from_iter(job.names(place).into_iter().flatten());
-        let mut behind = Vec::from([job]);
-        for _ in 0..self.jobs.len() {
-            let Some(job) = self.jobs.pop_front() else { break };
-            match job.names(place) {
-                Some(its) if its.iter().any(|name| names.contains(name)) => {
-                    names.extend(its);
-                    behind.push(job);
-                }
-                _ => self.jobs.push_back(job),
-            }
-        }
-        self.jobs.extend(behind);
-    }
-
-    /// Does one slice of the oldest job; jobs take turns.
-    pub(super) fn work(&mut self, now: Instant) {
-        match self.jobs.pop_front() {
-            Some(Job::Deliver { source, message, targets, next }) => {
-                let end = targets.len().min(next + SLICE);
-                for target in &targets[next..end] {
-                    self.deliver(now, &message, target.clone());
-                }
-                if end < targets.len() {
-                    self.go_behind(Job::Deliver { source, message, targets, next: end });
-                    return;
-                }
-                self.deliveries -= 1;
-                self.held -= Job::footprint(&targets);
-                match source {
-                    Source::Nobody => {}
-                    Source::Conn(key) => self.resume(now, key),
-                    Source::Peer { from, lane, number } => self.forward_done(from, lane, number),
-                }
-            }
-            Some(Job::Walk(key)) => {
-                if let Some(session) = self.sessions.get_mut(key) {
-                    session.walking = false;
-                }
-                self.walk(now, key, WALK_STEPS);
-            }
-            Some(Job::Peers) => self.retry_some(now),
-            None => {}
-        }
-    }
 }
 
 /// What a target is to have of a message.
-fn copy(message: &Arc<Message>, target: Target) -> Copy {
+pub(super) fn copy(message: &Arc<Message>, target: Target) -> Copy {
     Copy {
         qos: if defect!("qos_raised") { target.qos } else { target.qos.min(message.head.qos) },
         // [MQTT-3.3.1-12] [MQTT-3.3.1-13]

@@ -6,11 +6,11 @@ use core::time::Duration;
 
 use super::conn::{Conn, Waiting};
 use super::connect::len_of;
-use super::fanout::Source;
+use super::jobs::Source;
 use super::peers::{Clocks, Held};
 use super::publish::Draft;
 use super::queue::NO_GROUP;
-use super::session::{self, Attached, Will};
+use super::session::{self, Attached, Subscription, Will};
 use super::slots::Key;
 use super::timers::Timer;
 use super::{
@@ -18,7 +18,6 @@ use super::{
 };
 use crate::codec::{Qos, ReasonCode};
 use crate::time::Instant;
-use crate::topic::split_share;
 
 /// Seconds a peer gets to take the last bytes and close.
 const LINGER: u64 = 3;
@@ -182,7 +181,7 @@ impl Broker {
         self.held -= len_of(session.username.as_deref());
         self.held -= session.inbound.awaiting() as u64 * session::HELD;
         let subscriptions = core::mem::take(&mut session.subscriptions);
-        let shared = || subscriptions.iter().any(|s| s.filter.starts_with("$share/"));
+        let shared = || subscriptions.iter().any(Subscription::is_shared);
         let under_way = match self.deliveries > 0 && shared() {
             true => self.take_group_copies(key),
             false => alloc::vec::Vec::new(),
@@ -303,7 +302,7 @@ impl Broker {
         let start = session.subscriptions.partition_point(|s| &*s.filter < "$share/");
         let mut shared = alloc::vec::Vec::new();
         for subscription in &session.subscriptions[start..] {
-            if !matches!(split_share(&subscription.filter), Ok(Some(_))) {
+            if !subscription.is_shared() {
                 break;
             }
             shared.push(subscription.filter.clone());

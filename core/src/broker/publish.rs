@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 
 use super::acks::ack;
 use super::conn::Conn;
-use super::fanout::{Job, Source};
+use super::fanout::Target;
+use super::jobs::Source;
 use super::message::{Body, Head, Message, MessageId};
 use super::peers::{Held, HeldPublish, Need, Until};
 use super::receive::{Step, step};
@@ -389,7 +390,7 @@ impl Broker {
 
     /// Takes the topic's retained message away. `[MQTT-3.3.1-6]` That is done however short memory
     /// is; if it is short even then, the copies for `targets` are lost.
-    fn clear(&mut self, draft: &Draft<'_>, targets: &mut Vec<super::fanout::Target>) {
+    fn clear(&mut self, draft: &Draft<'_>, targets: &mut Vec<Target>) {
         if !defect!("retained_not_cleared")
             && let Some(old) = self.retained.remove(draft.topic)
         {
@@ -401,7 +402,7 @@ impl Broker {
     }
 
     /// Keeps the memory for the next message.
-    pub(super) fn keep_targets(&mut self, targets: Vec<super::fanout::Target>) {
+    pub(super) fn keep_targets(&mut self, targets: Vec<Target>) {
         if targets.capacity() <= 64 * 1024 {
             self.targets = targets;
         }
@@ -436,31 +437,6 @@ impl Broker {
             self.dropped_event(publisher, head.qos, DropReason::RetainedFull, 1);
         }
         self.arm_retained(Instant::ZERO);
-    }
-
-    /// Delivers to the first slice of targets; the rest waits as a job. True if it does.
-    pub(super) fn hand_out(
-        &mut self,
-        now: Instant,
-        source: Source,
-        message: Arc<Message>,
-        targets: &mut Vec<super::fanout::Target>,
-    ) -> bool {
-        // Also while a long delivery is under way all is in its order.
-        let behind = self.deliveries > 0 && self.jobs.iter().any(|job| job.is_before(&message));
-        let first = if behind { 0 } else { targets.len().min(super::fanout::SLICE) };
-        let rest = targets.split_off(first);
-        for target in targets.drain(..) {
-            self.deliver(now, &message, target);
-        }
-        if rest.is_empty() {
-            self.messages.give(message);
-            return false;
-        }
-        self.held += Job::footprint(&rest);
-        self.deliveries += 1;
-        self.jobs.push_back(Job::Deliver { source, message, targets: rest, next: 0 });
-        true
     }
 }
 

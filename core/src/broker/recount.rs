@@ -3,7 +3,8 @@
 use alloc::vec::Vec;
 
 use super::conn::{self, Conn};
-use super::fanout::{GROUP, Job};
+use super::fanout::GROUP;
+use super::jobs::{Delivery, Job};
 use super::peers::OWED;
 use super::session::{self, Attached, Session, Subscription};
 use super::slots::Key;
@@ -50,13 +51,11 @@ impl Broker {
             held += filters.sum::<u64>();
         }
         for job in &self.jobs {
-            if let Job::Deliver { targets, .. } = job {
-                held += Job::footprint(targets);
-            }
+            held += job.delivery().map_or(0, Delivery::footprint);
         }
         held += self.peers.as_ref().map_or(0, |peers| peers.parked_bytes());
         assert_eq!(self.held, held, "bytes held");
-        let deliveries = self.jobs.iter().filter(|job| matches!(job, Job::Deliver { .. })).count();
+        let deliveries = self.jobs.iter().filter_map(Job::delivery).count();
         assert_eq!(self.deliveries, deliveries, "deliveries");
         let queued: usize = sessions.iter().map(|(_, s)| s.queue.len()).sum();
         let flying: usize = sessions.iter().map(|(_, s)| s.outbound.in_flight()).sum();

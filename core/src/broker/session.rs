@@ -13,7 +13,7 @@ use crate::codec::{Qos, SubscriptionOptions, Version};
 use crate::session::{Inbound, Outbound};
 use crate::storage::Storage;
 use crate::time::Instant;
-use crate::topic::Cursor;
+use crate::topic::{Cursor, split_share};
 
 /// Bytes charged for a session, without its queue and subscriptions.
 pub(super) const FOOTPRINT: u64 = 640;
@@ -90,6 +90,10 @@ pub(super) struct Subscription {
 }
 
 impl Subscription {
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(split_share(&self.filter), Ok(Some(_)))
+    }
+
     /// Bytes charged for it.
     pub(super) fn cost(filter: &str) -> u64 {
         let slashes = filter.bytes().filter(|byte| *byte == b'/').count() as u64;

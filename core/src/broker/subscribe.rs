@@ -3,7 +3,8 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::fanout::{GROUP, Job};
+use super::fanout::GROUP;
+use super::jobs::Job;
 use super::message::Message;
 use super::peers::{Waits, Wish};
 use super::queue::{Copy, Ids, NO_GROUP};

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::acks::ack;
 use super::calls::Call;
 use super::conn::Conn;
-use super::fanout::Job;
+use super::jobs::Job;
 use super::layout::{Fields, Layout, SHARE_FROM};
 use super::outbox::Outbox;
 use super::queue::Copy;

@@ -3,7 +3,8 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::super::fanout::{Source, Target};
+use super::super::fanout::Target;
+use super::super::jobs::Source;
 use super::super::message::{Body, Head, Message, MessageId};
 use super::super::publish::{Draft, Published};
 use super::super::{Broker, DropReason};

@@ -6,8 +6,8 @@ use alloc::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::fanout::Job;
 use super::super::input::{Publication, Reply};
+use super::super::jobs::Job;
 use super::super::session::Will;
 use super::super::slots::Key;
 use super::super::{Broker, Effect};

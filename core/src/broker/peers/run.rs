@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::super::fanout::Source;
+use super::super::jobs::Source;
 use super::super::message::{Body, Head, Message, MessageId, OVERHEAD};
 use super::super::publish::Draft;
 use super::msg::Parcel;
