@@ -132,7 +132,8 @@ pub fn options(settings: Settings, log: &Log) -> Result<Options, Exposed> {
 }
 
 /// Serves until SIGINT or SIGTERM, recording into a folder if one is given; then stops within
-/// `shutdown_timeout`. A second signal ends the process at once, with status 130 or 143.
+/// `shutdown_timeout`. A second signal ends the process at once, with status 130 or 143. The thread
+/// that calls it is one of the shards' from then on: see [`slice::shorten`].
 ///
 /// # Errors
 /// The broker cannot be started, or the system fails it.

@@ -75,7 +75,8 @@ pub type Observe = Box<dyn FnMut(&Notice) + Send>;
 
 /// Is called once on each shard's thread, with the shard's number, before it serves anybody: to tie
 /// the thread to a core, say, or to have the system's scheduler treat it differently. What it
-/// changes of the thread on which [`Server::run`] is called stays when that returns.
+/// changes of the thread on which [`Server::run`] is called stays when that returns. A panic in it
+/// ends the broker.
 pub type Prepare = Box<dyn Fn(u16) + Send + Sync>;
 
 /// Where to record to; see [`fulmar_core::broker::Replay`].

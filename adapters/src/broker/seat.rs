@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
+use super::Prepare;
 use super::mesh::{Mesh, bits};
 use super::poller::Ready;
 use super::shard::Shard;
@@ -23,6 +24,7 @@ const ROUNDS: usize = 4;
 pub(super) struct Seats {
     seats: Vec<Seat>,
     mesh: Arc<Mesh>,
+    prepare: Prepare,
 }
 
 /// Apart from the next one in a core's cache: two threads use them.
@@ -35,15 +37,16 @@ struct Seat {
 }
 
 impl Seats {
-    pub(super) fn new(shards: Vec<Shard>, mesh: &Arc<Mesh>) -> Self {
+    pub(super) fn new(shards: Vec<Shard>, mesh: &Arc<Mesh>, prepare: Prepare) -> Self {
         let seat = |shard| Seat { shard: Mutex::new(Some(shard)), awake: AtomicBool::new(false) };
-        Self { seats: shards.into_iter().map(seat).collect(), mesh: Arc::clone(mesh) }
+        Self { seats: shards.into_iter().map(seat).collect(), mesh: Arc::clone(mesh), prepare }
     }
 
     /// Serves one shard on the present thread until it is told to stop. Fails when its poller does,
     /// or when it panicked while another thread stood in for it.
     pub(super) fn serve(&self, number: u16) -> io::Result<()> {
         let _left = Leave(self.seat(number));
+        (self.prepare)(number);
         let alone = self.mesh.shards() == 1;
         let result = if alone { self.turns_alone(number) } else { self.turns(number) };
         if let Some(shard) = self.seat(number).shard.lock().map_err(|_| panicked(number))?.take() {
@@ -206,7 +209,7 @@ mod tests {
             let shards = make_shards(options, vec![first, second], &mesh, accepting);
             let shards = shards.expect("there are random numbers");
             let pollers = [Arc::clone(&shards[0].poller), Arc::clone(&shards[1].poller)];
-            let seats = Seats::new(shards, &mesh);
+            let seats = Seats::new(shards, &mesh, Box::new(|_| {}));
             let (answer, answers) = bounded(1);
             let filters = vec![("a".into(), Qos::AtLeastOnce)];
             let command = Command::Subscribe { filters, queue };

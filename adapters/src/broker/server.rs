@@ -179,7 +179,7 @@ impl Server {
     pub fn run(self) -> io::Result<()> {
         let Self { mut options, listeners, addresses, pollers, stopped: _, life } = self;
         let mesh = &life.mesh;
-        let prepare = Arc::new(mem::replace(&mut options.prepare, Box::new(|_| {})));
+        let prepare = mem::replace(&mut options.prepare, Box::new(|_| {}));
         keep_freed_memory();
         for &address in &addresses {
             (options.observe)(&Notice::Listening(address));
@@ -194,26 +194,18 @@ impl Server {
         let shards = make_shards(options, pollers, mesh, accepting)?;
         let mut others = Others { threads: Vec::new(), accepts: None, mesh: Arc::clone(mesh) };
         let numbers = 1..shards.len() as u16;
-        let seats = Arc::new(Seats::new(shards, mesh));
+        let seats = Arc::new(Seats::new(shards, mesh, prepare));
         for number in numbers {
-            let (mesh, seats, prepare) = (Arc::clone(mesh), Arc::clone(&seats), prepare.clone());
+            let (mesh, seats) = (Arc::clone(mesh), Arc::clone(&seats));
             let name = format!("fulmar-shard-{number}");
-            let serve = move || {
-                Ends(&mesh).after(|| {
-                    prepare(number);
-                    seats.serve(number)
-                })
-            };
+            let serve = move || Ends(&mesh).after(|| seats.serve(number));
             others.threads.push(Builder::new().name(name).spawn(serve)?);
         }
         let placing = Arc::clone(mesh);
         let accept = move || accept::run(listeners, &placing, bounds, &stop);
         others.accepts = Some(Builder::new().name("fulmar-accept".into()).spawn(accept)?);
         // Last: threads that are started take after the one that starts them.
-        let result = Ends(mesh).after(|| {
-            prepare(0);
-            seats.serve(0)
-        });
+        let result = Ends(mesh).after(|| seats.serve(0));
         // The listening sockets are closed when this returns.
         result.and(others.join())
     }

@@ -84,6 +84,13 @@ fn the_thread_of_each_shard_is_prepared_before_it_serves() {
 }
 
 #[test]
+fn a_panic_in_preparing_a_thread_ends_the_broker() {
+    let prepare = Box::new(|shard| assert_ne!(shard, 2, "as the test wants"));
+    let broker = Running::start(Options { prepare, ..options() });
+    assert!(broker.thread.join().expect("that of another shard panicked").is_err());
+}
+
+#[test]
 fn a_burst_of_empty_messages_overflows_no_queue_on_any_shard() {
     let broker = Running::start(options());
     let mut readers = subscribers(&broker, "t");

@@ -165,7 +165,7 @@ impl Broker {
 
     pub(super) fn deliver(&mut self, now: Instant, message: &Arc<Message>, target: Target) {
         let session = target.session;
-        self.enqueue(now, session, copy(message, target));
+        self.enqueue(now, session, copy(message.clone(), target));
     }
 
     /// A copy of a session that is gone goes to another member of its group. `[U5-072]`
@@ -184,12 +184,12 @@ impl Broker {
 }
 
 /// What a target is to have of a message.
-pub(super) fn copy(message: &Arc<Message>, target: Target) -> Copy {
+pub(super) fn copy(message: Arc<Message>, target: Target) -> Copy {
     Copy {
         qos: if defect!("qos_raised") { target.qos } else { target.qos.min(message.head.qos) },
         // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
         retain: (target.retain_as_published || defect!("retain_kept")) && message.head.retain,
-        message: message.clone(),
+        message,
         ids: target.ids,
         group: target.group,
     }

@@ -44,6 +44,8 @@ pub(super) enum Job {
     Walk(Key),
     /// What waited for other shards and could go on.
     Peers,
+    /// What other shards sent and was not taken yet.
+    Backlog,
 }
 
 /// The rest of a fan-out, while its source waits.
@@ -70,7 +72,7 @@ impl Job {
     pub(super) fn delivery(&self) -> Option<&Delivery> {
         match self {
             Self::Deliver(delivery) => Some(delivery),
-            Self::Walk(_) | Self::Peers => None,
+            Self::Walk(_) | Self::Peers | Self::Backlog => None,
         }
     }
 }
@@ -95,8 +97,13 @@ impl Broker {
         let behind = self.deliveries > 0 && self.is_behind(&message);
         let first = if behind { 0 } else { targets.len().min(SLICE) };
         let rest = targets.split_off(first);
+        let last = if rest.is_empty() { targets.pop() } else { None };
         for target in targets.drain(..) {
             self.deliver(now, &message, target);
+        }
+        if let Some(target) = last {
+            self.enqueue(now, target.session, copy(message, target));
+            return false;
         }
         if rest.is_empty() {
             self.messages.give(message);
@@ -145,6 +152,7 @@ impl Broker {
                 self.walk(now, key, WALK_STEPS);
             }
             Some(Job::Peers) => self.retry_some(now),
+            Some(Job::Backlog) => self.take_backlog(now),
             None => {}
         }
     }
@@ -196,7 +204,7 @@ impl Broker {
     /// The copies for groups that are under way to a session which ends.
     pub(super) fn take_group_copies(&mut self, key: Key) -> Vec<Copy> {
         let taken = self.take_targets(|target| target.session == key && target.group != NO_GROUP);
-        taken.into_iter().map(|(message, target)| copy(&message, target)).collect()
+        taken.into_iter().map(|(message, target)| copy(message, target)).collect()
     }
 
     /// Takes out of all deliveries what has not been handed out, in order.

@@ -5,7 +5,6 @@ use alloc::vec::Vec;
 use super::conn::{self, Conn};
 use super::fanout::GROUP;
 use super::jobs::{Delivery, Job};
-use super::peers::OWED;
 use super::session::{self, Attached, Session, Subscription};
 use super::slots::Key;
 use super::{Broker, ConnId};
@@ -44,7 +43,11 @@ impl Broker {
             held += session::FOOTPRINT + session.client_id.len() as u64;
             held += session.username.as_ref().map_or(0, |name| name.len() as u64);
             held += session.inbound.awaiting() as u64 * session::HELD;
-            held += session.acks.as_ref().map_or(0, |acks| acks.len() as u64 * OWED);
+            held += session.acks.as_ref().map_or(0, |acks| acks.weight());
+            assert!(
+                session.acks.as_ref().is_none_or(|acks| acks.weight() > 0),
+                "memory for nothing"
+            );
             held += session.queue.staged().weight();
             held += session.will.as_ref().map_or(0, |will| will.body.len() as u64);
             let filters = session.subscriptions.iter().map(|s| Subscription::cost(&s.filter));

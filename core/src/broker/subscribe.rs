@@ -46,7 +46,7 @@ impl Broker {
         }
         let mut reasons = core::mem::take(&mut self.reasons);
         reasons.clear();
-        let waits = Waits::Suback(key, self.next_suback(key));
+        let waits = Waits::Suback(key, self.next_suback());
         let mut gates = 0;
         for (filter, options) in subscribe.filters.iter() {
             // [MQTT-3.8.4-5]: as if each came in a packet of its own.

@@ -133,12 +133,13 @@ pub enum Packet<'a> {
 /// The rule that the bytes break, with the reason code for it.
 #[inline]
 pub fn decode<'a>(version: Version, frame: Frame<'a>) -> Result<Packet<'a>, ProtocolError> {
-    // CONNECT judges its own length, since it says its own version.
-    if version == Version::V5 && !frame.minimal && frame.packet_type() != 1 {
-        return Err(ProtocolError::malformed("MQTT-1.5.5-1"));
+    match frame.packet_type() {
+        // It judges its own length, since it says its own version.
+        1 => return Connect::decode(frame).map(Packet::Connect),
+        3 => return decode_publish(version, frame).map(Packet::Publish),
+        _ => check_length(version, frame)?,
     }
     match frame.packet_type() {
-        3 => Publish::decode(version, frame).map(Packet::Publish),
         4 => Ack::decode(version, frame).map(Packet::Puback),
         5 => Ack::decode(version, frame).map(Packet::Pubrec),
         6 => Ack::decode(version, frame).map(Packet::Pubrel),
@@ -147,10 +148,27 @@ pub fn decode<'a>(version: Version, frame: Frame<'a>) -> Result<Packet<'a>, Prot
     }
 }
 
+/// A PUBLISH by itself: a [`Packet`] is large, and this is the one there are most of.
+#[inline]
+pub(crate) fn decode_publish<'a>(
+    version: Version,
+    frame: Frame<'a>,
+) -> Result<Publish<'a>, ProtocolError> {
+    check_length(version, frame)?;
+    Publish::decode(version, frame)
+}
+
+#[inline]
+fn check_length(version: Version, frame: Frame<'_>) -> Result<(), ProtocolError> {
+    if version == Version::V5 && !frame.minimal {
+        return Err(ProtocolError::malformed("MQTT-1.5.5-1"));
+    }
+    Ok(())
+}
+
 fn decode_rare<'a>(version: Version, frame: Frame<'a>) -> Result<Packet<'a>, ProtocolError> {
     let five = version == Version::V5;
     match frame.packet_type() {
-        1 => Connect::decode(frame).map(Packet::Connect),
         2 => Connack::decode(version, frame).map(Packet::Connack),
         8 => Subscribe::decode(version, frame).map(Packet::Subscribe),
         9 => Suback::decode(version, frame).map(Packet::Suback),

@@ -9,7 +9,7 @@ use super::server::{Failure, Memory, Phase, Received};
 use super::{Negotiated, Settings};
 use crate::codec::{
     Ack, Auth, Connack, Disconnect, Frame, Level, Packet, Properties, Property, PropertyId,
-    ProtocolError, Publish, ReasonCode, Version, decode, level,
+    ProtocolError, Publish, ReasonCode, Version, decode, decode_publish, level,
 };
 use crate::time::Instant;
 
@@ -63,15 +63,21 @@ impl State {
         if self.phase == Phase::AwaitConnect {
             return self.judge_connect(frame, out);
         }
-        if self.phase == Phase::Connected
-            && let Some(ack) = Ack::plain(frame)
-        {
-            return match frame.packet_type() {
-                4 => Received::Puback(ack),
-                5 => Received::Pubrec(ack),
-                6 => Received::Pubrel(ack),
-                _ => Received::Pubcomp(ack),
-            };
+        if self.phase == Phase::Connected {
+            if frame.packet_type() == 3 {
+                return match decode_publish(self.negotiated.version, frame) {
+                    Ok(publish) => self.judge_publish(publish, memory, out),
+                    Err(error) => self.fail(error, out),
+                };
+            }
+            if let Some(ack) = Ack::plain(frame) {
+                return match frame.packet_type() {
+                    4 => Received::Puback(ack),
+                    5 => Received::Pubrec(ack),
+                    6 => Received::Pubrel(ack),
+                    _ => Received::Pubcomp(ack),
+                };
+            }
         }
         let packet = match decode(self.negotiated.version, frame) {
             Ok(packet) => packet,

@@ -4,7 +4,7 @@ use fulmar_core::broker::{Config, DropReason, Event};
 use fulmar_core::codec::{Connect, Filters, Packet, Properties, Subscribe, SubscriptionOptions};
 
 use crate::world::{
-    Client, Q0, Q1, World, filter, hello, id, publish, retained, subscribe, subscriber,
+    Client, Q0, Q1, World, filter, hello, id, publish, retained, subscribe, subscriber, unsubscribe,
 };
 
 #[test]
@@ -121,6 +121,15 @@ fn a_shard_without_memory_leaves_no_new_subscription_with_an_older_value() {
     world.answers(client);
     world.send(client, &[subscribe(&filter("+", Q1))]);
     world.settle_between(0, 1);
+    fill(&mut world, filler, budget);
+    world.send(owner, &[retained(&topic, "2", Q1, 2)]);
+    world.settle();
+    assert_eq!(world.answers(client), ["SUBACK"]);
+    assert_eq!(world.payloads(client).last().map(|last| &**last), Some("2"));
+}
+
+/// Until the second shard has no memory left.
+fn fill(world: &mut World, filler: Client, budget: u64) {
     let payload = "x".repeat(20 << 10);
     while world.shards[1].stats().used_bytes <= budget / 100 * 95 {
         world.send(filler, &[publish("fill", &payload, Q1, 1)]);
@@ -128,10 +137,83 @@ fn a_shard_without_memory_leaves_no_new_subscription_with_an_older_value() {
         world.now = world.now.after_secs(1);
         world.turn(1);
     }
-    world.send(owner, &[retained(&topic, "2", Q1, 2)]);
+}
+
+/// A message of a group comes from a shard whose member has left, late, when there is no memory for
+/// it any more. It is of no concern to the subscription that waits.
+#[test]
+fn nor_does_the_copy_of_a_group_that_comes_late() {
+    let budget = 1 << 20;
+    let mut world = World::with(3, Config { shard_budget: budget, ..Config::default() });
+    world.leave_session(1, "offline", "fill");
+    let topic = world.topic(0, "t");
+    let shared = format!("$share/g/{topic}");
+    let near = subscriber(&mut world, 1, "m", &shared, Q1);
+    let leaves = subscriber(&mut world, 2, "m", &shared, Q1);
+    let [owner, filler, client] = [(0, "p"), (1, "f"), (1, "s")].map(|(n, s)| world.connect(n, s));
     world.settle();
-    assert_eq!(world.answers(client), ["SUBACK"]);
+    // The members have their turns.
+    while world.busy() != [(0, 2)] {
+        world.settle();
+        world.send(owner, &[retained(&topic, "1", Q1, 1)]);
+    }
+    world.send(leaves, &[unsubscribe(&[&shared])]);
+    world.send(client, &[subscribe(&filter("+", Q1))]);
+    // Its shard answers and passes on in one turn, before it says what it has confirmed.
+    while let Some(msg) = world.links[1][2].pop_front() {
+        world.shards[2].peer_message(world.now, 1, msg);
+    }
+    while world.step(0, 2) {}
+    while world.step(1, 0) {}
+    world.send(owner, &[retained(&topic, "2", Q1, 2)]);
+    while world.step(0, 1) {}
+    fill(&mut world, filler, budget);
+    world.settle();
     assert_eq!(world.payloads(client).last().map(|last| &**last), Some("2"));
+    world.hang_up(near);
+    world.settle();
+}
+
+#[test]
+fn an_owner_without_memory_keeps_no_value_that_is_no_longer_true() {
+    let budget = 1 << 20;
+    let mut world = World::with(2, Config { shard_budget: budget, ..Config::default() });
+    let name = world.leave_session(1, "offline", "fill");
+    let topic = world.topic(1, "t");
+    let [publisher, filler] = [(0, "p"), (1, "f")].map(|(shard, what)| world.connect(shard, what));
+    world.send(publisher, &[retained(&topic, "on", Q1, 1)]);
+    world.settle();
+    fill(&mut world, filler, budget);
+    world.send(publisher, &[retained(&topic, "off", Q1, 2)]);
+    world.settle();
+    let lost = DropReason::OutOfBudget as usize;
+    assert_eq!(world.shards[1].stats().messages_dropped[lost], 1);
+    world.connect_as(Connect { clean_start: true, ..hello(&name) });
+    let late = subscriber(&mut world, 0, "s", &topic, Q1);
+    assert_eq!(world.payloads(late), [""; 0]);
+}
+
+/// Each list of receivers is larger than the message a hundred times: without a bound those of the
+/// first few take all memory of the shard, and what comes after is lost.
+#[test]
+fn what_goes_to_thousands_is_taken_from_another_shard_as_it_can_be_handed_out() {
+    let budget = 8 << 20;
+    let mut world = World::with(2, Config { shard_budget: budget, ..Config::default() });
+    let name = |world: &World, n| world.name(1, &format!("{n}/"));
+    let clients: Vec<Client> =
+        (0..4_200).map(|n| world.connect_as(hello(&name(&world, n)))).collect();
+    for client in &clients {
+        world.send(*client, &[subscribe(&filter("t", Q0))]);
+    }
+    world.settle();
+    let publisher = world.connect(0, "p");
+    let payloads: Vec<String> = (0..150).map(|n| n.to_string()).collect();
+    let packets: Vec<_> = payloads.iter().map(|payload| publish("t", payload, Q0, 0)).collect();
+    world.send(publisher, &packets);
+    world.settle();
+    for client in clients {
+        assert_eq!(world.payloads(client), payloads);
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Acknowledgements that wait for other shards, in the order of what they acknowledge.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -11,7 +12,7 @@ use super::super::slots::Key;
 use super::super::{Broker, DisconnectReason};
 use super::gate::Waits;
 use super::link::{Mark, Need, Waiter};
-use super::{DELIVER, OWNER};
+use super::{DELIVER, OWNER, Peers};
 use crate::PacketId;
 use crate::codec::{Packet, Qos, ReasonCode};
 use crate::connection::Negotiated;
@@ -20,8 +21,11 @@ use crate::time::Instant;
 /// Acknowledgements that the memory of an empty queue has room for.
 const KEPT: usize = 64;
 
-/// Bytes charged for an acknowledgement that waits.
-pub(in crate::broker) const OWED: u64 = 64;
+/// Empty ones that are kept for sessions that will wait: as many as are in a turn, mostly.
+const SPARE: usize = 32;
+
+/// Bytes charged for an acknowledgement that waits, beside those of a SUBACK.
+const OWED: u64 = 64;
 
 /// Acknowledgements owed to a client on its present connection: one order for each kind, so that
 /// none waits for one of another kind. `[MQTT-4.6.0-2]` `[MQTT-4.6.0-3]`
@@ -31,8 +35,6 @@ pub(in crate::broker) struct Acks {
     publishes: [VecDeque<Publish>; 2],
     /// SUBACK and UNSUBACK.
     subs: VecDeque<Sub>,
-    /// Number of the first of them.
-    first: u64,
     /// PINGRESP, so many, and what they wait for.
     pings: u32,
     marks: Vec<Mark>,
@@ -50,6 +52,8 @@ struct Publish {
 
 #[derive(Debug)]
 struct Sub {
+    /// Grows from one to the next over all sessions of the shard.
+    number: u64,
     packet: Vec<u8>,
     kind: usize,
     /// Gates that are not open.
@@ -57,10 +61,39 @@ struct Sub {
 }
 
 impl Acks {
-    /// How many there are.
-    pub(in crate::broker) fn len(&self) -> usize {
+    /// Bytes charged; 0 only if there are none.
+    pub(in crate::broker) fn weight(&self) -> u64 {
         let publishes = self.publishes.iter().map(VecDeque::len).sum::<usize>();
-        publishes + self.subs.len() + self.marks.len()
+        let subs = self.subs.iter().map(Sub::weight).sum::<u64>();
+        (publishes + self.marks.len()) as u64 * OWED + subs
+    }
+
+    fn is_empty(&self) -> bool {
+        let publishes = self.publishes.iter().all(VecDeque::is_empty);
+        publishes && self.subs.is_empty() && self.pings == 0 && self.marks.is_empty()
+    }
+
+    /// Leaves memory for a few.
+    fn clear(&mut self) {
+        for queue in &mut self.publishes {
+            queue.clear();
+            queue.shrink_to(KEPT);
+        }
+        self.subs = VecDeque::new();
+        (self.marks, self.pings, self.later) = (Vec::new(), 0, 0);
+    }
+}
+
+impl Sub {
+    fn weight(&self) -> u64 {
+        OWED + self.packet.len() as u64
+    }
+}
+
+impl Peers {
+    /// What a session waits for, or an empty one for it.
+    fn acks_of<'s>(&mut self, waiting: &'s mut Option<Box<Acks>>) -> &'s mut Acks {
+        waiting.get_or_insert_with(|| self.spare_acks.pop().unwrap_or_default())
     }
 }
 
@@ -84,7 +117,7 @@ impl Broker {
         if !behind && (peers.is_met(&need) || defect!("ack_not_awaited")) {
             return true;
         }
-        let acks = session.acks.get_or_insert_default();
+        let acks = peers.acks_of(&mut session.acks);
         acks.publishes[kind_of(qos)].push_back(Publish { id, reason, need });
         self.held += OWED;
         peers.wait(&need, Waiter::Session(key));
@@ -112,10 +145,9 @@ impl Broker {
         needs.find(|need| !peers.is_met(need)).unwrap_or_default()
     }
 
-    /// The number that the next SUBACK of a session has if it waits.
-    pub(in crate::broker) fn next_suback(&self, key: Key) -> u64 {
-        let acks = self.sessions.get(key).and_then(|session| session.acks.as_ref());
-        acks.map_or(0, |acks| acks.first + acks.subs.len() as u64)
+    /// The number that the next SUBACK has if it waits.
+    pub(in crate::broker) fn next_suback(&self) -> u64 {
+        self.peers.as_ref().map_or(0, |peers| peers.next_suback)
     }
 
     /// Sends SUBACK or UNSUBACK, or has it wait for so many gates and for those before it.
@@ -136,10 +168,12 @@ impl Broker {
             return step(Err(error));
         }
         let Some(session) = self.sessions.get_mut(key) else { return Step::Next };
+        let Some(peers) = &mut self.peers else { return Step::Next };
         let kind = usize::from(packet.packet_type());
-        let acks = session.acks.get_or_insert_default();
-        acks.subs.push_back(Sub { packet: bytes, kind, gates });
-        self.held += OWED;
+        let sub = Sub { number: peers.next_suback, packet: bytes, kind, gates };
+        peers.next_suback += 1;
+        self.held += sub.weight();
+        peers.acks_of(&mut session.acks).subs.push_back(sub);
         Step::Next
     }
 
@@ -160,7 +194,7 @@ impl Broker {
             }
             let marks = peers.marks(&session.clocks);
             if !marks.is_empty() {
-                let acks = session.acks.get_or_insert_default();
+                let acks = peers.acks_of(&mut session.acks);
                 peers.wait_marks(&marks, Waiter::Session(key));
                 self.held += marks.len() as u64 * OWED;
                 (acks.marks, acks.pings) = (marks, 1);
@@ -207,8 +241,8 @@ impl Broker {
             Waits::Suback(key, number) => {
                 if let Some(session) = self.sessions.get_mut(key)
                     && let Some(acks) = &mut session.acks
-                    && let Some(at) = number.checked_sub(acks.first)
-                    && let Some(sub) = acks.subs.get_mut(at as usize)
+                    && let Ok(at) = acks.subs.binary_search_by_key(&number, |sub| sub.number)
+                    && let Some(sub) = acks.subs.get_mut(at)
                 {
                     sub.gates = sub.gates.saturating_sub(times);
                     self.release(now, key);
@@ -242,6 +276,7 @@ impl Broker {
         for _ in 0..self.pings_due(key) {
             let _ = self.send(&negotiated, &Packet::Pingresp, &mut conn.out);
         }
+        self.tidy_acks(key);
         if conn.waiting == Waiting::Last && !self.owes_publish_acks(key) {
             let reason = Some(ReasonCode::QuotaExceeded);
             self.shut(now, conn_key, &mut conn, DisconnectReason::QueueFull, reason);
@@ -259,9 +294,6 @@ impl Broker {
         {
             if queue.front().is_some_and(|ack| peers.is_met(&ack.need)) {
                 let ack = queue.pop_front()?;
-                if queue.is_empty() && queue.capacity() > KEPT {
-                    *queue = VecDeque::new();
-                }
                 if qos == Qos::AtLeastOnce {
                     session.inbound.puback_sent();
                 }
@@ -277,9 +309,9 @@ impl Broker {
         if acks.subs.front()?.gates > 0 {
             return None;
         }
-        acks.first += 1;
-        self.held -= OWED;
-        acks.subs.pop_front()
+        let sub = acks.subs.pop_front()?;
+        self.held -= sub.weight();
+        Some(sub)
     }
 
     /// Sends SUBACKs whose gates opened while their connection was handled.
@@ -297,10 +329,20 @@ impl Broker {
     /// The connection is gone: nobody waits for its acknowledgements.
     pub(in crate::broker) fn forget_acks(&mut self, key: Key) {
         let Some(acks) = self.sessions.get_mut(key).and_then(|s| s.acks.as_mut()) else { return };
-        self.held -= acks.len() as u64 * OWED;
-        acks.first += acks.subs.len() as u64;
-        acks.subs = VecDeque::new();
-        acks.publishes = Default::default();
-        (acks.marks, acks.pings, acks.later) = (Vec::new(), 0, 0);
+        self.held -= acks.weight();
+        acks.clear();
+        self.tidy_acks(key);
+    }
+
+    /// A session that waits for nothing has no memory for it.
+    fn tidy_acks(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(peers) = &mut self.peers else { return };
+        if let Some(mut acks) = session.acks.take_if(|acks| acks.is_empty())
+            && peers.spare_acks.len() < SPARE
+        {
+            acks.clear();
+            peers.spare_acks.push(acks);
+        }
     }
 }

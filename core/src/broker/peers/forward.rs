@@ -309,12 +309,20 @@ impl Broker {
         }
         self.lose_copies(message.head.qos, &mut targets);
         self.keep_targets(targets);
-        self.hold_early(now, from, &message);
+        if matches!(way, Way::Deliver) {
+            self.hold_early(now, from, &message);
+        }
     }
 
-    /// Takes small messages of another shard.
+    /// Takes small messages of another shard, as many as there is room for.
     pub(super) fn take_run(&mut self, now: Instant, from: u16, run: Run) {
-        for (number, small) in run.iter() {
+        let taken = self.peers.as_mut().map_or(0, |peers| peers.backlog.taken());
+        let mut rest = None;
+        for (at, (number, small)) in run.iter().enumerate().skip(taken) {
+            if at > taken && self.is_delivering_much() {
+                rest = Some(at);
+                break;
+            }
             let job = if self.is_full() {
                 self.refuse_here(now, from, &Way::Deliver, small.parcel());
                 false
@@ -331,8 +339,10 @@ impl Broker {
                 link.take(DELIVER, number, bytes);
             }
         }
-        if let Some(peers) = &mut self.peers {
-            peers.spare(from, run);
+        let Some(peers) = &mut self.peers else { return };
+        match rest {
+            Some(at) => peers.backlog.put_back(from, run, at),
+            None => peers.spare(from, run),
         }
     }
 
@@ -396,6 +406,11 @@ impl Broker {
     pub(super) fn publish_owned(&mut self, now: Instant, from: u16, number: u64, parcel: Parcel) {
         let Parcel { head, body } = parcel;
         if self.is_full() && !body.payload().is_empty() {
+            // The old value is not true any more.
+            if let Some(old) = self.retained.remove(body.topic()) {
+                self.messages.give(old);
+                self.arm_retained(Instant::ZERO);
+            }
             // As where it was published, but that the client is told nothing.
             let publisher = head.publisher.clone().unwrap_or_else(|| Arc::from(""));
             self.dropped_event(publisher, head.qos, DropReason::OutOfBudget, 1);

@@ -3,6 +3,7 @@
 //! Links between two shards keep order; between links there is none, and no rule here assumes any.
 
 mod acks;
+mod backlog;
 mod credit;
 mod forward;
 mod gate;
@@ -23,8 +24,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 pub(super) use acks::Acks;
-#[cfg(feature = "fuzzing")]
-pub(super) use acks::OWED;
 pub(super) use gate::{Waits, Wish};
 pub(super) use link::{Clocks, Need};
 
@@ -44,6 +43,7 @@ use super::{Boot, Broker, Config};
 use crate::map::Map;
 use crate::time::Instant;
 use crate::topic::{Index, TopicFilter, matches};
+use backlog::Backlog;
 use gate::Gate;
 use link::{Link, Mark, Waiter};
 use msg::{Change, Msg};
@@ -147,6 +147,12 @@ pub(super) struct Peers {
     turn: usize,
     /// A job for all of these is waiting.
     retrying: bool,
+    backlog: Backlog,
+    /// Empty ones, for sessions that will wait.
+    #[expect(clippy::vec_box, reason = "they go to sessions and come back as they are")]
+    spare_acks: Vec<Box<Acks>>,
+    /// Number of the next SUBACK that waits.
+    next_suback: u64,
     deferred: BTreeMap<u64, Deferred>,
     next_deferred: u64,
     /// Bytes that may be under way on each lane of a link.
@@ -203,6 +209,9 @@ impl Peers {
             paused: Paused::default(),
             turn: 0,
             retrying: false,
+            backlog: Backlog::default(),
+            spare_acks: Vec::new(),
+            next_suback: 1,
             deferred: BTreeMap::new(),
             next_deferred: 0,
             credit: (config.shard_budget / u64::from(place.shards) / 2).max(1),
@@ -380,6 +389,7 @@ impl Peers {
             && self.parked.is_empty()
             && self.paused.is_empty()
             && self.deferred.is_empty()
+            && self.backlog.is_empty()
     }
 
     /// Bytes charged for tables.
@@ -486,15 +496,27 @@ impl Broker {
         }
     }
 
-    /// Another shard sent something.
+    /// Another shard sent something. While much that was sent is on its way to thousands here, it
+    /// waits, and so does the one that sent it when its credit is used up.
     pub fn peer_message(&mut self, now: Instant, from: u16, msg: PeerMsg) {
         self.record_call(now, &Call::Peer { from, msg: &msg });
+        let much = self.is_delivering_much();
         let Some(peers) = &mut self.peers else { return };
         if !peers.is_other(from) {
             return;
         }
-        let paced = peers.short || matches!(msg.0, Msg::Forward(_) | Msg::Run(_));
-        match msg.0 {
+        if !peers.backlog.is_empty() || much {
+            peers.backlog.push(from, msg.0);
+        } else {
+            self.take_peer_message(now, from, msg.0);
+        }
+        self.take_backlog_later();
+    }
+
+    fn take_peer_message(&mut self, now: Instant, from: u16, msg: Msg) {
+        let Some(peers) = &mut self.peers else { return };
+        let paced = peers.short || matches!(msg, Msg::Forward(_) | Msg::Run(_));
+        match msg {
             Msg::Route { seq, change } => {
                 match change {
                     Change::Exact { fingerprint, on } => {
