@@ -73,14 +73,9 @@ impl Acks {
         publishes && self.subs.is_empty() && self.pings == 0 && self.marks.is_empty()
     }
 
-    /// Leaves memory for a few.
-    fn clear(&mut self) {
-        for queue in &mut self.publishes {
-            queue.clear();
-            queue.shrink_to(KEPT);
-        }
-        self.subs = VecDeque::new();
-        (self.marks, self.pings, self.later) = (Vec::new(), 0, 0);
+    /// Whether it has no memory but for a few.
+    fn is_small(&self) -> bool {
+        self.publishes.iter().all(|queue| queue.capacity() <= KEPT) && self.subs.capacity() <= KEPT
     }
 }
 
@@ -330,18 +325,18 @@ impl Broker {
     pub(in crate::broker) fn forget_acks(&mut self, key: Key) {
         let Some(acks) = self.sessions.get_mut(key).and_then(|s| s.acks.as_mut()) else { return };
         self.held -= acks.weight();
-        acks.clear();
+        **acks = Acks::default();
         self.tidy_acks(key);
     }
 
     /// A session that waits for nothing has no memory for it.
     fn tidy_acks(&mut self, key: Key) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        let Some(peers) = &mut self.peers else { return };
-        if let Some(mut acks) = session.acks.take_if(|acks| acks.is_empty())
+        if let Some(peers) = &mut self.peers
+            && let Some(session) = self.sessions.get_mut(key)
+            && let Some(acks) = session.acks.take_if(|acks| acks.is_empty())
+            && acks.is_small()
             && peers.spare_acks.len() < SPARE
         {
-            acks.clear();
             peers.spare_acks.push(acks);
         }
     }

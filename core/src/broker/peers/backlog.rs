@@ -48,6 +48,7 @@ impl Backlog {
 }
 
 impl Broker {
+    #[inline]
     pub(super) fn is_delivering_much(&self) -> bool {
         if cfg!(fuzzing) {
             return self.deliveries > 1;
@@ -75,6 +76,7 @@ impl Broker {
         self.take_backlog_later();
     }
 
+    #[inline]
     pub(super) fn take_backlog_later(&mut self) {
         let Some(peers) = &mut self.peers else { return };
         let backlog = &mut peers.backlog;

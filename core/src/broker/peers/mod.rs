@@ -513,6 +513,7 @@ impl Broker {
         self.take_backlog_later();
     }
 
+    #[inline]
     fn take_peer_message(&mut self, now: Instant, from: u16, msg: Msg) {
         let Some(peers) = &mut self.peers else { return };
         let paced = peers.short || matches!(msg, Msg::Forward(_) | Msg::Run(_));
