@@ -58,7 +58,9 @@ fn scenario(name: &str, broker: &str, more: &[&str]) {
     if ["S11", "S11c", "S12", "S12c"].contains(&name) {
         assert!(number("bytes_per_subscription") > 0.0, "{row}");
     }
-    assert_eq!(number("churned") > 0.0, name.ends_with('c'), "{row}");
+    for key in ["churned", "churn_cpu", "calm_rate"] {
+        assert_eq!(number(key) > 0.0, name.ends_with('c'), "{row}");
+    }
     if name == "S13" {
         // Two hundred messages of 1 KiB, and what a broker needs to serve at all.
         let left = number("memory_after") - number("memory_before");

@@ -3,6 +3,8 @@
 //! standard says.
 #![cfg(target_os = "linux")]
 
+#[cfg(target_env = "gnu")]
+mod burst;
 #[path = "../wire/harness.rs"]
 mod harness;
 mod hoard;

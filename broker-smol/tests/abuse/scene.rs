@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::harness::{Broker, Client, V5, V311, WAIT, shards, unique};
 
 const KIB: u64 = 1024;
-const MIB: u64 = 1024 * KIB;
+pub(crate) const MIB: u64 = 1024 * KIB;
 /// What a broker may hold beside its budget.
 const BESIDE_BUDGET: u64 = 64 * MIB;
 /// How long memory may take to be given back.
@@ -66,13 +66,7 @@ impl Scene {
         let peak = memory(&self.broker, "VmHWM:");
         let allowed = self.budget + BESIDE_BUDGET;
         assert!(peak <= allowed, "{} KiB used, {} KiB allowed", peak / KIB, allowed / KIB);
-        let end = Instant::now() + RETURN;
-        let mut now = memory(&self.broker, "VmRSS:");
-        while now > self.start * 3 / 2 && Instant::now() < end {
-            // The condition cannot be waited for, only looked at again.
-            thread::sleep(Duration::from_millis(50));
-            now = memory(&self.broker, "VmRSS:");
-        }
+        let now = memory_at_most(&self.broker, self.start * 3 / 2, RETURN);
         let (now, start, peak) = (now / KIB, self.start / KIB, peak / KIB);
         println!("memory in KiB: {start} at the start, {peak} at most, {now} at the end");
         assert!(now <= start * 3 / 2, "memory in KiB: {now} after the abuse, {start} before");
@@ -120,10 +114,23 @@ fn serve(broker: &Broker, stop: &AtomicBool, ready: &mpsc::Sender<()>) -> Durati
 }
 
 /// Bytes of memory the broker uses, by a line of its status.
-fn memory(broker: &Broker, field: &str) -> u64 {
+pub(crate) fn memory(broker: &Broker, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", broker.pid())).expect("status");
     let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the field");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * KIB
+}
+
+/// Waits until the broker uses no more than so many bytes of memory; says how many it uses then, or
+/// when the time is over.
+pub(crate) fn memory_at_most(broker: &Broker, bytes: u64, within: Duration) -> u64 {
+    let end = Instant::now() + within;
+    let mut now = memory(broker, "VmRSS:");
+    while now > bytes && Instant::now() < end {
+        // The condition cannot be waited for, only looked at again.
+        thread::sleep(Duration::from_millis(50));
+        now = memory(broker, "VmRSS:");
+    }
+    now
 }
 
 /// Processor time the broker has used.

@@ -1,62 +1,121 @@
-//! A client that subscribes and unsubscribes as fast as it can.
+//! A client that subscribes and unsubscribes at a steady rate.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{SocketAddrV4, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle, sleep};
-use std::time::Duration;
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
 
 use fulmar_core::{Packet, PacketId, Version};
+use rustix::net::{RecvFlags, recv};
 
 use super::link::Opener;
 use super::list::ALL;
-use super::measure::Target;
 use super::scenario::Load;
+use super::system::unless_blocked;
 use super::usage::Usage;
 use super::wire;
 
-/// Filters subscribed to, and left again, before answers are waited for.
-const PAIRS: u64 = 50;
+/// Filters subscribed to, and left again, a second: each by itself, so that each could cost others
+/// a cache, and few enough to leave most of a core to them.
+const RATE: u64 = 5_000;
+/// Most that are unanswered: a broker that cannot keep up gets fewer.
+const UNANSWERED: u64 = 1_000;
+/// Filters that the client holds all the time, those with the first numbers.
+pub(super) const HELD: u64 = 400;
 /// How long it runs by itself to tell what it costs.
 const ALONE: Duration = Duration::from_millis(500);
 
-/// A client at work on a thread of its own.
+/// A client that churns when it is told to.
 pub(super) struct Churn {
-    thread: JoinHandle<io::Result<u64>>,
-    stop: Arc<AtomicBool>,
+    stream: TcpStream,
+    filter: fn(u64) -> String,
+    /// The number of the next filter: none comes twice.
+    next: u64,
 }
 
 impl Churn {
-    /// Connects, and begins.
-    pub(super) fn start(to: SocketAddrV4, load: &Load) -> io::Result<Self> {
-        let mut opener = Opener::new(to, &ALL[0].load);
-        opener.open(1, "churn", |_| Vec::new())?;
-        let stream = opener.streams.pop().expect("one was opened");
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
+    /// Connects, and subscribes to what it holds.
+    pub(super) fn open(to: SocketAddrV4, load: &Load) -> io::Result<Self> {
         let filter = if load.wild > 0 { among } else { beside };
-        let thread = thread::spawn(move || work(stream, &stopped, filter));
-        Ok(Self { thread, stop })
+        let mut opener = Opener::new(to, &ALL[0].load);
+        opener.open(1, "churn", |_| (0..HELD).map(filter).collect())?;
+        let stream = opener.streams.pop().expect("one was opened");
+        Ok(Self { stream, filter, next: HELD })
     }
 
-    /// Has it end, and says how many SUBSCRIBE and UNSUBSCRIBE were answered.
-    ///
-    /// # Errors
-    /// The broker refused one, or ended the connection.
-    pub(super) fn stop(self) -> io::Result<u64> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("it does not panic")
+    /// Churns while something goes on. Gives what that gives, and how many SUBSCRIBE and
+    /// UNSUBSCRIBE were answered, or an error if one was refused or the connection ended.
+    pub(super) fn during<T>(&mut self, work: impl FnOnce() -> T) -> (T, io::Result<u64>) {
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let churn = scope.spawn(|| self.work(&stop));
+            let result = work();
+            stop.store(true, Ordering::Relaxed);
+            (result, churn.join().expect("it does not panic"))
+        })
     }
-}
 
-/// Microseconds of the broker's CPU for each SUBSCRIBE and UNSUBSCRIBE while nothing else goes on.
-pub(super) fn alone(target: &Target<'_>, load: &Load) -> io::Result<f64> {
-    let churn = Churn::start(target.addr, load)?;
-    let before = Usage::of(target.pid);
-    sleep(ALONE);
-    let count = churn.stop()?;
-    Ok(Usage::of(target.pid).seconds_since(&before) * 1e6 / count.max(1) as f64)
+    /// Seconds of CPU a second that the process takes for it while nothing else goes on.
+    pub(super) fn alone(&mut self, pid: u32) -> io::Result<f64> {
+        let (before, start) = (Usage::of(pid), Instant::now());
+        let ((), answered) = self.during(|| sleep(ALONE));
+        answered?;
+        Ok(Usage::of(pid).seconds_since(&before) / start.elapsed().as_secs_f64())
+    }
+
+    fn work(&mut self, stop: &AtomicBool) -> io::Result<u64> {
+        let (start, first) = (Instant::now(), self.next);
+        let (mut out, mut bytes, mut answered) = (Vec::new(), Vec::new(), 0);
+        // Once at least, however short the rest is.
+        loop {
+            let due = first + 1 + (start.elapsed().as_secs_f64() * RATE as f64) as u64;
+            out.clear();
+            while self.next < due.min(first + answered / 2 + UNANSWERED) {
+                let filter = [(self.filter)(self.next)];
+                out.extend(wire::subscribe(&ALL[0].load, PacketId::MIN, &filter));
+                out.extend(wire::unsubscribe(PacketId::MIN, &filter));
+                self.next += 1;
+            }
+            self.stream.write_all(&out)?;
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            sleep(Duration::from_secs(1) / RATE as u32);
+            answered += self.answers(&mut bytes, RecvFlags::DONTWAIT)?;
+        }
+        while answered < 2 * (self.next - first) {
+            answered += self.answers(&mut bytes, RecvFlags::empty())?;
+        }
+        Ok(answered)
+    }
+
+    /// Reads once, behind `bytes` of a packet that is not whole; says how many answers there were.
+    fn answers(&self, bytes: &mut Vec<u8>, flags: RecvFlags) -> io::Result<u64> {
+        let mut buffer = [0; 16 * 1024];
+        let read = recv(&self.stream, &mut buffer[..], flags).map(|(read, _)| read);
+        match unless_blocked(read.map_err(io::Error::from))? {
+            None if flags.is_empty() => {
+                return Err(io::Error::other("no answer to a subscription"));
+            }
+            None => return Ok(0),
+            Some(0) => {
+                return Err(io::Error::other("the broker closed the connection that subscribes"));
+            }
+            Some(read) => bytes.extend_from_slice(&buffer[..read]),
+        }
+        let mut answers = 0;
+        let used = wire::packets(Version::V311, bytes, |packet| {
+            let is_answer = matches!(packet, Packet::Suback(_) | Packet::Unsuback(_));
+            if !is_answer || !wire::is_granted(&packet) {
+                return Err(wire::refused(&packet));
+            }
+            answers += 1;
+            Ok(())
+        })?;
+        bytes.drain(..used);
+        Ok(answers)
+    }
 }
 
 /// Filters among a million others. Every other one has wildcards; each is another one, beside those
@@ -68,15 +127,16 @@ fn among(number: u64) -> String {
     }
 }
 
-/// Filters next to the topics of a load without wildcards: below them, beside them, and across.
+/// Filters below the topics of a load without wildcards, with `+` in place of any of their levels:
+/// whoever looks for what matches such a topic goes all these ways in vain.
 fn beside(number: u64) -> String {
-    let topic = number / 4 % 50;
-    match number % 4 {
-        0 => format!("bench/topic/{topic}/churn/{number}"),
-        1 => format!("bench/topic/{topic}/+/{number}/#"),
-        2 => format!("bench/topic/churn-{number}/#"),
-        _ => format!("bench/+/churn-{number}"),
-    }
+    let level = |bit: u64, name: &str| match number >> bit & 1 {
+        0 => name.to_owned(),
+        _ => "+".to_owned(),
+    };
+    let topic = (number / 8 % 50).to_string();
+    let levels = [level(0, "bench"), level(1, "topic"), level(2, &topic)];
+    format!("{}/churn/{number}", levels.join("/"))
 }
 
 /// Filters with wildcards below what all topics of a load begin with, each of which overlaps with
@@ -89,44 +149,6 @@ pub(super) fn quiet(count: usize) -> Vec<String> {
     (0..count).map(filter).collect()
 }
 
-fn work(mut stream: TcpStream, stop: &AtomicBool, filter: fn(u64) -> String) -> io::Result<u64> {
-    let load = &ALL[0].load;
-    let (mut out, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
-    let (mut number, mut answered) = (0, 0);
-    // Once at least, however short the rest is.
-    loop {
-        out.clear();
-        for _ in 0..PAIRS {
-            let filter = [filter(number)];
-            out.extend(wire::subscribe(load, PacketId::MIN, &filter));
-            out.extend(wire::unsubscribe(PacketId::MIN, &filter));
-            number += 1;
-        }
-        stream.write_all(&out)?;
-        let mut kept = 0;
-        while answered < 2 * number {
-            let read = stream.read(&mut buffer[kept..])?;
-            if read == 0 {
-                return Err(io::Error::other("the broker closed the connection that subscribes"));
-            }
-            let filled = kept + read;
-            let used = wire::packets(Version::V311, &buffer[..filled], |packet| {
-                let answers = matches!(packet, Packet::Suback(_) | Packet::Unsuback(_));
-                if !answers || !wire::is_granted(&packet) {
-                    return Err(wire::refused(&packet));
-                }
-                answered += 1;
-                Ok(())
-            })?;
-            buffer.copy_within(used..filled, 0);
-            kept = filled - used;
-        }
-        if stop.load(Ordering::Relaxed) {
-            return Ok(answered);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use fulmar_core::topic::{TopicFilter, matches};
@@ -136,7 +158,7 @@ mod tests {
 
     #[test]
     fn filters_beside_the_topics_match_none_of_them() {
-        let filters: Vec<_> = (0..400).map(beside).chain(quiet(16)).collect();
+        let filters: Vec<_> = (0..2 * HELD).map(beside).chain(quiet(16)).collect();
         assert!(filters.iter().all(|filter| TopicFilter::new(filter, 128).is_ok()), "{filters:?}");
         for topic in BASE.topic_names() {
             let matched = filters.iter().find(|filter| matches(filter, &topic));

@@ -164,7 +164,7 @@ pub(super) const ALL: [Scenario; 18] = [
     },
     Scenario {
         name: "S11c",
-        about: "the same, while another client subscribes and unsubscribes as fast as it can",
+        about: "the same, while another client subscribes and unsubscribes 5,000 times a second",
         load: Load { churn: true, ..MANY },
         relay: false,
     },
@@ -176,7 +176,7 @@ pub(super) const ALL: [Scenario; 18] = [
     },
     Scenario {
         name: "S12c",
-        about: "the same, while another client subscribes and unsubscribes as fast as it can",
+        about: "the same, while another client subscribes and unsubscribes 5,000 times a second",
         load: Load { filters: Filters::Wild, churn: true, ..MANY },
         relay: false,
     },
@@ -202,7 +202,7 @@ pub(super) const ALL: [Scenario; 18] = [
     },
     Scenario {
         name: "S14c",
-        about: "the same, while another client subscribes and unsubscribes beside these topics",
+        about: "the same, and another one that subscribes and unsubscribes 5,000 times a second",
         load: Load { churn: true, ..BESIDE },
         relay: false,
     },

@@ -39,7 +39,8 @@ pub(super) fn measure(load: &Load, target: &mut Target<'_>, patience: Patience) 
     let result = match load {
         load if load.idle > 0 => memory::idle(load, target),
         load if load.hoard => memory::burst(load, target, patience),
-        load => traffic(load, target, patience),
+        load if load.churn => churned(load, target, patience),
+        load => traffic(load, target, patience, None),
     };
     let row = result.unwrap_or_else(|error| Row { error: error.to_string(), ..Row::default() });
     described(load, patience, row)
@@ -64,7 +65,30 @@ pub(super) fn described(load: &Load, patience: Patience, row: Row) -> Row {
     }
 }
 
-fn traffic(load: &Load, target: &mut Target<'_>, patience: Patience) -> io::Result<Row> {
+/// A load with churn, and before it, in the same broker, without: all while the client that churns
+/// holds its filters.
+fn churned(load: &Load, target: &mut Target<'_>, patience: Patience) -> io::Result<Row> {
+    let mut churn = Churn::open(target.addr, load)?;
+    let calm = traffic(load, target, patience, None)?;
+    if !calm.is_clean() {
+        return Ok(calm);
+    }
+    let row = traffic(load, target, patience, Some(&mut churn))?;
+    Ok(Row {
+        calm_cpu_us_per_delivery: calm.cpu_us_per_delivery,
+        calm_rate: calm.rate,
+        // The other time there is memory in the broker from before.
+        bytes_per_subscription: calm.bytes_per_subscription,
+        ..row
+    })
+}
+
+fn traffic(
+    load: &Load,
+    target: &mut Target<'_>,
+    patience: Patience,
+    mut churn: Option<&mut Churn>,
+) -> io::Result<Row> {
     let empty = Usage::of(target.pid);
     let parts = load.parts();
     let names = match &mut target.running {
@@ -76,16 +100,18 @@ fn traffic(load: &Load, target: &mut Target<'_>, patience: Patience) -> io::Resu
     let mut quiet = Opener::new(target.addr, load);
     quiet.open(usize::from(load.quiet > 0), "quiet", |_| churn::quiet(load.quiet))?;
     sleep(Duration::from_millis(300));
-    let churn_cpu_us = if load.churn { churn::alone(target, load)? } else { 0.0 };
+    let alone = churn.as_mut().map(|churn| churn.alone(target.pid)).transpose()?;
     let counters = target.counters();
     let before = Usage::of(target.pid);
     let filled = before.memory as f64 - empty.memory as f64;
-    let churn = load.churn.then(|| Churn::start(target.addr, load)).transpose()?;
     let own = Usage::of(std::process::id());
     let start = now();
-    let mut error = drive(&mut engines).err().map(|error| error.to_string()).unwrap_or_default();
+    let (driven, churned) = match churn {
+        Some(churn) => churn.during(|| drive(&mut engines)),
+        None => (drive(&mut engines), Ok(0)),
+    };
     let own = Usage::of(std::process::id()).seconds_since(&own);
-    let churned = churn.map_or(0, |churn| end(churn, &mut error));
+    let (churned, mut error) = told(driven, churned);
     // Whatever the broker does after the last message is part of its cost.
     sleep(Duration::from_millis(50));
     let after = Usage::of(target.pid);
@@ -109,7 +135,7 @@ fn traffic(load: &Load, target: &mut Target<'_>, patience: Patience) -> io::Resu
         memory_after: after.memory,
         memory_peak: after.peak,
         churned,
-        churn_cpu_us,
+        churn_cpu: alone.unwrap_or_default(),
         ..Row::default()
     };
     let mut latencies = Histogram::new();
@@ -123,26 +149,32 @@ fn traffic(load: &Load, target: &mut Target<'_>, patience: Patience) -> io::Resu
         row.strays += u64::from(heard(&stream)?);
     }
     latencies.tell(&mut row);
-    let delivered = row.delivered.max(1) as f64;
-    row.rate = row.delivered as f64 / seconds;
+    row.calls_per_delivery = calls.map(|calls| calls as f64 / row.delivered.max(1) as f64);
+    tell(load, filled, &mut row);
+    Ok(row)
+}
+
+/// Adds what follows from the rest, with KiB that subscriptions took.
+fn tell(load: &Load, filled: f64, row: &mut Row) {
+    row.rate = row.delivered as f64 / row.seconds;
     row.churned_per_second = row.churn_rate().unwrap_or_default();
-    row.cpu_us_per_delivery = (cpu_seconds * 1e6 - churned as f64 * churn_cpu_us) / delivered;
+    row.cpu_us_per_delivery = row.cpu_seconds * 1e6 / row.delivered.max(1) as f64;
+    if row.churned > 0 {
+        let less = row.churn_cpu * 1e6 / row.rate.max(1.0);
+        row.less_churn_cpu_us_per_delivery = row.cpu_us_per_delivery - less;
+    }
     if load.wild > 0 {
         let subscriptions = (load.wild * load.subscribers) as f64;
         row.bytes_per_subscription = filled * 1024.0 / subscriptions;
     }
-    row.calls_per_delivery = calls.map(|calls| calls as f64 / delivered);
-    Ok(row)
 }
 
-/// Has the one who churns end, and says how often it was answered. If it was refused something it
-/// has ended before, and most of the load was without it: an error.
-fn end(churn: Churn, error: &mut String) -> u64 {
-    churn.stop().unwrap_or_else(|refused| {
-        let both = [refused.to_string(), std::mem::take(error)];
-        *error = both.join("; ").trim_end_matches("; ").to_owned();
-        0
-    })
+/// How many were churned, and what went wrong. One who churns and is refused something has ended
+/// before, and most of the load was without it: an error.
+fn told(driven: io::Result<()>, churned: io::Result<u64>) -> (u64, String) {
+    let wrong = [churned.as_ref().err(), driven.as_ref().err()];
+    let wrong: Vec<_> = wrong.into_iter().flatten().map(io::Error::to_string).collect();
+    (churned.unwrap_or_default(), wrong.join("; "))
 }
 
 /// Drives all to their ends, each on a thread of its own, the only one on this.

@@ -67,11 +67,16 @@ pub(super) struct Row {
     pub(super) memory_peak: u64,
     /// Of the broker in memory for each subscription, where there are many.
     pub(super) bytes_per_subscription: f64,
-    /// SUBSCRIBE and UNSUBSCRIBE of another client meanwhile, and microseconds of CPU for each
-    /// while nothing else went on; the CPU for messages is without them.
+    /// SUBSCRIBE and UNSUBSCRIBE of another client meanwhile.
     pub(super) churned: u64,
     pub(super) churned_per_second: f64,
-    pub(super) churn_cpu_us: f64,
+    /// Seconds of CPU a second for these while nothing else went on.
+    pub(super) churn_cpu: f64,
+    /// Without as much; what is above has it in.
+    pub(super) less_churn_cpu_us_per_delivery: f64,
+    /// The same load in the same broker without churn.
+    pub(super) calm_cpu_us_per_delivery: f64,
+    pub(super) calm_rate: f64,
     /// Of idle connections.
     pub(super) bytes_per_connection: f64,
     pub(super) cpu_us_per_connection: f64,

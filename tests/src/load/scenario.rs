@@ -35,7 +35,7 @@ pub(super) struct Load {
     pub(super) wild: usize,
     /// What these filters look like.
     pub(super) filters: Filters,
-    /// Another client subscribes and unsubscribes meanwhile, as fast as it is answered.
+    /// Another client subscribes and unsubscribes meanwhile; it is measured without it, too.
     pub(super) churn: bool,
     /// Wildcard filters of one more client, which overlap and match none of the topics.
     pub(super) quiet: usize,
