@@ -56,11 +56,16 @@ impl Shard {
         }
     }
 
+    /// The time is looked at after it: a message must not come before it was sent, or its Message
+    /// Expiry Interval would grow. `[MQTT-3.3.2-6]`
     fn fetch(&mut self) {
         for from in bits(self.mesh.awake(self.shard)) {
             let mut batch = self.batches.pop().unwrap_or_default();
             self.mesh.receive(from, self.shard, &mut batch);
             self.from_peers.push_back((from, batch.into()));
+        }
+        if !self.from_peers.is_empty() {
+            self.now = self.clock.now();
         }
     }
 

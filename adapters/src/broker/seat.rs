@@ -296,6 +296,19 @@ mod tests {
     }
 
     #[test]
+    fn a_message_that_comes_in_the_middle_of_a_turn_is_not_older_than_the_turn() {
+        let two = Two::new();
+        let mut seat = two.seats.seat(1).shard.lock().expect("nobody panicked");
+        let shard = seat.as_mut().expect("it has not ended");
+        shard.now = Instant::ZERO;
+        two.publish(1);
+        let sender = two.seats.seat(0).shard.lock().expect("nobody panicked");
+        let sent = sender.as_ref().expect("it has not ended").now;
+        shard.take_peers();
+        assert!(shard.now >= sent && sent > Instant::ZERO);
+    }
+
+    #[test]
     fn a_shard_whose_thread_is_about_to_take_its_turn_is_left_alone() {
         let mut two = Two::new();
         two.seats.seat(1).awake.store(true, Ordering::SeqCst);

@@ -54,7 +54,7 @@ pub(super) struct Shard {
     pub(super) broker: Broker,
     /// When the present turn began to work.
     pub(super) now: Instant,
-    clock: Clock,
+    pub(super) clock: Clock,
     pub(super) poller: Arc<Poller>,
     /// Waits for readiness so far; each is one system call.
     pub(super) waits: u64,

@@ -497,7 +497,9 @@ impl Broker {
     }
 
     /// Another shard sent something. While much that was sent is on its way to thousands here, it
-    /// waits, and so does the one that sent it when its credit is used up.
+    /// waits, and so does the one that sent it when its credit is used up. `now` is not before what
+    /// it was there when `msg` was taken from it: shards have one clock, which is to be read after
+    /// `msg` has come.
     pub fn peer_message(&mut self, now: Instant, from: u16, msg: PeerMsg) {
         self.record_call(now, &Call::Peer { from, msg: &msg });
         let much = self.is_delivering_much();
