@@ -78,6 +78,10 @@ impl Job {
 }
 
 impl Delivery {
+    pub(super) fn is_of_peer(&self) -> bool {
+        matches!(self.source, Source::Peer { .. })
+    }
+
     /// Bytes charged for it.
     pub(super) fn footprint(&self) -> u64 {
         (self.targets.capacity() * size_of::<Target>()) as u64

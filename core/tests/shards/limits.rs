@@ -198,7 +198,8 @@ fn an_owner_without_memory_keeps_no_value_that_is_no_longer_true() {
 #[test]
 fn what_goes_to_thousands_is_taken_from_another_shard_as_it_can_be_handed_out() {
     let budget = 8 << 20;
-    let mut world = World::with(2, Config { shard_budget: budget, ..Config::default() });
+    let config = Config { shard_budget: budget, max_msg_queue: 100, ..Config::default() };
+    let mut world = World::with(2, config);
     let name = |world: &World, n| world.name(1, &format!("{n}/"));
     let clients: Vec<Client> =
         (0..4_200).map(|n| world.connect_as(hello(&name(&world, n)))).collect();
@@ -206,11 +207,20 @@ fn what_goes_to_thousands_is_taken_from_another_shard_as_it_can_be_handed_out() 
         world.send(*client, &[subscribe(&filter("t", Q0))]);
     }
     world.settle();
-    let publisher = world.connect(0, "p");
+    let reader = subscriber(&mut world, 1, "r", "own", Q0);
+    let [publisher, other] = ["p", "o"].map(|what| world.connect(0, what));
     let payloads: Vec<String> = (0..150).map(|n| n.to_string()).collect();
     let packets: Vec<_> = payloads.iter().map(|payload| publish("t", payload, Q0, 0)).collect();
     world.send(publisher, &packets);
+    // What comes behind them, from somebody else, for one that reads does not overflow its queue.
+    let behind: Vec<_> = (0..1_000).map(|_| publish("own", "x", Q0, 0)).collect();
+    world.send(other, &behind);
+    while let Some(msg) = world.links[0][1].pop_front() {
+        world.shards[1].peer_message(world.now, 0, msg);
+    }
+    world.turn(1);
     world.settle();
+    assert_eq!(world.payloads(reader).len(), 1_000);
     for client in clients {
         assert_eq!(world.payloads(client), payloads);
     }

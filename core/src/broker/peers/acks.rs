@@ -158,15 +158,17 @@ impl Broker {
         if gates == 0 && pending.is_none_or(|acks| acks.subs.is_empty()) {
             return step(self.send(negotiated, packet, out));
         }
+        let Some(session) = self.sessions.get_mut(key) else { return Step::Next };
+        let Some(peers) = &mut self.peers else { return Step::Next };
+        // Its gates name it, whether it can be sent or not.
+        let number = peers.next_suback;
+        peers.next_suback += 1;
         let mut bytes = Vec::new();
         if let Err(error) = negotiated.send(packet, &mut bytes) {
             return step(Err(error));
         }
-        let Some(session) = self.sessions.get_mut(key) else { return Step::Next };
-        let Some(peers) = &mut self.peers else { return Step::Next };
         let kind = usize::from(packet.packet_type());
-        let sub = Sub { number: peers.next_suback, packet: bytes, kind, gates };
-        peers.next_suback += 1;
+        let sub = Sub { number, packet: bytes, kind, gates };
         self.held += sub.weight();
         peers.acks_of(&mut session.acks).subs.push_back(sub);
         Step::Next
