@@ -19,6 +19,10 @@ use super::seats::places_for;
 /// there.
 const TRUST: u64 = 16 * 1024;
 
+/// Bytes that a subscription is charged with while it waits for other shards, at most: 232 for its
+/// gate, and about 70 for SUBACK, and for one behind it.
+const WAITING: u64 = 384;
+
 /// Losses told of for want of memory.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
@@ -161,9 +165,14 @@ impl Oracle {
         // On its way to another member of a group, where there is no credit.
         let known = group && self.books.ever.iter().any(|(_, filter)| filter == client);
         let shared = known && self.config.shard_budget <= 1 << 20;
-        let right = self.is_short_here() || many || shed || shared;
+        // What comes with a page is charged before the gate that it opens is given back.
+        let open = if self.call == Call::Peer { WAITING } else { 0 };
+        let standing = self.standing[shard];
+        let right = self.is_short_for(shard, open) || many || shed || shared;
         self.ensure(right, "losses", || {
-            format!("shard {shard} loses {count} of {client}, {qos:?}, but has memory")
+            format!(
+                "shard {shard} loses {count} of {client}, {qos:?}, but has memory: {standing:?}"
+            )
         });
         let count = u64::from(count);
         let lot = (client.to_string(), qos, shard);
