@@ -340,6 +340,11 @@ impl Broker {
             Input::Timeout => self.timeout(now),
             Input::Command { token, command } => self.command(now, token, command),
         }
+        self.after_input(now);
+    }
+
+    /// What all input ends with, however it was brought.
+    fn after_input(&mut self, now: Instant) {
         self.close_doomed(now);
         if self.peers.as_ref().is_some_and(|peers| peers.short) {
             self.pace_peers(now);

@@ -96,7 +96,7 @@ impl Broker {
             conn.machine.filled(now);
             self.took(now, key, conn, len);
         }
-        self.close_doomed(now);
+        self.after_input(now);
     }
 
     /// [`Input::Received`] with the memory the bytes lie in, for a driver that expects one more
@@ -122,7 +122,7 @@ impl Broker {
             recorder.call(now, &Call::Handle(Input::Received { conn: id, bytes }));
         }
         self.took(now, key, conn, len);
-        self.close_doomed(now);
+        self.after_input(now);
         Ok(())
     }
 

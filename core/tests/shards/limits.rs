@@ -1,7 +1,10 @@
 //! What is bounded: credit, memory, and the questions of one packet.
 
 use fulmar_core::broker::{Config, DropReason, Event};
-use fulmar_core::codec::{Connect, Filters, Packet, Properties, Subscribe, SubscriptionOptions};
+use fulmar_core::codec::{
+    Connect, Disconnect, Filters, Packet, Properties, Property, ReasonCode, Subscribe,
+    SubscriptionOptions, Version,
+};
 
 use crate::world::{
     Client, Q0, Q1, World, filter, hello, id, publish, retained, subscribe, subscriber, unsubscribe,
@@ -77,6 +80,50 @@ fn who_publishes_to_a_shard_whose_memory_is_short_is_slowed_down() {
     assert_eq!(world.paused, []);
     world.hang_up(client);
     world.settle();
+}
+
+/// A packet handed over, in memory of its own, and in memory of the shard's: each ends a session
+/// that had used the memory up.
+#[test]
+fn others_hear_that_there_is_memory_again_however_the_packet_came() {
+    let ways: [fn(&mut World, Client, &[u8]); 3] = [World::send_bytes, give, fill_in];
+    for way in ways {
+        let budget = 1 << 20;
+        let mut world = World::with(2, Config { shard_budget: budget, ..Config::default() });
+        let reader = subscriber(&mut world, 1, "s", "fill", Q1);
+        world.silent.push(reader);
+        let publisher = world.connect(0, "p");
+        let payload = "x".repeat(10 << 10);
+        while !world.paused.contains(&publisher) {
+            world.send(publisher, &[publish("fill", &payload, Q1, 1)]);
+            world.settle_between(0, 1);
+        }
+        let comment = "x".repeat(10 << 10);
+        let properties = [Property::UserProperty("comment", &comment)];
+        let properties = Properties::list(&properties);
+        let mut bye = Vec::new();
+        let packet = Packet::Disconnect(Disconnect { reason: ReasonCode::Success, properties });
+        packet.append(Version::V5, &mut bye).expect("a packet that can be sent");
+        way(&mut world, reader, &bye);
+        world.settle_between(0, 1);
+        assert!(!world.paused.contains(&publisher));
+        world.settle();
+    }
+}
+
+fn give(world: &mut World, client: Client, bytes: &[u8]) {
+    let memory = bytes.to_vec();
+    world.shards[client.shard].give(world.now, client.conn, memory).expect("it is adopted");
+    world.turn(client.shard);
+}
+
+fn fill_in(world: &mut World, client: Client, bytes: &[u8]) {
+    let (first, rest) = bytes.split_at(5 << 10);
+    world.send_bytes(client, first);
+    let shard = &mut world.shards[client.shard];
+    shard.recv_buf(client.conn).expect("memory").extend_from_slice(rest);
+    shard.filled(world.now, client.conn, rest.len());
+    world.turn(client.shard);
 }
 
 #[test]
