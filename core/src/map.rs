@@ -45,6 +45,10 @@ impl<K: Eq + Hash, V> Map<K, V> {
         removed
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Memory held, in bytes, without what keys and values own.
     pub(crate) fn footprint(&self) -> usize {
         self.0.capacity() * (size_of::<(K, V)>() + 1)

@@ -84,8 +84,28 @@ impl Index {
     /// its entries share, and the value that was there before. Takes time in proportion to
     /// the text, however many filters and entries there are.
     pub fn insert(&mut self, filter: &str, key: u32, value: u32) -> (Arc<str>, Option<u32>) {
+        self.put(filter, || filter.into(), key, value)
+    }
+
+    /// The same with a text that the caller keeps, too: a filter that is new is held in its memory.
+    pub fn insert_shared(
+        &mut self,
+        filter: &Arc<str>,
+        key: u32,
+        value: u32,
+    ) -> (Arc<str>, Option<u32>) {
+        self.put(filter, || filter.clone(), key, value)
+    }
+
+    fn put(
+        &mut self,
+        filter: &str,
+        text: impl FnOnce() -> Arc<str>,
+        key: u32,
+        value: u32,
+    ) -> (Arc<str>, Option<u32>) {
         self.generation += 1;
-        let number = self.find(filter).unwrap_or_else(|| self.add(filter));
+        let number = self.find(filter).unwrap_or_else(|| self.add(text()));
         let Filter { text, entries } = &mut self.filters[number];
         let before = entries.footprint();
         let replaced = entries.insert(self.seed, Entry { key, value });
@@ -210,8 +230,8 @@ impl Index {
         }
     }
 
-    fn add(&mut self, filter: &str) -> u32 {
-        let text: Arc<str> = Arc::from(filter);
+    fn add(&mut self, text: Arc<str>) -> u32 {
+        let filter = &*text.clone();
         self.owned += ARC + text.len();
         let number = self.filters.insert(Filter { text, entries: List::default() });
         self.by_text.insert(filter, number);
@@ -273,6 +293,17 @@ mod tests {
             assert_eq!(index.get(filter, 1), Some(11));
             assert_eq!(index.filters(), 1);
         }
+    }
+
+    #[test]
+    fn a_new_filter_takes_the_text_that_is_shared_with_it() {
+        let mut index = Index::new(1);
+        let [first, second] = ["a/+", "a/+"].map(Arc::<str>::from);
+        assert!(Arc::ptr_eq(&index.insert_shared(&first, 1, 10).0, &first));
+        assert!(Arc::ptr_eq(&index.insert_shared(&second, 2, 20).0, &first));
+        assert_eq!((index.get("a/+", 2), index.filters()), (Some(20), 1));
+        assert_eq!((index.remove("a/+", 1), index.remove("a/+", 2)), (Some(10), Some(20)));
+        assert_eq!((index.filters(), Arc::strong_count(&first)), (0, 1));
     }
 
     #[test]

@@ -23,6 +23,15 @@ enum Arrival {
     Duplicate,
 }
 
+/// What a message is, as far as was looked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    /// Its stamp and its flow; `None` for a stray.
+    flow: Option<(Stamp, usize)>,
+    /// It is not what was sent.
+    pub(super) altered: bool,
+}
+
 /// The flows, and what was wrong in them.
 #[derive(Debug, Default)]
 pub(super) struct Checker {
@@ -49,18 +58,18 @@ impl Checker {
         Self { next: vec![0; load.flows()], aliases, ..Self::default() }
     }
 
-    /// A message came to a subscriber. `templates` are those of all topics, `sent` says how many
-    /// messages a publisher has sent in a numbering, where there is such a one. Gives the stamp of
-    /// a message that had not come before.
+    /// Looks at a message for a subscriber, or at its beginning with some of its payload, which has
+    /// `length` bytes in all. `templates` are those of all topics, `sent` says how many messages a
+    /// publisher has sent in a numbering, where there is such a one.
     #[inline]
-    pub(super) fn take(
+    pub(super) fn look(
         &mut self,
         load: &Load,
         templates: &[Templates],
         subscriber: usize,
-        publish: &Publish<'_>,
+        (publish, length): (&Publish<'_>, usize),
         sent: impl FnOnce(usize, usize) -> Option<u32>,
-    ) -> Option<Stamp> {
+    ) -> Seen {
         let stamp = Stamp::read(publish.payload);
         let topic = stamp.and_then(|stamp| templates.get(stamp.topic as usize));
         let flow = stamp.zip(topic).and_then(|(stamp, _)| {
@@ -72,7 +81,13 @@ impl Checker {
         let named = stamp.zip(topic).is_none_or(|(stamp, topic)| {
             self.is_named(subscriber, stamp.topic, topic.first.topic(), publish)
         });
-        self.altered += u64::from(!named || !wire::is_unaltered(load, publish));
+        Seen { flow, altered: !named || !wire::is_unaltered(load, publish, length) }
+    }
+
+    /// A message that was looked at has come whole. Gives the stamp of one that is new.
+    #[inline]
+    pub(super) fn take(&mut self, Seen { flow, altered }: Seen) -> Option<Stamp> {
+        self.altered += u64::from(altered);
         let Some((stamp, flow)) = flow else {
             self.strays += 1;
             return None;

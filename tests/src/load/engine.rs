@@ -7,9 +7,9 @@ use std::time::Duration;
 use fulmar_core::codec::Publish;
 use fulmar_core::{Packet, PacketId, Qos};
 
-use super::check::Checker;
+use super::check::{Checker, Seen};
 use super::histogram::Histogram;
-use super::link::{Link, Opener};
+use super::link::{Begun, Link, Opener};
 use super::names::Names;
 use super::scenario::Load;
 use super::system::{Poller, Ready, now};
@@ -361,9 +361,15 @@ impl<'a> Engine<'a> {
             return Err(io::Error::other(format!("the broker closed connection {key}")));
         };
         let now = now();
-        let bytes = &buffer[..filled];
-        let used = wire::packets(self.load.version, bytes, |packet| self.take(key, packet, now))?;
-        self.links[key].keep(&bytes[used..]);
+        let version = self.load.version;
+        let mut rest = &buffer[..filled];
+        rest = self.go_on(key, rest, now);
+        let used = wire::packets(version, rest, |packet| self.take(key, packet, now))?;
+        rest = &rest[used..];
+        match wire::beginning(version, rest) {
+            Some((publish, missing)) => self.begin(key, &publish, missing),
+            None => self.links[key].keep(rest),
+        }
         // Of a full socket the poller tells when it has room.
         if self.links[key].waiting() > 0 && !self.links[key].full {
             self.links[key].flush(key, &self.poller)?;
@@ -375,16 +381,8 @@ impl<'a> Engine<'a> {
         let (version, out) = (self.load.version, &mut self.links[key].out);
         match packet {
             Packet::Publish(publish) => {
-                match (publish.qos, publish.packet_id) {
-                    (Qos::AtLeastOnce, Some(id)) => {
-                        wire::acknowledge(version, Packet::Puback, id, out);
-                    }
-                    (Qos::ExactlyOnce, Some(id)) => {
-                        wire::acknowledge(version, Packet::Pubrec, id, out);
-                    }
-                    _ => {}
-                }
-                self.arrived(key, &publish, now);
+                let seen = self.look(key, &publish, publish.payload.len());
+                self.arrived(key, (publish.qos, publish.packet_id), seen, now);
             }
             Packet::Pubrec(ack) => wire::acknowledge(version, Packet::Pubrel, ack.packet_id, out),
             Packet::Pubrel(ack) => wire::acknowledge(version, Packet::Pubcomp, ack.packet_id, out),
@@ -396,18 +394,53 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
+    /// A large message begins to come.
+    fn begin(&mut self, key: usize, publish: &Publish<'_>, missing: usize) {
+        let seen = self.look(key, publish, publish.payload.len() + missing);
+        let id = (publish.qos, publish.packet_id);
+        self.links[key].begun = Some(Begun { id, seen, missing });
+    }
+
+    /// Takes what belongs to a message that has begun to come, and gives the rest.
+    fn go_on<'b>(&mut self, key: usize, bytes: &'b [u8], now: u64) -> &'b [u8] {
+        let Some(begun) = &mut self.links[key].begun else { return bytes };
+        let (part, rest) = bytes.split_at(bytes.len().min(begun.missing));
+        begun.missing -= part.len();
+        if let Some(seen) = &mut begun.seen {
+            seen.altered |= !wire::is_filling(part);
+        }
+        if begun.missing == 0
+            && let Some(Begun { id, seen, .. }) = self.links[key].begun.take()
+        {
+            self.arrived(key, id, seen, now);
+        }
+        rest
+    }
+
+    /// What a message is, of whose payload some is here; `None` for one that no subscriber got.
     #[inline]
-    fn arrived(&mut self, key: usize, publish: &Publish<'_>, now: u64) {
+    fn look(&mut self, key: usize, publish: &Publish<'_>, length: usize) -> Option<Seen> {
         let Self { load, publishers, templates, checker, .. } = self;
-        let Some(subscriber) = key.checked_sub(load.publishers) else {
-            checker.strays += 1;
-            return;
-        };
+        let subscriber = key.checked_sub(load.publishers)?;
         let sent =
             |publisher: usize, group: usize| Some(*publishers.get(publisher)?.numbers.get(group)?);
-        let Some(stamp) = checker.take(load, templates, subscriber, publish, sent) else {
+        Some(checker.look(load, templates, subscriber, (publish, length), sent))
+    }
+
+    /// A message has come whole, which is acknowledged and counted.
+    #[inline]
+    fn arrived(&mut self, key: usize, id: (Qos, Option<PacketId>), seen: Option<Seen>, now: u64) {
+        let (version, out) = (self.load.version, &mut self.links[key].out);
+        match id {
+            (Qos::AtLeastOnce, Some(id)) => wire::acknowledge(version, Packet::Puback, id, out),
+            (Qos::ExactlyOnce, Some(id)) => wire::acknowledge(version, Packet::Pubrec, id, out),
+            _ => {}
+        }
+        let Some(seen) = seen else {
+            self.checker.strays += 1;
             return;
         };
+        let Some(stamp) = self.checker.take(seen) else { return };
         let publisher = stamp.publisher as usize;
         self.latencies.add(now.saturating_sub(stamp.time));
         self.publishers[publisher].came += 1;

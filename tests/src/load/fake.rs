@@ -34,7 +34,7 @@ enum Fault {
     Late,
     /// A byte of its payload is missing.
     Short,
-    /// A byte in the middle of its payload is another one.
+    /// The last byte of its payload is another one.
     Flipped,
     /// It comes with a longer topic.
     Renamed,
@@ -154,7 +154,7 @@ fn pass(publish: &Publish<'_>, to: &TcpStream, fault: Fault, held: &mut Vec<u8>)
         (5, Fault::Short) => send(&payload[..payload.len() - 1]),
         (5, Fault::Flipped) => {
             let mut other = payload.to_vec();
-            other[payload.len() / 2] ^= 1;
+            other[payload.len() - 1] ^= 1;
             send(&other);
         }
         (5, Fault::Renamed) => {
@@ -174,12 +174,25 @@ fn pass(publish: &Publish<'_>, to: &TcpStream, fault: Fault, held: &mut Vec<u8>)
     }
 }
 
-/// What is measured with 3 publishers and 3 subscribers, 20 messages each, which subscribers take
-/// as they come, or when all are published.
-fn run(fault: Fault, hoard: bool) -> Row {
+/// How subscribers take messages.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    AsTheyCome,
+    /// In pieces: they are larger than what is read at once.
+    Large,
+    /// When all are published.
+    Hoard,
+}
+
+const WAYS: [Way; 3] = [Way::AsTheyCome, Way::Large, Way::Hoard];
+
+/// What is measured with 3 publishers and 3 subscribers, 20 messages each.
+fn run(fault: Fault, way: Way) -> Row {
     let (clients, messages) = (3, 3 * u64::from(MESSAGES));
+    let (hoard, large) = (matches!(way, Way::Hoard), matches!(way, Way::Large));
+    let payload = if large { 300_000 } else { ALL[0].load.payload };
     let load = Load { publishers: clients, subscribers: clients, topics: clients, ..ALL[0].load };
-    let load = Load { window: 30, messages, hoard, ..load };
+    let load = Load { window: 30, messages, hoard, payload, ..load };
     let stall = Duration::from_millis(300);
     let patience = Patience { stall, limit: Duration::from_secs(20), enough: None };
     measure(&load, &mut Target { addr: listen(fault), pid: 0, running: None }, patience)
@@ -187,8 +200,8 @@ fn run(fault: Fault, hoard: bool) -> Row {
 
 #[test]
 fn without_a_fault_none_is_seen() {
-    for hoard in [false, true] {
-        let row = run(Fault::Nothing, hoard);
+    for way in WAYS {
+        let row = run(Fault::Nothing, way);
         assert!(row.is_clean(), "{row:?}");
         assert_eq!((row.published, row.delivered), (60, 60));
     }
@@ -218,10 +231,10 @@ fn every_fault_is_seen_as_what_it_is() {
         (Fault::Renamed, [0, 0, 0, 0, 3]),
         (Fault::Astray, [3, 0, 0, 3, 0]),
     ] {
-        for hoard in [false, true] {
-            let row = run(fault, hoard);
+        for way in WAYS {
+            let row = run(fault, way);
             let seen = [row.lost, row.duplicates, row.disordered, row.strays, row.altered];
-            assert_eq!(seen, counts, "{fault:?}, hoard {hoard}: {row:?}");
+            assert_eq!(seen, counts, "{fault:?}, {way:?}: {row:?}");
             assert!(!row.is_clean());
             assert_eq!(row.error.is_empty(), row.lost == 0, "{fault:?}: {}", row.error);
         }
@@ -230,8 +243,8 @@ fn every_fault_is_seen_as_what_it_is() {
 
 #[test]
 fn a_connection_that_ends_is_an_error() {
-    for hoard in [false, true] {
-        let row = run(Fault::Closed, hoard);
+    for way in WAYS {
+        let row = run(Fault::Closed, way);
         assert!(row.error.contains("closed connection") || row.error.contains("reset"), "{row:?}");
     }
 }

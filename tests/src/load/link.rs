@@ -5,8 +5,9 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use fulmar_core::codec::{decode, header, split};
-use fulmar_core::{PacketId, Version};
+use fulmar_core::{PacketId, Qos, Version};
 
+use super::check::Seen;
 use super::names::Names;
 use super::scenario::Load;
 use super::system::{self, Poller, unless_blocked};
@@ -123,11 +124,22 @@ pub(super) fn answer(stream: &mut TcpStream, version: Version) -> io::Result<()>
     if wire::is_granted(&packet) { Ok(()) } else { Err(wire::refused(&packet)) }
 }
 
+/// A large message that has begun to come.
+pub(super) struct Begun {
+    pub(super) id: (Qos, Option<PacketId>),
+    /// `None` if it came to a publisher.
+    pub(super) seen: Option<Seen>,
+    /// Bytes that have not come.
+    pub(super) missing: usize,
+}
+
 /// A connection under load.
 pub(super) struct Link {
     stream: TcpStream,
     /// The beginning of a packet that has not come whole.
     part: Vec<u8>,
+    /// Of a large message only this.
+    pub(super) begun: Option<Begun>,
     /// Packets to send.
     pub(super) out: Vec<u8>,
     written: usize,
@@ -140,7 +152,7 @@ impl Link {
     pub(super) fn new(stream: TcpStream, key: usize, poller: &Poller) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         poller.add(&stream, key)?;
-        Ok(Self { stream, part: Vec::new(), out: Vec::new(), written: 0, full: false })
+        Ok(Self { stream, part: Vec::new(), begun: None, out: Vec::new(), written: 0, full: false })
     }
 
     /// Bytes that wait to be sent.

@@ -184,7 +184,10 @@ impl<'a> Takers<'a> {
                 Packet::Publish(publish) => {
                     let sent =
                         |publisher, _| (publisher < self.load.publishers).then_some(self.each);
-                    self.checker.take(self.load, self.templates, ready.key, &publish, sent);
+                    let message = (&publish, publish.payload.len());
+                    let (load, templates) = (self.load, self.templates);
+                    let seen = self.checker.look(load, templates, ready.key, message, sent);
+                    self.checker.take(seen);
                     Ok(())
                 }
                 other => Err(io::Error::other(format!("the broker sent {other:?}"))),

@@ -4,8 +4,8 @@ use std::io;
 use std::ops::Range;
 
 use fulmar_core::codec::{
-    Ack, Connect, Filters, Properties, Property, Publish, Suback, Subscribe, SubscriptionOptions,
-    TopicFilters, Unsuback, Unsubscribe, decode, split,
+    Ack, Connect, Filters, Frame, Properties, Property, Publish, Suback, Subscribe,
+    SubscriptionOptions, TopicFilters, Unsuback, Unsubscribe, decode, header, split,
 };
 use fulmar_core::{Packet, PacketId, Qos, ReasonCode, Version};
 
@@ -18,8 +18,12 @@ const KEEP_ALIVE: u16 = 3600;
 /// Aliases that a subscriber allows.
 pub(super) const ALIASES: u16 = 16;
 
-/// What a payload has behind its stamp, and begins again where it is longer. Small, so that little
-/// is pushed out of the caches that the broker uses, too.
+/// Bytes from which on a message is not kept until it is whole: copying it about would push out
+/// more.
+const LARGE: usize = 4 * 1024;
+
+/// What a payload has behind its stamp, over and over: one byte, so that it can be looked at from
+/// anywhere. Small, so that little is pushed out of the caches that the broker uses, too.
 static FILLING: [u8; 1024] = [b'x'; 1024];
 
 /// What a publisher adds to each message where it uses properties.
@@ -154,7 +158,7 @@ impl Template {
             payload: &payload,
         };
         let bytes = encoded(load.version, &Packet::Publish(publish));
-        let header = fulmar_core::codec::header(&bytes).ok().flatten().expect("a whole packet");
+        let header = header(&bytes).ok().flatten().expect("a whole packet");
         let topic_at = usize::from(header.header_len) + 2;
         let topic = topic_at..topic_at + topic.len();
         let id_at = (qos > Qos::AtMostOnce).then_some(topic.end);
@@ -193,20 +197,23 @@ pub(super) fn acknowledge(
     packet(ack).append(version, out).expect("an acknowledgement can be sent");
 }
 
-/// Whether a message has all that a publisher of this load adds, and its payload behind the stamp
-/// is what was sent, byte by byte.
-pub(super) fn is_unaltered(load: &Load, publish: &Publish<'_>) -> bool {
+/// Whether a message has all that a publisher of this load adds, its payload has the `length` of
+/// one that was sent, and what is here of it is, behind the stamp, what was sent, byte by byte.
+pub(super) fn is_unaltered(load: &Load, publish: &Publish<'_>, length: usize) -> bool {
     let added = |property: &Property<'_>| match property {
         // Seconds that it waited are taken off.
         Property::MessageExpiryInterval(seconds) => (1..=3600).contains(seconds),
         property => ADDED.contains(property),
     };
-    let whole = publish.payload.len() == load.payload.max(Stamp::LEN)
-        && publish.payload[Stamp::LEN..]
-            .chunks(FILLING.len())
-            .all(|part| *part == FILLING[..part.len()]);
+    let same = length == load.payload.max(Stamp::LEN)
+        && publish.payload.get(Stamp::LEN..).is_some_and(is_filling);
     let count = || publish.properties.iter().filter(added).count();
-    whole && (!load.properties || count() == ADDED.len())
+    same && (!load.properties || count() == ADDED.len())
+}
+
+/// Whether this is some of what payloads have behind their stamp, from wherever.
+pub(super) fn is_filling(part: &[u8]) -> bool {
+    part.chunks(FILLING.len()).all(|part| *part == FILLING[..part.len()])
 }
 
 /// Whether a packet is an answer to a client that refuses nothing.
@@ -248,6 +255,25 @@ pub(super) fn packets(
     Ok(used)
 }
 
+/// The beginning of a PUBLISH that has not come whole, with some of its payload, and how many bytes
+/// of that are missing; `None` for one that is small enough to be kept until it is whole.
+pub(super) fn beginning(version: Version, bytes: &[u8]) -> Option<(Publish<'_>, usize)> {
+    if bytes.len() < LARGE {
+        return None;
+    }
+    let header = header(bytes).ok().flatten()?;
+    let missing = header.total().checked_sub(bytes.len() as u32)? as usize;
+    let body = &bytes[usize::from(header.header_len)..];
+    let frame = Frame { first: header.first, minimal: header.minimal, body };
+    match decode(version, frame) {
+        // Without its stamp nothing can be said of it.
+        Ok(Packet::Publish(publish)) if publish.payload.len() >= Stamp::LEN => {
+            Some((publish, missing))
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::list::ALL;
@@ -268,7 +294,8 @@ mod tests {
                     let Packet::Publish(publish) = packet else { panic!("{packet:?}") };
                     seen += 1;
                     assert_eq!(Stamp::read(publish.payload), Some(sent));
-                    assert!(is_unaltered(&load, &publish), "{}", scenario.name);
+                    let length = publish.payload.len();
+                    assert!(is_unaltered(&load, &publish, length), "{}", scenario.name);
                     assert_eq!(publish.packet_id.is_some(), load.qos > Qos::AtMostOnce);
                     assert!(publish.packet_id.is_none_or(|id| id.get() == 513));
                     assert_eq!(!publish.topic.is_empty(), topic || !load.properties);
@@ -285,14 +312,15 @@ mod tests {
         let load = ALL.iter().find(|scenario| scenario.load.properties).expect("S10").load;
         let payload = vec![b'x'; load.payload];
         let ok = Publish { payload: &payload, ..Publish::default() };
-        assert!(!is_unaltered(&load, &ok), "properties are missing");
+        let good = |publish: Publish<'_>| is_unaltered(&load, &publish, publish.payload.len());
+        assert!(!good(ok), "properties are missing");
         let properties = Properties::list(&ADDED);
-        assert!(is_unaltered(&load, &Publish { properties, ..ok }));
-        assert!(!is_unaltered(&load, &Publish { properties, payload: &payload[1..], ..ok }));
+        assert!(good(Publish { properties, ..ok }));
+        assert!(!good(Publish { properties, payload: &payload[1..], ..ok }));
         let mut other = ADDED;
         other[3] = Property::UserProperty("unit", "celsius");
         let properties = Properties::list(&other);
-        assert!(!is_unaltered(&load, &Publish { properties, ..ok }));
+        assert!(!good(Publish { properties, ..ok }));
     }
 
     #[test]
@@ -300,8 +328,9 @@ mod tests {
         for length in [21, 64, FILLING.len() + 20, 2 * FILLING.len()] {
             let load = Load { payload: length, ..ALL[0].load };
             let mut payload = vec![b'x'; length];
-            let good =
-                |payload: &[u8]| is_unaltered(&load, &Publish { payload, ..Publish::default() });
+            let good = |payload: &[u8]| {
+                is_unaltered(&load, &Publish { payload, ..Publish::default() }, payload.len())
+            };
             assert!(good(&payload));
             for at in [0, 19, 20, length / 2, length - 1] {
                 let before = std::mem::replace(&mut payload[at], b'y');
@@ -309,6 +338,25 @@ mod tests {
                 payload[at] = before;
             }
         }
+    }
+
+    #[test]
+    fn of_a_large_message_the_beginning_is_known_wherever_it_is_cut() {
+        let load = Load { payload: 3 * LARGE, ..ALL[0].load };
+        let sent = Stamp { time: 7, publisher: 3, topic: 1, number: 9 };
+        let mut bytes = Vec::new();
+        Templates::new(&load, "bench/topic/7", 1).first.append(&mut bytes, 513, &sent);
+        for len in 0..bytes.len() {
+            let begun = beginning(load.version, &bytes[..len]);
+            assert_eq!(begun.is_some(), len >= LARGE, "{len} bytes");
+            let Some((publish, missing)) = begun else { continue };
+            assert_eq!((Stamp::read(publish.payload), missing), (Some(sent), bytes.len() - len));
+            assert!(is_unaltered(&load, &publish, publish.payload.len() + missing));
+            assert!(is_filling(&bytes[len..]));
+        }
+        // An acknowledgement has no payload, however large it is.
+        bytes[0] = 0x40;
+        assert!(beginning(load.version, &bytes[..LARGE]).is_none());
     }
 
     #[test]

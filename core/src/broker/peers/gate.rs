@@ -167,7 +167,7 @@ impl Broker {
             Some(gate) => gate,
             None if peers.is_known(seq) && owners == 0 => {
                 if !wish.exists && !wish.shared {
-                    let text = self.index.insert(wish.filter, key.index, wish.options.0).0;
+                    let text = self.index.insert_shared(wish.filter, key.index, wish.options.0).0;
                     rename(session, text);
                 }
                 return false;
@@ -337,7 +337,7 @@ impl Broker {
             session.unshut(&gate.filter, &gate.held);
             if stands && gate.early {
                 let (index, options) = (gate.session.index, gate.options.0);
-                let text = self.index.insert(&gate.filter, index, options).0;
+                let text = self.index.insert_shared(&gate.filter, index, options).0;
                 rename(session, text);
             }
         }

@@ -16,6 +16,7 @@ mod place;
 mod retry;
 mod routes;
 mod run;
+mod shapes;
 mod share;
 
 use alloc::boxed::Box;
@@ -181,7 +182,7 @@ impl Peers {
         let mut peers = Self {
             place,
             others: place.others(),
-            routes: Routes::new(place.others(), seed, config.shard_budget),
+            routes: Routes::new(place, seed, config.shard_budget),
             links,
             unmet: [0; 2],
             spent: [0; 2],

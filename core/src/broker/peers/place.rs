@@ -54,6 +54,11 @@ impl Place {
         self.hash(Role::Filter, text)
     }
 
+    /// The same so wide that no two filters ever have the same one.
+    pub(super) fn wide_fingerprint(&self, text: &str) -> [u64; 2] {
+        siphash128(self.key, Role::Filter as u64, text.as_bytes())
+    }
+
     /// All shards but this one, as a set.
     pub(super) fn others(&self) -> u64 {
         (u64::MAX >> (64 - u32::from(self.shards.clamp(1, MAX_SHARDS)))) & !(1 << self.shard)
@@ -70,12 +75,30 @@ impl Place {
 
 /// SipHash-2-4: the same on every platform, and nobody without the key can choose its results.
 fn siphash(k0: u64, k1: u64, bytes: &[u8]) -> u64 {
-    let mut v = [
+    let mut v = absorbed(initial(k0, k1), bytes);
+    finished(&mut v, 0xff)
+}
+
+/// Its form with 128 bits.
+fn siphash128(k0: u64, k1: u64, bytes: &[u8]) -> [u64; 2] {
+    let mut v = initial(k0, k1);
+    v[1] ^= 0xee;
+    v = absorbed(v, bytes);
+    let first = finished(&mut v, 0xee);
+    v[1] ^= 0xdd;
+    [first, finished(&mut v, 0)]
+}
+
+fn initial(k0: u64, k1: u64) -> [u64; 4] {
+    [
         k0 ^ 0x736f_6d65_7073_6575,
         k1 ^ 0x646f_7261_6e64_6f6d,
         k0 ^ 0x6c79_6765_6e65_7261,
         k1 ^ 0x7465_6462_7974_6573,
-    ];
+    ]
+}
+
+fn absorbed(mut v: [u64; 4], bytes: &[u8]) -> [u64; 4] {
     let (words, rest) = bytes.as_chunks::<8>();
     for word in words {
         absorb(&mut v, u64::from_le_bytes(*word));
@@ -84,9 +107,13 @@ fn siphash(k0: u64, k1: u64, bytes: &[u8]) -> u64 {
     last[..rest.len()].copy_from_slice(rest);
     last[7] = bytes.len() as u8;
     absorb(&mut v, u64::from_le_bytes(last));
-    v[2] ^= 0xff;
+    v
+}
+
+fn finished(v: &mut [u64; 4], mark: u64) -> u64 {
+    v[2] ^= mark;
     for _ in 0..4 {
-        round(&mut v);
+        round(v);
     }
     v[0] ^ v[1] ^ v[2] ^ v[3]
 }
@@ -121,6 +148,9 @@ mod tests {
         let input: [u8; 15] = core::array::from_fn(|i| i as u8);
         assert_eq!(siphash(k0, k1, &input), 0xa129_ca61_49be_45e5);
         assert_eq!(siphash(k0, k1, &[]), 0x726f_db47_dd0e_0e31);
+        let wide = |bytes: &[u8]| siphash128(k0, k1, bytes).map(u64::to_be);
+        assert_eq!(wide(&[]), [0xa381_7f04_ba25_a8e6, 0x6df6_7214_c755_0293]);
+        assert_eq!(wide(&[0]), [0xda87_c1d8_6b99_af44, 0x3476_5911_9b22_fc45]);
     }
 
     #[test]

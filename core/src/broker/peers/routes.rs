@@ -5,6 +5,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::super::pressure::index;
+use super::place::Place;
+use super::shapes::Shapes;
 use crate::map::Map;
 use crate::topic::{Index, matches, split_share};
 
@@ -17,6 +19,10 @@ const SURE: u8 = if cfg!(fuzzing) { 2 } else { 16 };
 /// about as many cross for nothing before it is noticed.
 const SAMPLE: u64 = 8;
 
+/// Filters with wildcards in a tree, at least, before others are kept by their shape: a tree finds
+/// those that match at once, whatever their shapes are, and topics that come again in one look.
+const TREE: usize = if cfg!(fuzzing) { 1 } else { 4096 };
+
 /// What one shard knows of the subscriptions of the others. A set of shards is a bit for each.
 pub(super) struct Routes {
     /// All of them.
@@ -24,8 +30,10 @@ pub(super) struct Routes {
     /// Filters without wildcards, by fingerprint: two that collide only waste a message.
     exact: Map<u64, u64>,
     exacts: usize,
-    /// The others, by their text; the key of an entry is the shard.
+    /// The others, by their text; the key of an entry is the shard. Of those that come while these
+    /// are [`TREE`], as many as have room.
     wild: Index,
+    shapes: Shapes,
     /// Shared groups by their full text, and their numbers by filter.
     by_name: Map<Arc<str>, u32>,
     by_filter: Index,
@@ -71,12 +79,13 @@ pub(in crate::broker) struct Counts {
 }
 
 impl Routes {
-    pub(super) fn new(others: u64, seed: u64, budget: u64) -> Self {
+    pub(super) fn new(place: Place, seed: u64, budget: u64) -> Self {
         Self {
-            others,
+            others: place.others(),
             exact: Map::new(seed),
             exacts: 0,
             wild: index(seed, budget),
+            shapes: Shapes::new(place, seed),
             by_name: Map::new(seed),
             by_filter: index(seed, budget),
             groups: Vec::new(),
@@ -109,10 +118,12 @@ impl Routes {
         if matches(filter, &self.last.topic) {
             self.last.topic.clear();
         }
-        if on {
+        if !on {
+            if self.wild.remove(filter, u32::from(shard)).is_none() {
+                self.shapes.remove(filter, shard);
+            }
+        } else if self.wild.filters() < TREE || !self.shapes.insert(filter, shard) {
             self.wild.insert(filter, u32::from(shard), 0);
-        } else {
-            self.wild.remove(filter, u32::from(shard));
         }
         self.recount_remembered();
     }
@@ -202,6 +213,7 @@ impl Routes {
                 self.recount_remembered();
             }
         }
+        self.shapes.find(topic, self.others, &mut self.last.shards);
         let all = self.last.shards == self.others;
         self.wanted = if all { (self.wanted + 1).min(SURE) } else { 0 };
     }
@@ -269,7 +281,8 @@ impl Routes {
     /// Memory held, in bytes, about, without what is remembered.
     pub(super) fn footprint(&self) -> usize {
         let groups = self.groups.capacity() * size_of::<Group>();
-        let tables = self.exact.footprint() + self.wild.footprint() + self.by_filter.footprint();
+        let wild = self.wild.footprint() + self.shapes.footprint();
+        let tables = self.exact.footprint() + wild + self.by_filter.footprint();
         tables + groups - self.remembered
     }
 
@@ -289,9 +302,14 @@ impl Routes {
 mod tests {
     use super::*;
 
+    /// What the first of so many shards knows.
+    fn of(shards: u16) -> Routes {
+        Routes::new(Place { shard: 0, shards, key: 3 }, 1, u64::MAX)
+    }
+
     #[test]
     fn a_shard_is_found_once_for_all_its_filters() {
-        let mut routes = Routes::new(0b1110, 1, u64::MAX);
+        let mut routes = of(4);
         assert_eq!(routes.matches("a/b", true, || unreachable!()), 0);
         routes.set_exact(1, 77, true);
         routes.set_wild(1, "a/+", true);
@@ -309,7 +327,7 @@ mod tests {
 
     #[test]
     fn changes_that_do_not_matter_for_the_last_topic_leave_it() {
-        let mut routes = Routes::new(0b110, 1, u64::MAX);
+        let mut routes = of(3);
         routes.set_exact(1, 77, true);
         assert_eq!(routes.matches("a/b", true, || 77), 0b10);
         routes.set_exact(2, 78, true);
@@ -322,15 +340,40 @@ mod tests {
         routes.set_exact(1, 77, false);
         assert_eq!(routes.matches("a/b", true, || 77), 0);
         // A topic for which no fingerprint was needed.
-        let mut routes = Routes::new(0b110, 1, u64::MAX);
+        let mut routes = of(3);
         assert_eq!(routes.matches("a/b", true, || unreachable!("nothing is there")), 0);
         routes.set_exact(2, 77, true);
         assert_eq!(routes.matches("a/b", true, || 77), 0b100);
     }
 
     #[test]
+    fn filters_are_found_and_forgotten_whether_in_a_tree_or_by_their_shape() {
+        let mut routes = of(3);
+        let filters = |n: usize| [std::format!("{n}/+"), std::format!("a/{n}/#")];
+        let find = |routes: &mut Routes, n: usize| {
+            let topics = [std::format!("{n}/x"), std::format!("a/{n}")];
+            topics.map(|topic| routes.matches(&topic, true, || unreachable!("none is exact")))
+        };
+        for n in 0..TREE {
+            filters(n).iter().for_each(|filter| routes.set_wild(1, filter, true));
+            filters(n).iter().for_each(|filter| routes.set_wild(2, filter, n % 2 == 0));
+        }
+        assert!(routes.wild.filters() == TREE && routes.shapes.footprint() > 25 * TREE);
+        assert!((0..TREE).all(|n| find(&mut routes, n) == [2 + 4 * u64::from(n % 2 == 0); 2]));
+        for n in 0..TREE {
+            filters(n).iter().for_each(|filter| routes.set_wild(1, filter, false));
+        }
+        assert!((0..TREE).all(|n| find(&mut routes, n) == [4 * u64::from(n % 2 == 0); 2]));
+        for n in (0..TREE).step_by(2) {
+            filters(n).iter().for_each(|filter| routes.set_wild(2, filter, false));
+        }
+        assert!((0..TREE).all(|n| find(&mut routes, n) == [0; 2]));
+        assert_eq!((routes.wild.filters(), routes.shapes.footprint() < 1000), (0, true));
+    }
+
+    #[test]
     fn where_all_is_wanted_a_sample_is_looked_for() {
-        let mut routes = Routes::new(0b110, 1, u64::MAX);
+        let mut routes = of(3);
         routes.set_wild(1, "a/#", true);
         routes.set_wild(2, "a/#", true);
         // So that a topic which is looked for is asked for its fingerprint.
@@ -363,7 +406,7 @@ mod tests {
 
     #[test]
     fn connected_members_have_equal_shares_wherever_they_are() {
-        let mut routes = Routes::new(0b110, 1, u64::MAX);
+        let mut routes = of(3);
         let full: Arc<str> = Arc::from("$share/g/a/+");
         let counts = |members, connected| Counts { members, connected };
         routes.set_group(1, &full, counts(3, 2));
