@@ -391,13 +391,18 @@ impl Broker {
     /// Takes the topic's retained message away. `[MQTT-3.3.1-6]` That is done however short memory
     /// is; if it is short even then, the copies for `targets` are lost.
     fn clear(&mut self, draft: &Draft<'_>, targets: &mut Vec<Target>) {
-        if !defect!("retained_not_cleared")
-            && let Some(old) = self.retained.remove(draft.topic)
-        {
-            self.messages.give(old);
+        if !defect!("retained_not_cleared") {
+            self.unretain(draft.topic);
         }
         if self.is_full() {
             self.lose_copies(draft.qos, targets);
+        }
+    }
+
+    /// The topic has no retained message any more.
+    pub(super) fn unretain(&mut self, topic: &str) {
+        if let Some(old) = self.retained.remove(topic) {
+            self.messages.give(old);
         }
     }
 
@@ -422,16 +427,17 @@ impl Broker {
         let topic = message.topic();
         // All that goes when it goes.
         let bytes = message.footprint() + Retained::<Arc<Message>>::cost(topic);
-        let (old, stored) = if full {
+        let stored = if full {
             // The old value is not true any more.
-            (self.retained.remove(topic), false)
+            self.unretain(topic);
+            false
         } else {
             let (old, result) = self.retained.set(topic, message.clone(), bytes, expires);
-            (old, result.is_ok())
+            if let Some(old) = old {
+                self.messages.give(old);
+            }
+            result.is_ok()
         };
-        if let Some(old) = old {
-            self.messages.give(old);
-        }
         if !stored {
             let publisher = head.publisher.clone().unwrap_or_else(|| Arc::from(""));
             self.dropped_event(publisher, head.qos, DropReason::RetainedFull, 1);

@@ -407,10 +407,7 @@ impl Broker {
         let Parcel { head, body } = parcel;
         if self.is_full() && !body.payload().is_empty() {
             // The old value is not true any more.
-            if let Some(old) = self.retained.remove(body.topic()) {
-                self.messages.give(old);
-                self.arm_retained(Instant::ZERO);
-            }
+            self.unretain(body.topic());
             // As where it was published, but that the client is told nothing.
             let publisher = head.publisher.clone().unwrap_or_else(|| Arc::from(""));
             self.dropped_event(publisher, head.qos, DropReason::OutOfBudget, 1);
