@@ -92,9 +92,13 @@ impl Oracle {
     fn event(&mut self, event: &Event, next: Option<&Effect>) {
         match event {
             Event::Connected(connected) => self.connected(connected),
-            Event::Disconnected(disconnected) => self.disconnected(disconnected),
+            Event::Disconnected(disconnected) => {
+                self.charge_goodbye(disconnected.conn);
+                self.disconnected(disconnected);
+            }
             Event::SessionEnded { client_id, why } => self.session_ended(client_id, *why),
             Event::WillPublished { client_id } => {
+                self.charge_will();
                 let ends = matches!(
                     next,
                     Some(Effect::Event(Event::SessionEnded { client_id: n, .. })) if n == client_id

@@ -316,6 +316,8 @@ pub(super) struct Oracle {
     /// The shard whose effects are shown, and how far each of them is used up.
     shard: usize,
     standing: Vec<Standing>,
+    /// Bytes that the present call may have added until what is shown now.
+    charged: u64,
 }
 
 /// How far a shard is used up, before the present call and after it.
@@ -346,6 +348,7 @@ impl Oracle {
             began: 0,
             shard: 0,
             standing: vec![Standing::default(); place.shards.into()],
+            charged: 0,
             config,
             now: Instant::ZERO,
             found: None,
@@ -406,6 +409,7 @@ impl Oracle {
         {
             wire.decided = true;
         }
+        self.charged = 0;
         self.drops.clear();
         self.refusals.clear();
         self.stored.clear();

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use fulmar_core::Qos;
 use fulmar_core::broker::{ConnId, DropReason};
+use fulmar_core::{Qos, Version};
 
 use super::super::account::BEYOND;
 use super::super::{Call, Figures, Oracle, Standing};
@@ -22,6 +22,12 @@ const TRUST: u64 = 16 * 1024;
 /// Bytes that a subscription is charged with while it waits for other shards, at most: 232 for its
 /// gate, and about 70 for SUBACK, and for one behind it.
 const WAITING: u64 = 384;
+
+/// Bytes that a will is charged with which is published in a call, but for its copies; those of a
+/// copy; and those of a DISCONNECT that waits to be sent.
+const WILL: u64 = 256;
+const COPY: u64 = 48;
+const GOODBYE: u64 = 4 * 1024;
 
 /// Losses told of for want of memory.
 #[derive(Debug, Default)]
@@ -49,6 +55,17 @@ impl Losses {
 }
 
 impl Oracle {
+    /// A will is published in this call.
+    pub(in super::super) fn charge_will(&mut self) {
+        self.charged += WILL + COPY * self.sessions.len() as u64;
+    }
+
+    /// A connection is closed in this call.
+    pub(in super::super) fn charge_goodbye(&mut self, conn: ConnId) {
+        let told = self.wires.get(&conn).is_some_and(|wire| wire.version == Version::V5);
+        self.charged += if told { GOODBYE } else { 0 };
+    }
+
     /// A client was told to have lost copies, but for want of memory.
     pub(in super::super) fn told_copies(
         &mut self,
@@ -159,8 +176,8 @@ impl Oracle {
         let over = session.map(|session| &mut session.over).filter(|over| **over > 0);
         let many = over.is_some();
         over.into_iter().for_each(|over| *over = over.saturating_sub(count.into()));
-        // Pressure that lasts.
-        let used = self.standing[shard].before.used;
+        // Pressure that lasts. What is due at the same time comes before.
+        let used = self.standing[shard].before.used + self.charged;
         let shed = own && self.call == Call::Timeout && used > self.config.shard_budget / 100 * 80;
         // On its way to another member of a group, where there is no credit.
         let known = group && self.books.ever.iter().any(|(_, filter)| filter == client);
