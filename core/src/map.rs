@@ -51,7 +51,7 @@ impl<K: Eq + Hash, V> Map<K, V> {
 
     /// Memory held, in bytes, without what keys and values own.
     pub(crate) fn footprint(&self) -> usize {
-        self.0.capacity() * (size_of::<(K, V)>() + 1)
+        self.0.allocation_size()
     }
 }
 

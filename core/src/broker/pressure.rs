@@ -25,10 +25,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// An empty index, which remembers topics where that takes little of the budget: a small one is
 /// for messages.
 pub(super) fn index(seed: u64, budget: u64) -> Index {
-    match budget / 64 >= Index::CACHE as u64 {
+    match may_remember(budget) {
         true => Index::with_cache(seed),
         false => Index::new(seed),
     }
+}
+
+/// Whether that is so.
+pub(super) fn may_remember(budget: u64) -> bool {
+    budget / 64 >= Index::CACHE as u64
 }
 
 impl Broker {

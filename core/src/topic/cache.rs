@@ -14,7 +14,7 @@ use super::matches::{bytes_match, wildcard_at};
 /// Where all places of its set are taken, a topic is taken up only if it is one of the last few
 /// that were missed there: so topics that never come again displace nothing, and cost no more than
 /// to be looked for.
-pub(super) struct Cache {
+pub(crate) struct Cache {
     /// None while it is off.
     sets: Vec<Set>,
     /// Places in use.
@@ -69,7 +69,7 @@ const EMPTY: Set = Set {
 };
 
 /// What is known of a topic.
-pub(super) enum Known<'c> {
+pub(crate) enum Known<'c> {
     /// All filters that match.
     All(&'c [u32]),
     /// Nothing, but it is worth to be taken up.
@@ -79,14 +79,14 @@ pub(super) enum Known<'c> {
 
 /// What is found for a topic, to be taken up if it is not too much.
 #[derive(Default)]
-pub(super) struct Finds {
+pub(crate) struct Finds {
     numbers: heapless::Vec<u32, FILTERS>,
     too_many: bool,
 }
 
 impl Finds {
     /// False if it is too much.
-    pub(super) fn push(&mut self, number: u32) -> bool {
+    pub(crate) fn push(&mut self, number: u32) -> bool {
         self.too_many |= self.numbers.push(number).is_err();
         !self.too_many
     }
@@ -186,15 +186,15 @@ impl Change {
 }
 
 impl Cache {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { sets: Vec::new(), used: 0, bytes: 0 }
     }
 
     /// Bytes that it has while it is on, and no topic is matched by more than a few filters.
-    pub(super) const BYTES: usize = SETS * size_of::<Set>();
+    pub(crate) const BYTES: usize = SETS * size_of::<Set>();
 
     /// Gives it memory, or takes it away.
-    pub(super) fn switch(&mut self, on: bool) {
+    pub(crate) fn switch(&mut self, on: bool) {
         match (on, self.sets.is_empty()) {
             (true, true) => {
                 self.sets.reserve_exact(SETS);
@@ -211,7 +211,7 @@ impl Cache {
     }
 
     /// Looks for a topic; `hash` is always the same one for it.
-    pub(super) fn get(&mut self, hash: u32, topic: &str) -> Known<'_> {
+    pub(crate) fn get(&mut self, hash: u32, topic: &str) -> Known<'_> {
         let hash = hash.max(1);
         let Some(set) = self.sets.get_mut(set_of(hash)) else { return Known::Nothing };
         let mut places = set.hashes.iter().zip(&set.places);
@@ -229,7 +229,7 @@ impl Cache {
     }
 
     /// Takes up a topic that is not there, with all filters that match it.
-    pub(super) fn put(&mut self, hash: u32, topic: &str, finds: &Finds) {
+    pub(crate) fn put(&mut self, hash: u32, topic: &str, finds: &Finds) {
         let hash = hash.max(1);
         let Some(set) = self.sets.get_mut(set_of(hash)) else { return };
         let found = &finds.numbers;
@@ -250,7 +250,7 @@ impl Cache {
     }
 
     /// A filter has come: the topics that it matches gain its number. `hash` is that of its text.
-    pub(super) fn add(&mut self, hash: u32, filter: &str, number: u32) {
+    pub(crate) fn add(&mut self, hash: u32, filter: &str, number: u32) {
         let mut change = Change::default();
         self.each(hash, wildcard_at(filter).is_some(), |known, place| {
             if bytes_match(filter.as_bytes(), place.topic()) {
@@ -266,6 +266,20 @@ impl Cache {
         let mut change = Change::default();
         self.each(hash, wildcard_at(filter).is_some(), |_, place| {
             if let Some(at) = place.filters().iter().position(|known| *known == number) {
+                change.lose(place, at);
+            }
+        });
+        self.bytes -= change.less;
+    }
+
+    /// The same where several filters may have one number: only topics that this one matches lose
+    /// it, once.
+    pub(crate) fn remove_one(&mut self, hash: u32, filter: &str, number: u32) {
+        let mut change = Change::default();
+        self.each(hash, wildcard_at(filter).is_some(), |_, place| {
+            if bytes_match(filter.as_bytes(), place.topic())
+                && let Some(at) = place.filters().iter().position(|known| *known == number)
+            {
                 change.lose(place, at);
             }
         });
@@ -289,7 +303,7 @@ impl Cache {
     }
 
     /// Memory held, in bytes.
-    pub(super) fn footprint(&self) -> usize {
+    pub(crate) fn footprint(&self) -> usize {
         self.bytes
     }
 }

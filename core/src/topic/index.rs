@@ -88,7 +88,7 @@ impl Index {
     }
 
     /// The same with a text that the caller keeps, too: a filter that is new is held in its memory.
-    pub fn insert_shared(
+    pub(crate) fn insert_shared(
         &mut self,
         filter: &Arc<str>,
         key: u32,
@@ -105,7 +105,7 @@ impl Index {
         value: u32,
     ) -> (Arc<str>, Option<u32>) {
         self.generation += 1;
-        let number = self.find(filter).unwrap_or_else(|| self.add(text()));
+        let number = self.find(filter).unwrap_or_else(|| self.add(filter, text()));
         let Filter { text, entries } = &mut self.filters[number];
         let before = entries.footprint();
         let replaced = entries.insert(self.seed, Entry { key, value });
@@ -230,8 +230,7 @@ impl Index {
         }
     }
 
-    fn add(&mut self, text: Arc<str>) -> u32 {
-        let filter = &*text.clone();
+    fn add(&mut self, filter: &str, text: Arc<str>) -> u32 {
         self.owned += ARC + text.len();
         let number = self.filters.insert(Filter { text, entries: List::default() });
         self.by_text.insert(filter, number);

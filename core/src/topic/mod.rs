@@ -22,6 +22,8 @@ mod slab;
 mod trie;
 
 #[cfg(feature = "alloc")]
+pub(crate) use cache::{Cache, Finds, Known};
+#[cfg(feature = "alloc")]
 pub use index::{Entry, Index};
 pub use matches::matches;
 pub use name::{TopicError, TopicFilter, TopicName, split_share};

@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 use core::mem;
 use core::ops::{Index, IndexMut};
 
-/// Values from which on there is room for an eighth more, rather than for as many again: of a
-/// million filters twice as many would be the half of their memory.
+/// Values from which on there is room for an eighth more, rather than for as many again: up to half
+/// of the memory of a million filters would not be used.
 const LARGE: usize = 1024;
 
 /// A slab; all operations take constant time. Indexing with a number that is not in use gives an

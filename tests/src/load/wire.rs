@@ -18,8 +18,8 @@ const KEEP_ALIVE: u16 = 3600;
 /// Aliases that a subscriber allows.
 pub(super) const ALIASES: u16 = 16;
 
-/// Bytes from which on a message is not kept until it is whole: copying it about would push out
-/// more.
+/// Bytes from which on a message is not kept until it is whole: to copy it about would push out of
+/// the caches what the broker has there.
 const LARGE: usize = 4 * 1024;
 
 /// What a payload has behind its stamp, over and over: one byte, so that it can be looked at from
@@ -256,7 +256,8 @@ pub(super) fn packets(
 }
 
 /// The beginning of a PUBLISH that has not come whole, with some of its payload, and how many bytes
-/// of that are missing; `None` for one that is small enough to be kept until it is whole.
+/// of that are missing; `None` for what is to be kept until more of it has come: few bytes, another
+/// packet, a payload without its stamp.
 pub(super) fn beginning(version: Version, bytes: &[u8]) -> Option<(Publish<'_>, usize)> {
     if bytes.len() < LARGE {
         return None;

@@ -54,7 +54,7 @@ impl Place {
         self.hash(Role::Filter, text)
     }
 
-    /// The same so wide that no two filters ever have the same one.
+    /// Stands for a filter with wildcards: 128 bits, so that no two have the same one.
     pub(super) fn wide_fingerprint(&self, text: &str) -> [u64; 2] {
         siphash128(self.key, Role::Filter as u64, text.as_bytes())
     }
@@ -148,9 +148,10 @@ mod tests {
         let input: [u8; 15] = core::array::from_fn(|i| i as u8);
         assert_eq!(siphash(k0, k1, &input), 0xa129_ca61_49be_45e5);
         assert_eq!(siphash(k0, k1, &[]), 0x726f_db47_dd0e_0e31);
-        let wide = |bytes: &[u8]| siphash128(k0, k1, bytes).map(u64::to_be);
+        let wide = |bytes: &[u8]| siphash128(k0, k1, bytes).map(u64::swap_bytes);
         assert_eq!(wide(&[]), [0xa381_7f04_ba25_a8e6, 0x6df6_7214_c755_0293]);
         assert_eq!(wide(&[0]), [0xda87_c1d8_6b99_af44, 0x3476_5911_9b22_fc45]);
+        assert_eq!(wide(&input), [0x5493_e999_33b0_a811, 0x7e08_ec0f_97cf_c3d9]);
     }
 
     #[test]

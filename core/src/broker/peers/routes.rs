@@ -20,7 +20,7 @@ const SURE: u8 = if cfg!(fuzzing) { 2 } else { 16 };
 const SAMPLE: u64 = 8;
 
 /// Filters with wildcards in a tree, at least, before others are kept by their shape: a tree finds
-/// those that match at once, whatever their shapes are, and topics that come again in one look.
+/// those that match at once, whatever their shapes are.
 const TREE: usize = if cfg!(fuzzing) { 1 } else { 4096 };
 
 /// What one shard knows of the subscriptions of the others. A set of shards is a bit for each.
@@ -30,8 +30,8 @@ pub(super) struct Routes {
     /// Filters without wildcards, by fingerprint: two that collide only waste a message.
     exact: Map<u64, u64>,
     exacts: usize,
-    /// The others, by their text; the key of an entry is the shard. Of those that come while these
-    /// are [`TREE`], as many as have room.
+    /// The others, by their text; the key of an entry is the shard: the first [`TREE`], and those
+    /// for which `shapes` has no table.
     wild: Index,
     shapes: Shapes,
     /// Shared groups by their full text, and their numbers by filter.
@@ -85,7 +85,7 @@ impl Routes {
             exact: Map::new(seed),
             exacts: 0,
             wild: index(seed, budget),
-            shapes: Shapes::new(place, seed),
+            shapes: Shapes::new(place, seed, budget),
             by_name: Map::new(seed),
             by_filter: index(seed, budget),
             groups: Vec::new(),
@@ -213,7 +213,9 @@ impl Routes {
                 self.recount_remembered();
             }
         }
-        self.shapes.find(topic, self.others, &mut self.last.shards);
+        if self.shapes.find(topic, self.others, &mut self.last.shards) {
+            self.recount_remembered();
+        }
         let all = self.last.shards == self.others;
         self.wanted = if all { (self.wanted + 1).min(SURE) } else { 0 };
     }
@@ -294,7 +296,8 @@ impl Routes {
 
     /// To be called where an index may remember more or less: how much is asked more often.
     fn recount_remembered(&mut self) {
-        self.remembered = self.wild.remembered() + self.by_filter.remembered();
+        let wild = self.wild.remembered() + self.shapes.remembered();
+        self.remembered = wild + self.by_filter.remembered();
     }
 }
 
@@ -346,29 +349,60 @@ mod tests {
         assert_eq!(routes.matches("a/b", true, || 77), 0b100);
     }
 
+    /// Any filters of three shards come and go, and topics are looked for: those are found that a
+    /// list would find.
     #[test]
     fn filters_are_found_and_forgotten_whether_in_a_tree_or_by_their_shape() {
-        let mut routes = of(3);
-        let filters = |n: usize| [std::format!("{n}/+"), std::format!("a/{n}/#")];
-        let find = |routes: &mut Routes, n: usize| {
-            let topics = [std::format!("{n}/x"), std::format!("a/{n}")];
-            topics.map(|topic| routes.matches(&topic, true, || unreachable!("none is exact")))
+        let mut routes = of(4);
+        // The tree is full, and two shapes have tables.
+        for n in 0..TREE + 80 {
+            routes.set_wild(1, &std::format!("full/{n}/+"), true);
+            routes.set_wild(1, &std::format!("full/{n}/#"), true);
+        }
+        assert!(routes.wild.filters() >= TREE && routes.shapes.footprint() > 25 * TREE);
+        let mut list: Vec<(u16, String)> = Vec::new();
+        let mut random = 1u64;
+        let mut draw = |most: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random >> 33) as usize % most
         };
-        for n in 0..TREE {
-            filters(n).iter().for_each(|filter| routes.set_wild(1, filter, true));
-            filters(n).iter().for_each(|filter| routes.set_wild(2, filter, n % 2 == 0));
+        let mut found = [0; 2];
+        for _ in 0..20_000 {
+            let level = |n: usize| ["a", "b", "", "$a"][n];
+            let mut levels: Vec<_> = (0..=draw(3)).map(|_| level(draw(4))).collect();
+            // A topic has at least one character.
+            if draw(2) == 0 && levels != [""] {
+                let topic = levels.join("/");
+                let wanted = list.iter().filter(|(_, filter)| matches(filter, &topic));
+                let wanted = wanted.fold(0, |all, (shard, _)| all | 1u64 << shard);
+                let shards = routes.matches(&topic, true, || unreachable!("none is exact"));
+                assert_eq!(shards, wanted, "{topic}");
+                found[usize::from(wanted > 0)] += 1;
+                continue;
+            }
+            let at = draw(levels.len());
+            levels[at] = "+";
+            if draw(3) == 0 {
+                levels.push("#");
+            }
+            let entry = (draw(3) as u16 + 1, levels.join("/"));
+            let before = list.iter().position(|other| *other == entry);
+            routes.set_wild(entry.0, &entry.1, before.is_none());
+            match before {
+                Some(at) => drop(list.swap_remove(at)),
+                None if list.len() < 12 => list.push(entry),
+                None => routes.set_wild(entry.0, &entry.1, false),
+            }
         }
-        assert!(routes.wild.filters() == TREE && routes.shapes.footprint() > 25 * TREE);
-        assert!((0..TREE).all(|n| find(&mut routes, n) == [2 + 4 * u64::from(n % 2 == 0); 2]));
-        for n in 0..TREE {
-            filters(n).iter().for_each(|filter| routes.set_wild(1, filter, false));
+        assert!(found.iter().all(|found| *found > 1000), "{found:?}");
+        for n in 0..TREE + 80 {
+            routes.set_wild(1, &std::format!("full/{n}/+"), false);
+            routes.set_wild(1, &std::format!("full/{n}/#"), false);
         }
-        assert!((0..TREE).all(|n| find(&mut routes, n) == [4 * u64::from(n % 2 == 0); 2]));
-        for n in (0..TREE).step_by(2) {
-            filters(n).iter().for_each(|filter| routes.set_wild(2, filter, false));
-        }
-        assert!((0..TREE).all(|n| find(&mut routes, n) == [0; 2]));
-        assert_eq!((routes.wild.filters(), routes.shapes.footprint() < 1000), (0, true));
+        list.iter().for_each(|(shard, filter)| routes.set_wild(*shard, filter, false));
+        assert_eq!((routes.wild.filters(), routes.remembered()), (0, 0));
     }
 
     #[test]

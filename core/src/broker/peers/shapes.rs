@@ -8,11 +8,20 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::super::pressure::may_remember;
+use super::bits;
 use super::place::Place;
-use crate::map::Map;
+use crate::map::{Map, Numbers};
+use crate::topic::{Cache, Finds, Known};
 
-/// Shapes with a table at most: each costs every topic a look that is not known already.
+/// Shapes with a table at most: each costs one look for every topic that is not remembered.
 const SHAPES: usize = if cfg!(fuzzing) { 2 } else { 8 };
+/// Filters of a shape that come before it gets a table: one of which there are few needs none.
+const SEEN: u32 = if cfg!(fuzzing) { 1 } else { 64 };
+/// Shapes without a table that are counted at most.
+const COUNTED: usize = 16;
+/// Bytes of a topic for which memory is kept.
+const TEXT: usize = 1024;
 
 /// Where a filter has its wildcards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +49,8 @@ impl Shape {
         Some(shape)
     }
 
-    /// Writes the text that a filter of this shape has if the topic matches it; false if none
-    /// matches.
+    /// Writes the text of the only filter of this shape that a topic can match; false if it can
+    /// match none.
     fn write(self, topic: &str, text: &mut String) -> bool {
         text.clear();
         // [MQTT-4.7.2-1]: wildcards do not stand for what begins with `$`.
@@ -63,50 +72,59 @@ impl Shape {
     }
 }
 
+/// By fingerprint, the shards that have subscribers of a filter. So wide that no two filters ever
+/// have the same one: if one of these went, nobody would hear of the other.
+type Table = Map<[u64; 2], u64>;
+
 /// The shards that have subscribers of such filters. A set of shards is a bit for each.
 pub(super) struct Shapes {
     place: Place,
     seed: u64,
-    /// By fingerprint. So wide that no two filters ever have the same one: if one of these went,
-    /// nobody would hear of the other.
-    tables: Vec<(Shape, Map<[u64; 2], u64>)>,
+    tables: Vec<(Shape, Table)>,
+    /// Shapes without a table, with how many filters came of each.
+    counts: Vec<(Shape, u32)>,
+    /// For topics that come again: for each filter that matches, each shard that has it.
+    cache: Option<Cache>,
+    hash: Numbers,
     /// For the text that is looked for.
     text: String,
 }
 
 impl Shapes {
-    pub(super) fn new(place: Place, seed: u64) -> Self {
-        Self { place, seed, tables: Vec::new(), text: String::new() }
+    pub(super) fn new(place: Place, seed: u64, budget: u64) -> Self {
+        let cache = may_remember(budget).then(Cache::new);
+        let hash = Numbers::new(seed);
+        let (tables, counts, text) = (Vec::new(), Vec::new(), String::new());
+        Self { place, seed, tables, counts, cache, hash, text }
     }
 
     /// A shard has subscribers of a filter; false, and no change, if there is no table for it.
     pub(super) fn insert(&mut self, filter: &str, shard: u16) -> bool {
         let Some(shape) = Shape::of(filter) else { return false };
-        let known = self.tables.iter().position(|(other, _)| *other == shape);
-        let at = match known {
-            Some(at) => at,
-            None if self.tables.len() == SHAPES => return false,
-            None => {
-                self.tables.push((shape, Map::new(self.seed)));
-                self.tables.len() - 1
-            }
+        let Some(at) = self.table_of(shape).or_else(|| self.add_table(shape)) else {
+            return false;
         };
         let table = &mut self.tables[at].1;
         let fingerprint = self.place.wide_fingerprint(filter);
         let before = table.get(&fingerprint).copied().unwrap_or(0);
         table.insert(fingerprint, before | 1 << shard);
+        if before & 1 << shard == 0
+            && let Some(cache) = &mut self.cache
+        {
+            cache.switch(true);
+            cache.add(self.hash.hash(&filter), filter, shard.into());
+        }
         true
     }
 
     /// It has none any more.
     pub(super) fn remove(&mut self, filter: &str, shard: u16) {
-        let shape = Shape::of(filter);
-        let Some(at) = self.tables.iter().position(|(other, _)| Some(*other) == shape) else {
-            return;
-        };
+        let Some(at) = Shape::of(filter).and_then(|shape| self.table_of(shape)) else { return };
         let table = &mut self.tables[at].1;
         let fingerprint = self.place.wide_fingerprint(filter);
-        let Some(shards) = table.get_mut(&fingerprint) else { return };
+        let Some(shards) = table.get_mut(&fingerprint).filter(|all| **all & 1 << shard != 0) else {
+            return;
+        };
         *shards &= !(1 << shard);
         if *shards == 0 {
             table.remove(&fingerprint);
@@ -114,26 +132,94 @@ impl Shapes {
         if table.is_empty() {
             self.tables.swap_remove(at);
         }
-    }
-
-    /// Adds the shards that want a topic to `shards`, until all `others` are among them.
-    #[inline]
-    pub(super) fn find(&mut self, topic: &str, others: u64, shards: &mut u64) {
-        for (shape, table) in &self.tables {
-            if *shards == others {
-                return;
-            }
-            if shape.write(topic, &mut self.text) {
-                let wanted = table.get(&self.place.wide_fingerprint(&self.text));
-                *shards |= wanted.copied().unwrap_or(0);
-            }
+        if let Some(cache) = &mut self.cache {
+            cache.remove_one(self.hash.hash(&filter), filter, shard.into());
+            cache.switch(!self.tables.is_empty());
         }
     }
 
-    /// Memory held, in bytes.
+    fn table_of(&self, shape: Shape) -> Option<usize> {
+        self.tables.iter().position(|(other, _)| *other == shape)
+    }
+
+    /// A table for a shape, if there is room and many filters of it come.
+    fn add_table(&mut self, shape: Shape) -> Option<usize> {
+        if self.tables.len() == SHAPES {
+            return None;
+        }
+        let count = match self.counts.iter_mut().find(|(other, _)| *other == shape) {
+            Some((_, count)) => {
+                *count += 1;
+                *count
+            }
+            None => {
+                // One of which few came makes room, or others that are rare would keep it out.
+                if self.counts.len() == COUNTED
+                    && let Some(least) = (0..COUNTED).min_by_key(|at| self.counts[*at].1)
+                {
+                    self.counts.remove(least);
+                }
+                self.counts.push((shape, 1));
+                1
+            }
+        };
+        if count < SEEN {
+            return None;
+        }
+        self.counts.retain(|(other, _)| *other != shape);
+        self.tables.push((shape, Map::new(self.seed)));
+        Some(self.tables.len() - 1)
+    }
+
+    /// Adds the shards that want a topic to `shards`, perhaps not all once all `others` are among
+    /// them. Gives whether it remembers the topic from now on.
+    #[inline]
+    pub(super) fn find(&mut self, topic: &str, others: u64, shards: &mut u64) -> bool {
+        !self.tables.is_empty() && *shards != others && self.look(topic, others, shards)
+    }
+
+    fn look(&mut self, topic: &str, others: u64, shards: &mut u64) -> bool {
+        let Self { place, tables, cache, text, .. } = self;
+        let hash = self.hash.hash(&topic);
+        let known = cache.as_mut().map_or(Known::Nothing, |cache| cache.get(hash, topic));
+        if let Known::All(all) = known {
+            *shards |= all.iter().fold(0, |set, shard| set | 1 << shard);
+            return false;
+        }
+        let mut finds = matches!(known, Known::Again).then(Finds::default);
+        for (shape, table) in tables {
+            if *shards == others && finds.is_none() {
+                break;
+            }
+            if !shape.write(topic, text) {
+                continue;
+            }
+            let Some(wanted) = table.get(&place.wide_fingerprint(text)) else { continue };
+            *shards |= wanted;
+            if let Some(finds) = &mut finds {
+                bits(*wanted).for_each(|shard| {
+                    finds.push(shard as u32);
+                });
+            }
+        }
+        if let (Some(cache), Some(finds)) = (cache, &finds) {
+            cache.put(hash, topic, finds);
+        }
+        if text.capacity() > TEXT {
+            *text = String::new();
+        }
+        finds.is_some()
+    }
+
+    /// Memory held, in bytes, with [what is remembered](Self::remembered).
     pub(super) fn footprint(&self) -> usize {
         let tables: usize = self.tables.iter().map(|(_, table)| table.footprint()).sum();
-        tables + self.tables.capacity() * size_of::<(Shape, Map<[u64; 2], u64>)>()
+        tables + self.tables.capacity() * size_of::<(Shape, Table)>() + self.remembered()
+    }
+
+    /// Memory held for topics, in bytes.
+    pub(super) fn remembered(&self) -> usize {
+        self.cache.as_ref().map_or(0, Cache::footprint)
     }
 }
 
@@ -145,7 +231,7 @@ mod tests {
     const PLACE: Place = Place { shard: 0, shards: 3, key: 5 };
 
     fn shapes() -> Shapes {
-        Shapes::new(PLACE, 1)
+        Shapes::new(PLACE, 1, u64::MAX)
     }
 
     /// All texts of up to four of these levels.
@@ -173,7 +259,7 @@ mod tests {
                 continue;
             }
             let mut shapes = shapes();
-            assert!(shapes.insert(&filter, 2));
+            while !shapes.insert(&filter, 2) {}
             for topic in &topics {
                 let mut shards = 0;
                 shapes.find(topic, 0b110, &mut shards);
@@ -193,6 +279,8 @@ mod tests {
             shapes.find("a/b", 0b110, &mut shards);
             shards
         };
+        let before = (1..SEEN).find(|n| shapes.insert(&std::format!("{n}/+"), 1));
+        assert_eq!(before, None, "few need no table");
         for shard in [1, 2, 1] {
             assert!(shapes.insert("a/+", shard));
         }
@@ -212,15 +300,64 @@ mod tests {
     #[test]
     fn there_are_few_shapes_and_none_with_many_levels() {
         let mut shapes = shapes();
+        let mut insert = |filter: &str| (0..SEEN).any(|_| shapes.insert(filter, 1));
         let levels = ["a"; 31].join("/");
-        assert!(shapes.insert(&std::format!("{levels}/+"), 1));
-        assert!(!shapes.insert(&std::format!("{levels}/+/+"), 1));
-        shapes.remove(&std::format!("{levels}/+/+"), 1);
+        assert!(insert(&std::format!("{levels}/+")));
+        assert!(!insert(&std::format!("{levels}/+/+")));
         for length in 1..SHAPES {
-            assert!(shapes.insert(&std::format!("{}/#", ["a"; 9][..length].join("/")), 1));
+            assert!(insert(&std::format!("{}/#", ["a"; 9][..length].join("/"))));
         }
-        assert!(!shapes.insert("+", 1));
+        assert!(!insert("+"));
+        shapes.remove(&std::format!("{levels}/+/+"), 1);
         shapes.remove("a/#", 1);
-        assert!(shapes.insert("+", 1));
+        assert!((0..SEEN).any(|_| shapes.insert("+", 1)));
+        let mut shards = 0;
+        shapes.find(&std::format!("{levels}/b"), 0b110, &mut shards);
+        assert_eq!(shards, 0b10);
+    }
+
+    #[test]
+    fn shapes_that_are_rare_keep_none_out_that_is_not() {
+        let mut shapes = shapes();
+        let rare = |n: usize| std::format!("+{}", "/a".repeat(n % 100));
+        let mut common = (0..).map(|n| {
+            (0..4).for_each(|more| assert!(!shapes.insert(&rare(4 * n + more), 1)));
+            shapes.insert(&std::format!("{n}/#"), 2)
+        });
+        assert!(common.by_ref().take(2 * SEEN as usize).any(|table| table));
+    }
+
+    #[test]
+    fn topics_that_come_again_are_remembered_and_kept_right() {
+        let mut shapes = shapes();
+        let find = |shapes: &mut Shapes| {
+            let mut shards = 0;
+            let taken_up = shapes.find("a/b", 0b110, &mut shards);
+            (shards, taken_up)
+        };
+        for filter in ["a/+", "+/b"] {
+            while !shapes.insert(filter, 1) {}
+        }
+        assert_eq!([find(&mut shapes), find(&mut shapes)], [(0b10, true), (0b10, false)]);
+        let changes: [(&str, u16, bool, u64); 7] = [
+            ("a/+", 2, true, 0b110),
+            ("c/+", 2, true, 0b110),
+            ("a/+", 2, false, 0b10),
+            // Of two filters of a shard one is left.
+            ("+/b", 1, false, 0b10),
+            ("c/+", 2, false, 0b10),
+            ("a/+", 1, false, 0),
+            ("a/+", 2, true, 0b100),
+        ];
+        for (filter, shard, on, wanted) in changes {
+            match on {
+                true => assert!(shapes.insert(filter, shard) || filter == "a/+"),
+                false => shapes.remove(filter, shard),
+            }
+            let remembered = !shapes.tables.is_empty() && wanted != 0b100;
+            if remembered {
+                assert_eq!(find(&mut shapes), (wanted, false), "{filter} {on}");
+            }
+        }
     }
 }
