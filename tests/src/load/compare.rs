@@ -194,8 +194,9 @@ pub(super) fn line(row: &Row) -> String {
 type Figure = fn(&Row) -> Option<f64>;
 
 /// What the table has of traffic, and of idle connections.
-const TRAFFIC: [(&str, Figure); 7] = [
+const TRAFFIC: [(&str, Figure); 8] = [
     ("CPU µs/message", |row| Some(row.cpu_us_per_delivery)),
+    ("of the busiest thread", |row| Some(row.busiest_us_per_delivery)),
     ("messages/s", |row| Some(row.rate)),
     ("p50 µs", |row| Some(row.p50_us)),
     ("p99 µs", |row| Some(row.p99_us)),
@@ -221,8 +222,9 @@ const CHURNED: [(&str, Figure); 8] = [
     ("churn alone, % of a CPU", |row| Some(row.churn_cpu * 100.0)),
     ("wrong", |row| Some(row.faults() as f64)),
 ];
-const FILTERS: [(&str, Figure); 5] = [
+const FILTERS: [(&str, Figure); 6] = [
     ("CPU µs/message", |row| Some(row.cpu_us_per_delivery)),
+    ("of the busiest thread", |row| Some(row.busiest_us_per_delivery)),
     ("messages/s", |row| Some(row.rate)),
     ("bytes/filter", |row| Some(row.bytes_per_subscription)),
     ("p99 µs", |row| Some(row.p99_us)),

@@ -124,11 +124,11 @@ fn traffic(
     {
         error = late.to_string();
     }
-    let cpu_seconds = after.seconds_since(&before);
     let mut row = Row {
         error,
         seconds,
-        cpu_seconds,
+        cpu_seconds: after.seconds_since(&before),
+        busiest_us_per_delivery: after.busiest_since(&before) * 1e6,
         own_cpu_seconds: own,
         connections: (load.publishers + load.subscribers) as u64,
         memory_before: before.memory,
@@ -159,6 +159,7 @@ fn tell(load: &Load, filled: f64, row: &mut Row) {
     row.rate = row.delivered as f64 / row.seconds;
     row.churned_per_second = row.churn_rate().unwrap_or_default();
     row.cpu_us_per_delivery = row.cpu_seconds * 1e6 / row.delivered.max(1) as f64;
+    row.busiest_us_per_delivery /= row.delivered.max(1) as f64;
     if row.churned > 0 {
         let less = row.churn_cpu * 1e6 / row.rate.max(1.0);
         row.less_churn_cpu_us_per_delivery = row.cpu_us_per_delivery - less;
@@ -197,5 +198,39 @@ fn heard(stream: &TcpStream) -> io::Result<bool> {
     match unless_blocked(stream.peek(&mut [0])) {
         Ok(bytes) => Ok(bytes.is_some()),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use fulmar::Settings;
+    use fulmar::broker::Server;
+    use fulmar_core::Qos;
+
+    use super::super::list::ALL;
+    use super::*;
+
+    /// They come in pieces; more of them than may be under way without an acknowledgement.
+    #[test]
+    fn large_messages_are_acknowledged_when_they_are_whole() {
+        let yaml = "listeners: [{protocol: mqtt, addr: \"127.0.0.1:0\"}]\nallow_anonymous: true\n\
+                    max_inflight: 5\n";
+        let settings = Settings::parse(yaml).expect("a configuration");
+        let options = fulmar::options(settings, &fulmar::Log::default()).expect("options");
+        let server = Server::bind(options).expect("a port is free");
+        let [SocketAddr::V4(addr)] = *server.addresses() else { panic!("it listens there") };
+        let broker = server.handle();
+        let running = thread::spawn(|| server.run());
+        for qos in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce] {
+            let load = Load { publishers: 2, subscribers: 2, topics: 2, ..ALL[0].load };
+            let load = Load { payload: 300_000, messages: 40, window: 10, burst: 5, qos, ..load };
+            let mut target = Target { addr, pid: 0, running: None };
+            let row = measure(&load, &mut target, Patience::default());
+            assert!(row.is_clean() && row.delivered == 40, "{qos:?}: {row:?}");
+        }
+        smol::block_on(broker.abort());
+        running.join().expect("it does not panic").expect("it ends");
     }
 }

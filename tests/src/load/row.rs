@@ -56,6 +56,9 @@ pub(super) struct Row {
     /// Of the broker, all threads.
     pub(super) cpu_seconds: f64,
     pub(super) cpu_us_per_delivery: f64,
+    /// Of the thread of the broker that used most: where each has a core, no more pass in a second
+    /// than go into it.
+    pub(super) busiest_us_per_delivery: f64,
     /// Of the generator.
     pub(super) own_cpu_seconds: f64,
     /// System calls of the broker that read, wrote, waited or woke, where it tells them.

@@ -1,14 +1,15 @@
 //! What the system says of a process.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 /// What a process has used.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Usage {
     /// Seconds of CPU of the whole process, in steps of a tick (10 ms).
     ticks: f64,
-    /// Seconds on a CPU of the threads that live, in steps of a nanosecond.
-    scheduled: f64,
+    /// Seconds on a CPU of each thread that lives, by its number, in steps of a nanosecond.
+    scheduled: BTreeMap<u32, f64>,
     /// KiB in memory.
     pub(super) memory: u64,
     /// KiB in memory at most so far.
@@ -24,11 +25,12 @@ impl Usage {
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
         let scheduled = tasks.filter_map(|task| {
             let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
-            text.split_whitespace().next()?.parse::<f64>().ok()
+            let nanos = text.split_whitespace().next()?.parse::<f64>().ok()?;
+            Some((task.file_name().to_str()?.parse().ok()?, nanos / 1e9))
         });
         Self {
             ticks: ticks(&stat) / rustix::param::clock_ticks_per_second() as f64,
-            scheduled: scheduled.sum::<f64>() / 1e9,
+            scheduled: scheduled.collect(),
             memory: kibibytes(&status, "VmRSS:"),
             peak: kibibytes(&status, "VmHWM:"),
         }
@@ -38,8 +40,17 @@ impl Usage {
     /// little, because threads have ended meanwhile.
     pub(super) fn seconds_since(&self, before: &Self) -> f64 {
         let ticks = self.ticks - before.ticks;
-        let scheduled = self.scheduled - before.scheduled;
+        let sum = |usage: &Self| usage.scheduled.values().sum::<f64>();
+        let scheduled = sum(self) - sum(before);
         if scheduled + 0.05 < ticks { ticks } else { scheduled }
+    }
+
+    /// Seconds of CPU since `before` of the thread that used most of those that live.
+    pub(super) fn busiest_since(&self, before: &Self) -> f64 {
+        let used = self.scheduled.iter().map(|(thread, seconds)| {
+            seconds - before.scheduled.get(thread).copied().unwrap_or(0.0)
+        });
+        used.fold(0.0, f64::max)
     }
 }
 
@@ -76,6 +87,9 @@ mod tests {
             rounds += 1;
             assert!(rounds < 10_000_000, "no time is counted");
         }
+        let after = Usage::of(std::process::id());
+        let busiest = after.busiest_since(&before);
+        assert!(busiest > 0.0 && busiest <= after.seconds_since(&before) + 0.05, "{busiest}");
         assert_eq!(Usage::of(0).memory, 0);
     }
 }

@@ -116,6 +116,38 @@ pub(super) fn qos2() -> Work {
     })
 }
 
+/// Fifteen topics in turn, each in a message of its own, to a subscriber on the other shard that
+/// has thousands of filters with wildcards, of six shapes of which one matches; and one that nobody
+/// wants, so that all are looked for.
+pub(super) fn shapes() -> Work {
+    let mut shards = Crossing::new(&Config { max_subscriptions: 20_000, ..Config::default() });
+    let publisher = shards.connect(0, VERSION, "publisher");
+    let subscriber = shards.connect(1, VERSION, "subscriber");
+    let mut subscribe = |filter: &str| {
+        let packet = packet::subscribe(VERSION, 1, filter, Qos::AtMostOnce);
+        shards.receive(1, subscriber, &packet, |_, _| {});
+    };
+    (0..4096).for_each(|n| subscribe(&format!("tree/{n}/+")));
+    for n in 0..100 {
+        let own = ["+/house/{}", "house/+/{}", "house/{}/+", "house/{}/#", "+/+/{}", "+/{}/+"];
+        own.iter().for_each(|filter| subscribe(&filter.replace("{}", &format!("x{n}"))));
+    }
+    (0..15).for_each(|n| subscribe(&format!("house/+/{n}")));
+    let message = |n| {
+        let topic = format!("house/door/{n}");
+        packet::publish(VERSION, &topic, &PAYLOAD, Qos::AtMostOnce, 0)
+    };
+    let messages: Vec<_> = (0..16).map(message).collect();
+    Box::new(move || {
+        let before = shards.sent();
+        for message in &messages {
+            shards.receive(0, publisher, message, |_, _| {});
+        }
+        let bytes: usize = messages[..15].iter().map(Vec::len).sum();
+        assert_eq!(shards.sent() - before, bytes as u64);
+    })
+}
+
 /// A message of QoS 0 to a shared group that has its only member on the other shard.
 pub(super) fn group() -> Work {
     let mut shards = Crossing::new(&Config::default());

@@ -30,7 +30,7 @@ const fn micro(name: &'static str, prepare: fn() -> Work, allocations: u64) -> M
 }
 
 /// All pieces of work.
-pub const ALL: [Micro; 25] = [
+pub const ALL: [Micro; 26] = [
     // A PUBLISH of 3.1.1 with 64 bytes, QoS 0.
     micro("decode_publish", codec::decode_publish, 0),
     // A PUBLISH of 5.0 with an alias, an expiry, two user properties and 64 bytes, QoS 1.
@@ -75,6 +75,8 @@ pub const ALL: [Micro; 25] = [
     micro("crossing_qos1", crossing::qos1, 0),
     // The same with QoS 2.
     micro("crossing_qos2", crossing::qos2, 0),
+    // Sixteen messages of QoS 0 to topics that thousands of filters of another shard could match.
+    micro("crossing_shapes", crossing::shapes, 0),
     // A message of QoS 0 to a shared group whose member is on another shard.
     micro("crossing_group", crossing::group, 1),
     // The client machine sends a message of QoS 1 and gets its PUBACK.
