@@ -212,6 +212,10 @@ impl Cache {
 
     /// Looks for a topic; `hash` is always the same one for it.
     pub(crate) fn get(&mut self, hash: u32, topic: &str) -> Known<'_> {
+        // One that is too long to be taken up need not be missed.
+        if topic.len() > TOPIC {
+            return Known::Nothing;
+        }
         let hash = hash.max(1);
         let Some(set) = self.sets.get_mut(set_of(hash)) else { return Known::Nothing };
         let mut places = set.hashes.iter().zip(&set.places);
