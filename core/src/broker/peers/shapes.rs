@@ -2,8 +2,8 @@
 //!
 //! Of all filters of one shape a topic matches one text at most, which it gives itself: `a/b/c`
 //! gives `a/+/c` for the shape of `x/+/y`. So it is enough to keep fingerprints, and to look for
-//! that of this text: a fifth of the memory of a filter in an [`Index`](crate::topic::Index), and
-//! of the work where there are a million.
+//! that of this text: a fifth, at most, of the memory of a filter in an
+//! [`Index`](crate::topic::Index).
 
 use alloc::string::String;
 use alloc::vec::Vec;
