@@ -103,8 +103,8 @@ impl Shards {
     /// How far each is used up.
     pub(super) fn figures(&self) -> impl Iterator<Item = Figures> {
         self.brokers.iter().map(|broker| {
-            let Stats { retained, used_bytes: used, .. } = broker.stats();
-            Figures { retained, used }
+            let Stats { retained, retained_bytes, used_bytes: used, .. } = broker.stats();
+            Figures { retained, retained_bytes, used }
         })
     }
 
@@ -160,6 +160,7 @@ impl World {
         let mut bytes = Vec::new();
         msg.encode(&mut bytes);
         self.begin(Call::Peer);
+        self.oracle.charge_peer(bytes.len());
         match PeerMsg::decode(&bytes) {
             Some(msg) => self.shards.brokers[to].peer_message(self.now, from as u16, msg),
             None => self.oracle.complain("peers", &format!("cannot be read: {bytes:?}")),

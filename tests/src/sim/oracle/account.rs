@@ -334,6 +334,7 @@ impl Oracle {
             session.due.clear();
             session.lost = [0; 3];
         }
+        self.settle_shared();
         let shared = || self.shared.iter().filter(|shared| shared.given.is_none());
         let least = shared().filter(|shared| shared.must).count() as u64;
         let shared = shared().count() as u64;

@@ -330,9 +330,11 @@ impl Oracle {
             self.fail("wills", format!("{client} has no will, or had it"));
             return;
         };
-        // Due by itself, it comes before the end of the session, and to the session too.
+        // Due by itself, it comes before the end of the session, and to the session too, but where
+        // an operator ends it.
         let at = session.left.map(|left| left.after_secs(u64::from(will.delay)));
-        let gone = ends && (session.expiry == 0 || at.is_none_or(|at| at > now));
+        let over = session.expiry == 0 || session.condemned;
+        let gone = ends && (over || at.is_none_or(|at| at > now));
         self.ensure(due, "wills", || format!("{client}: not due"));
         self.publish(Draft::of_will(client, will), gone.then_some(client), None);
     }

@@ -91,6 +91,8 @@ impl Oracle {
         qos: Qos,
         id: u16,
     ) -> Result<Admitted, Rule> {
+        // Of several shards the answer tells whether there was memory for a message.
+        let lean = self.many && self.is_tight();
         let Some(session) = self.sessions.get_mut(client) else { return Ok(Admitted::New) };
         let five = version == Version::V5;
         let open = session.held.values().filter(|held| held.counts).count();
@@ -103,7 +105,8 @@ impl Oracle {
             Qos::ExactlyOnce => {
                 let most = usize::from(self.config.max_await_rel);
                 let full = |count: usize| five && count >= most;
-                let known = session.held.values().filter(|held| held.sure).count();
+                let known = |held: &&Held| held.sure && (held.answered || !lean);
+                let known = session.held.values().filter(known).count();
                 let all = session.held.len();
                 let doubt = session.held.get(&id).map_or(full(all), |held| !held.sure);
                 session.over += u64::from(doubt);

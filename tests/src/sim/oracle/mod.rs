@@ -15,6 +15,7 @@ mod many;
 mod outgoing;
 mod publications;
 mod receivers;
+mod shared;
 mod unread;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -24,6 +25,7 @@ use std::rc::Rc;
 use fulmar_core::broker::{Config, ConnId, DropReason, Place};
 use fulmar_core::codec::RetainHandling;
 use fulmar_core::{Instant, Qos, Version};
+use shared::Shared;
 
 /// A rule that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,27 +88,13 @@ impl Due {
     }
 }
 
-/// The copy of a shared group: for one of its members.
-#[derive(Debug)]
-struct Shared {
-    filter: String,
-    note: Rc<Note>,
-    /// Who may have it, and in which form; a client comes twice if its subscription changed.
-    candidates: Vec<(String, Due)>,
-    /// Those whose session has ended since.
-    former: Vec<(String, Due)>,
-    /// Who has it, and whether with the properties of 5.0. Where one client is to have several
-    /// copies of a message that look alike, it cannot be told by which group one came: then this
-    /// may change.
-    given: Option<(String, Due, bool)>,
-    must: bool,
-}
-
 /// Sent with QoS 1 or 2, and not acknowledged.
 #[derive(Debug)]
 struct Flying {
     id: u16,
     due: Due,
+    /// When its PUBLISH was sent first.
+    sent: Instant,
     /// PUBREC came.
     released: bool,
     /// Its last packet was sent on the present connection.
@@ -165,7 +153,7 @@ struct Session {
     subscriptions: BTreeMap<String, Subscription>,
     due: Vec<Due>,
     flying: Vec<Flying>,
-    /// Of several shards: acknowledged, while the broker may not have read it.
+    /// Acknowledged. Of several shards the broker may not have read that.
     late: Vec<Flying>,
     /// QoS 2 identifiers received.
     held: BTreeMap<u16, Held>,
@@ -333,6 +321,7 @@ struct Standing {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Figures {
     pub(super) retained: u64,
+    pub(super) retained_bytes: u64,
     /// Bytes charged to its budget.
     pub(super) used: u64,
 }

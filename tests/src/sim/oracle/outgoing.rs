@@ -242,7 +242,8 @@ impl Oracle {
         *session.sent.entry((publish.qos, due.note.key)).or_default() += 1;
         let id = id.get();
         let (released, here, published_here, doubt) = (false, true, true, false);
-        let flying = Flying { id, due, released, here, published_here, doubt };
+        let sent = self.now;
+        let flying = Flying { id, due, sent, released, here, published_here, doubt };
         session.flying.push(flying);
         self.check_window(conn, &client);
     }
@@ -363,6 +364,9 @@ impl Oracle {
             return Some(session.due.remove(at));
         }
         if let Some(due) = self.give(client, view.five, &fits) {
+            return Some(due);
+        }
+        if let Some(due) = self.change_places(client, view.five, &fits) {
             return Some(due);
         }
         let session = self.sessions.get(client)?;

@@ -1,6 +1,6 @@
 //! Who is entitled to which copy.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use fulmar_core::broker::{ConnId, DeliveryMode};
@@ -9,7 +9,7 @@ use fulmar_core::topic::{matches, split_share};
 use fulmar_core::{Instant, PacketId, Qos, Version};
 
 use super::incoming::common;
-use super::{Cause, Due, Note, Oracle, Session, Shared, Subscription, Testament};
+use super::{Cause, Due, Note, Oracle, Session, Subscription, Testament};
 
 /// A message as it is published.
 pub(super) struct Draft {
@@ -123,21 +123,6 @@ impl Oracle {
         copies
     }
 
-    /// A copy for one member of a group: a connected one, if there is any.
-    fn share(&mut self, filter: String, note: &Rc<Note>, members: BTreeMap<String, (bool, Due)>) {
-        let any = members.values().any(|(connected, _)| *connected);
-        let candidates = members
-            .into_iter()
-            .filter(|(_, (connected, _))| *connected || !any)
-            .map(|(client, (_, due))| (client, due))
-            .collect();
-        let note = note.clone();
-        let former = Vec::new();
-        // What is retained too may come in the place of it.
-        let must = !note.retain;
-        self.shared.push(Shared { filter, note, candidates, former, given: None, must });
-    }
-
     fn store(&mut self, note: &Rc<Note>, publisher: String) {
         let topic = note.topic.clone();
         let old = if note.payload.is_empty() {
@@ -184,131 +169,10 @@ impl Oracle {
             }
         }
     }
-
-    /// Copies of groups that this client may have.
-    pub(super) fn shared_with(&self, client: &str) -> u64 {
-        self.offers(client).count() as u64
-    }
-
-    /// These copies; also those that it or another client seems to have, since that may have been
-    /// one of another group.
-    pub(super) fn offers(&self, client: &str) -> impl Iterator<Item = &Due> {
-        self.shared.iter().filter_map(move |shared| shared.for_client(client).next())
-    }
-
-    /// A member of a group was given its copy, in this form. False if there is none to be had.
-    /// `five`: with the properties of 5.0.
-    pub(super) fn give(
-        &mut self,
-        client: &str,
-        five: bool,
-        fits: &dyn Fn(&Due) -> bool,
-    ) -> Option<Due> {
-        let at = self.find_offer(client, fits, &mut Vec::new())?;
-        let due = self.shared[at].for_client(client).find(|due| fits(due))?.clone();
-        self.shared[at].given = Some((client.to_string(), due.clone(), five));
-        Some(due)
-    }
-
-    /// A client had another copy than it seemed: this one is to be had again.
-    pub(super) fn give_back(&mut self, client: &str, due: Due) {
-        let same = |shared: &&mut Shared| {
-            shared.given.as_ref().is_some_and(|(holder, had, _)| {
-                holder == client && Rc::ptr_eq(&had.note, &due.note) && had.ids == due.ids
-            })
-        };
-        if due.cause != Cause::Shared {
-            self.sessions.get_mut(client).into_iter().for_each(|s| s.due.push(due.clone()));
-        } else if let Some(shared) = self.shared.iter_mut().find(same) {
-            shared.given = None;
-        }
-    }
-
-    /// A copy that is free, or is made free by giving its holder another one.
-    fn find_offer(
-        &mut self,
-        client: &str,
-        fits: &dyn Fn(&Due) -> bool,
-        tried: &mut Vec<usize>,
-    ) -> Option<usize> {
-        // One who is moved to another copy may have had it before its session ended.
-        let moved = !tried.is_empty();
-        let offered = |shared: &Shared| {
-            let mut former = shared.former.iter().filter(|(was, _)| moved && was == client);
-            shared.for_client(client).any(fits) || former.any(|(_, due)| fits(due))
-        };
-        let offers: Vec<usize> =
-            (0..self.shared.len()).filter(|at| offered(&self.shared[*at])).collect();
-        let free = offers.iter().filter(|at| self.shared[**at].given.is_none());
-        if let Some(free) = free.max_by_key(|at| self.shared[**at].must) {
-            return Some(*free);
-        }
-        for at in offers {
-            if tried.contains(&at) {
-                continue;
-            }
-            tried.push(at);
-            let Some((holder, had, five)) = self.shared[at].given.clone() else { continue };
-            let alike = |due: &Due| {
-                // A message of QoS 1 may have been published twice.
-                due.note.key == had.note.key
-                    && due.note.topic == had.note.topic
-                    && (due.qos, due.retain) == (had.qos, had.retain)
-                    && (!five || due.ids == had.ids)
-            };
-            if let Some(other) = self.find_offer(&holder, &alike, tried) {
-                self.shared[other].given = Some((holder, had, five));
-                self.shared[at].given = None;
-                return Some(at);
-            }
-        }
-        None
-    }
-
-    /// A session ended: its copies of shared groups may go to other members, also those of QoS 1
-    /// that were sent and not acknowledged. `[U5-072]`
-    pub(super) fn pass_on(&mut self, client: &str, again: &[Rc<Note>]) {
-        let sessions = &mut self.sessions;
-        let mut keys = BTreeSet::new();
-        for shared in &mut self.shared {
-            let gone = shared.candidates.extract_if(.., |(member, _)| member == client);
-            let before = shared.former.len();
-            shared.former.extend(gone);
-            let was = shared.former.len() > before;
-            let held = shared.given.as_ref().filter(|(holder, ..)| holder == client);
-            if !was && held.is_none() {
-                continue;
-            }
-            let unsure = |note: &Rc<Note>| again.iter().any(|other| Rc::ptr_eq(other, note));
-            if held.is_some_and(|(_, due, _)| due.qos == Qos::AtLeastOnce && unsure(&due.note)) {
-                shared.given = None;
-            }
-            for (other, session) in sessions.iter_mut() {
-                if let Some(subscription) = session.subscriptions.get(&shared.filter) {
-                    let due = subscription.due(&shared.note, Cause::Shared);
-                    session.mixed.insert(shared.note.key);
-                    shared.candidates.push((other.clone(), due));
-                }
-            }
-            keys.insert(shared.note.key);
-        }
-        // The loss, if it was one, is told of under the name of the session that ended; by which
-        // of several groups it had come is not known.
-        for shared in self.shared.iter_mut().filter(|shared| keys.contains(&shared.note.key)) {
-            shared.must = false;
-        }
-    }
-}
-
-impl Shared {
-    /// The forms in which a client may have it.
-    pub(super) fn for_client(&self, client: &str) -> impl Iterator<Item = &Due> {
-        self.candidates.iter().filter(move |(member, _)| member == client).map(|(_, due)| due)
-    }
 }
 
 impl Subscription {
-    fn due(&self, note: &Rc<Note>, cause: Cause) -> Due {
+    pub(super) fn due(&self, note: &Rc<Note>, cause: Cause) -> Due {
         Due {
             note: note.clone(),
             qos: self.qos.min(note.qos),

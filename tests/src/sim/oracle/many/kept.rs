@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use fulmar_core::Qos;
 
-use super::super::Oracle;
+use super::super::{Oracle, Standing};
 use super::seats::first_without;
 use super::{Asked, Publication};
 
@@ -71,10 +71,29 @@ impl Oracle {
             let max = u64::from(self.config.max_retained);
             let standing = self.standing[lot.2];
             let full = standing.before.retained.max(standing.now.retained) >= max;
+            let full = full || self.passed_limit(lot.2);
             // The message itself takes memory, and perhaps the packet that it came in.
             let full = full || self.is_short_for(lot.2, 2 * largest + 1024);
             self.ensure(full, "losses", || format!("no need not to retain {lot:?}: {standing:?}"));
         }
+    }
+
+    /// Whether a shard may have come to its limit within this call, and left it again: by messages
+    /// that were under way.
+    fn passed_limit(&self, shard: usize) -> bool {
+        let Standing { before, now, .. } = self.standing[shard];
+        let all = &self.books.publications[self.books.kept.settled..];
+        let here = |p: &&Publication| p.note.retain && self.lot(p).2 == shard;
+        let (mut came, mut went) = (0, 0);
+        for publication in all.iter().filter(here) {
+            let under_way = publication.by.is_none_or(|by| by > self.began);
+            let empty = publication.note.payload.is_empty();
+            came += u64::from(under_way && !empty);
+            went += u64::from(under_way && empty || publication.note.is_expired(self.now));
+        }
+        let max = u64::from(self.config.max_retained);
+        // One of those that came was not retained.
+        before.retained + came > max && now.retained + went >= max
     }
 
     /// What came as retained is what must be, and nobody has something older instead.

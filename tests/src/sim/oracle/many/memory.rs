@@ -66,6 +66,12 @@ impl Oracle {
         self.charged += if told { GOODBYE } else { 0 };
     }
 
+    /// A message of another shard comes in this call, of so many bytes. What it brings is charged
+    /// before the gates that it opens are given back.
+    pub(in super::super::super) fn charge_peer(&mut self, bytes: usize) {
+        self.charged += 2 * bytes as u64 + WAITING;
+    }
+
     /// A client was told to have lost copies, but for want of memory.
     pub(in super::super) fn told_copies(
         &mut self,
@@ -101,6 +107,11 @@ impl Oracle {
         }
     }
 
+    /// Whether there is little memory, so that it may be used up.
+    pub(in super::super) fn is_tight(&self) -> bool {
+        self.config.shard_budget <= 1 << 20
+    }
+
     /// Bytes that may be charged to a shard: its budget, and what those who are connected there, or
     /// may be, hold beyond it while it is used up.
     fn most_charged(&self, shard: usize) -> u64 {
@@ -119,16 +130,18 @@ impl Oracle {
         self.standing[shard].was_full(self.turn)
     }
 
-    /// The same, if it was given so many bytes more.
+    /// The same, if it was given so many bytes more. What was retained when the call began may have
+    /// gone behind what there was no room for.
     pub(super) fn is_short_for(&self, shard: usize, bytes: u64) -> bool {
         let Standing { before, now, .. } = self.standing[shard];
-        before.used.max(now.used) + bytes > self.config.shard_budget / 100 * 95
+        let gone = before.retained_bytes.saturating_sub(now.retained_bytes);
+        before.used.max(now.used + gone) + bytes > self.config.shard_budget / 100 * 95
             || self.is_short(shard)
     }
 
-    /// The same for the shard whose effects are shown.
+    /// Whether the shard was whose effects are shown, with what the call may have added.
     pub(in super::super) fn is_short_here(&self) -> bool {
-        self.is_short(self.shard)
+        self.is_short_for(self.shard, self.charged)
     }
 
     fn home(&self, client: &str) -> usize {
@@ -181,11 +194,9 @@ impl Oracle {
         let shed = own && self.call == Call::Timeout && used > self.config.shard_budget / 100 * 80;
         // On its way to another member of a group, where there is no credit.
         let known = group && self.books.ever.iter().any(|(_, filter)| filter == client);
-        let shared = known && self.config.shard_budget <= 1 << 20;
-        // What comes with a page is charged before the gate that it opens is given back.
-        let open = if self.call == Call::Peer { WAITING } else { 0 };
+        let shared = known && self.is_tight();
         let standing = self.standing[shard];
-        let right = self.is_short_for(shard, open) || many || shed || shared;
+        let right = self.is_short_here() || many || shed || shared;
         self.ensure(right, "losses", || {
             format!(
                 "shard {shard} loses {count} of {client}, {qos:?}, but has memory: {standing:?}"

@@ -368,8 +368,10 @@ impl Oracle {
             self.answer_refusal(&client, qos);
         }
         let all = self.books.publications.iter_mut().rev();
+        // Of a connection before this one it may be about an older message.
         let mut own = all.filter(|p| {
-            p.note.publisher.as_ref() == Some(&client) && p.id == id && p.note.qos == qos && !p.will
+            let same = p.note.publisher.as_ref() == Some(&client) && p.id == id && !p.will;
+            same && p.note.qos == qos && (p.conn == Some(conn) || qos == Qos::ExactlyOnce)
         });
         if let Some(publication) = own.next()
             && publication.by.is_none()
