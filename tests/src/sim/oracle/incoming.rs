@@ -9,6 +9,7 @@ use fulmar_core::codec::{
 use fulmar_core::topic::{TopicFilter, split_share};
 use fulmar_core::{Qos, Version};
 
+use super::unread::Unread;
 use super::{Answer, Asked, Oracle, Phase, Subscription, Testament, Wire, sends_retained};
 
 /// Why a connection must end, as the name of the rule.
@@ -174,13 +175,16 @@ impl Oracle {
             }
         };
         if self.counts.packets_in[usize::from(kind)] > before {
-            let (id, qos) = match packet {
-                Packet::Publish(p) => (p.packet_id.map_or(0, |id| id.get()), Some(p.qos)),
-                Packet::Subscribe(subscribe) => (subscribe.packet_id.get(), None),
-                Packet::Unsubscribe(unsubscribe) => (unsubscribe.packet_id.get(), None),
-                _ => (0, None),
+            let (id, qos, payload) = match packet {
+                Packet::Publish(publish) => {
+                    let id = publish.packet_id.map_or(0, |id| id.get());
+                    (id, Some(publish.qos), publish.payload.len())
+                }
+                Packet::Subscribe(subscribe) => (subscribe.packet_id.get(), None, 0),
+                Packet::Unsubscribe(unsubscribe) => (unsubscribe.packet_id.get(), None, 0),
+                _ => (0, None, 0),
             };
-            self.waits_perhaps(conn, kind, id, qos);
+            self.waits_perhaps(conn, Unread { kind, id, qos, payload });
         }
         if let (Err(rule), Some(wire)) = (result, self.wires.get_mut(&conn)) {
             wire.must_end = Some(rule);

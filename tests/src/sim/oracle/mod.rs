@@ -408,9 +408,9 @@ impl Oracle {
     /// All effects of the call were shown.
     pub(super) fn end(&mut self, next: Option<Instant>) {
         if self.many {
-            self.settle_unread();
             self.judge_full();
             self.judge_unkept();
+            self.settle_unread();
             self.check_ends();
             self.check_deadlines(next);
             return;

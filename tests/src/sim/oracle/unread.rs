@@ -10,10 +10,11 @@ use super::{Oracle, Wire};
 /// A packet that may wait.
 #[derive(Debug)]
 pub(super) struct Unread {
-    kind: u8,
-    id: u16,
-    /// Of a message.
-    qos: Option<Qos>,
+    pub(super) kind: u8,
+    pub(super) id: u16,
+    /// Of a message, and the length of its payload.
+    pub(super) qos: Option<Qos>,
+    pub(super) payload: usize,
 }
 
 /// How many packets there are, by type, and messages by QoS.
@@ -32,12 +33,19 @@ impl Sums {
 
 impl Oracle {
     /// A packet that counts was handed over.
-    pub(super) fn waits_perhaps(&mut self, conn: ConnId, kind: u8, id: u16, qos: Option<Qos>) {
+    pub(super) fn waits_perhaps(&mut self, conn: ConnId, unread: Unread) {
         if self.many
             && let Some(wire) = self.wires.get_mut(&conn)
         {
-            wire.unread.push_back(Unread { kind, id, qos });
+            wire.unread.push_back(unread);
         }
+    }
+
+    /// Messages that may wait on connections of a shard: lengths of their payloads.
+    pub(super) fn waiting_at(&self, shard: usize) -> impl Iterator<Item = usize> {
+        let here = self.wires.values().filter(move |wire| wire.shard == shard);
+        let unread = here.flat_map(|wire| &wire.unread);
+        unread.filter(|unread| unread.qos.is_some()).map(|unread| unread.payload)
     }
 
     /// All effects of a call were shown: who is read has nothing that waits.

@@ -23,9 +23,9 @@ const TRUST: u64 = 16 * 1024;
 /// gate, and about 70 for SUBACK, and for one behind it.
 const WAITING: u64 = 384;
 
-/// Bytes that a will is charged with which is published in a call, but for its copies; those of a
-/// copy; and those of a DISCONNECT that waits to be sent.
-const WILL: u64 = 256;
+/// Bytes that a message is charged with which is published in a call, but for its payload and its
+/// copies; those of a copy; and those of a DISCONNECT that waits to be sent.
+const MESSAGE: u64 = 256;
 const COPY: u64 = 48;
 const GOODBYE: u64 = 4 * 1024;
 
@@ -57,7 +57,12 @@ impl Losses {
 impl Oracle {
     /// A will is published in this call.
     pub(in super::super) fn charge_will(&mut self) {
-        self.charged += WILL + COPY * self.sessions.len() as u64;
+        self.charged += self.cost_of(0);
+    }
+
+    /// Bytes that a message with such a payload is charged with.
+    fn cost_of(&self, payload: usize) -> u64 {
+        MESSAGE + payload as u64 + COPY * self.sessions.len() as u64
     }
 
     /// A connection is closed in this call.
@@ -130,18 +135,22 @@ impl Oracle {
         self.standing[shard].was_full(self.turn)
     }
 
-    /// The same, if it was given so many bytes more. What was retained when the call began may have
-    /// gone behind what there was no room for.
+    /// Whether it may have been within this call, for a message that takes so many bytes: with what
+    /// the call may have added before, where who waited may be read on, and with what was retained
+    /// and has gone since.
     pub(super) fn is_short_for(&self, shard: usize, bytes: u64) -> bool {
+        let goes_on = matches!(self.call, Call::Timeout | Call::Peer);
+        let waiting = self.waiting_at(shard).filter(|_| goes_on);
+        let published: u64 = waiting.map(|payload| self.cost_of(payload)).sum();
         let Standing { before, now, .. } = self.standing[shard];
         let gone = before.retained_bytes.saturating_sub(now.retained_bytes);
-        before.used.max(now.used + gone) + bytes > self.config.shard_budget / 100 * 95
-            || self.is_short(shard)
+        let most = before.used.max(now.used + gone) + self.charged + published + bytes;
+        most > self.config.shard_budget / 100 * 95 || self.is_short(shard)
     }
 
-    /// Whether the shard was whose effects are shown, with what the call may have added.
+    /// The same for the shard whose effects are shown.
     pub(in super::super) fn is_short_here(&self) -> bool {
-        self.is_short_for(self.shard, self.charged)
+        self.is_short_for(self.shard, 0)
     }
 
     fn home(&self, client: &str) -> usize {
