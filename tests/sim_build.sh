@@ -3,7 +3,7 @@
 # need, with a cfg that only the workspace's own packages get, so that dependencies are those of
 # every other build; in a folder of its own. Prints where that is: the program is called `sim`.
 #
-#   tests/sim_build.sh FOLDER CFG     below the folder of builds
+#   tests/sim_build.sh FOLDER CFG...  below the folder of builds
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,7 +13,7 @@ export CARGO_TARGET_DIR="$target" CARGO_INCREMENTAL=0
 export CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=0
 
 wrapper="$target/rustc"
-printf '#!/bin/sh\nexec "$@" --cfg %s\n' "$2" >"$wrapper"
+printf '#!/bin/sh\nexec "$@"%s\n' "$(printf ' --cfg %s' "${@:2}")" >"$wrapper"
 chmod +x "$wrapper"
 RUSTC_WORKSPACE_WRAPPER="$wrapper" cargo build --quiet --locked --package fulmar-tests --lib
 rustc --test --edition 2024 tests/tests/sim.rs -o "$target/sim" \

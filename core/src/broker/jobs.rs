@@ -98,7 +98,8 @@ impl Broker {
         targets: &mut Vec<Target>,
     ) -> bool {
         // Also while a long delivery is under way all is in its order.
-        let behind = self.deliveries > 0 && self.is_behind(&message);
+        let behind =
+            self.deliveries > 0 && self.is_behind(&message) && !defect!("long_delivery_passed");
         let first = if behind { 0 } else { targets.len().min(SLICE) };
         let rest = targets.split_off(first);
         let last = if rest.is_empty() { targets.pop() } else { None };
@@ -135,7 +136,10 @@ impl Broker {
         for _ in 0..self.jobs.len() {
             let Some(job) = self.jobs.pop_front() else { break };
             match job.delivery().map(|delivery| delivery.names) {
-                Some(its) if its.iter().any(|name| names.contains(name)) => {
+                Some(its)
+                    if its.iter().any(|name| names.contains(name))
+                        && !defect!("long_order_lost") =>
+                {
                     names.extend(its);
                     behind.push(job);
                 }
@@ -207,6 +211,9 @@ impl Broker {
 
     /// The copies for groups that are under way to a session which ends.
     pub(super) fn take_group_copies(&mut self, key: Key) -> Vec<Copy> {
+        if defect!("long_group_copies_lost") {
+            return Vec::new();
+        }
         let taken = self.take_targets(|target| target.session == key && target.group != NO_GROUP);
         taken.into_iter().map(|(message, target)| copy(message, target)).collect()
     }

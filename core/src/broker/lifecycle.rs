@@ -91,7 +91,8 @@ impl Broker {
     pub(super) fn closed(&mut self, now: Instant, key: Key) {
         let Some(mut conn) = self.conns.take(key) else { return };
         let accepted = conn.session.is_some();
-        let waits = matches!(conn.waiting, Waiting::Peers(_) | Waiting::Job);
+        let job = conn.waiting == Waiting::Job && !defect!("long_goodbye_lost");
+        let waits = job || matches!(conn.waiting, Waiting::Peers(_));
         if waits && accepted && !conn.gone && !conn.closing {
             // What it sent before is handled first, as if it were still there. Who was not let in
             // yet never is: its client may be back already, and would be thrown out for it.

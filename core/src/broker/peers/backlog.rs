@@ -34,7 +34,7 @@ impl Backlog {
     /// Puts back a run of which so many messages were taken.
     pub(super) fn put_back(&mut self, from: u16, run: Run, taken: usize) {
         self.queue.push_front((from, Msg::Run(run)));
-        self.taken = taken;
+        self.taken = if defect!("long_run_begun_anew") { 0 } else { taken };
     }
 
     /// How many messages of the run that comes now were taken before.

@@ -508,7 +508,8 @@ impl Broker {
         if !peers.is_other(from) {
             return;
         }
-        if !peers.backlog.is_empty() || much {
+        let waits = !peers.backlog.is_empty() && !defect!("long_backlog_passed");
+        if waits || much {
             peers.backlog.push(from, msg.0);
         } else {
             self.take_peer_message(now, from, msg.0);
