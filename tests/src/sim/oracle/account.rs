@@ -197,15 +197,14 @@ impl Oracle {
             self.check_arrived();
             self.check_owed();
             self.check_exchanges();
-            self.ensure(stats.queued == 0, "rest", || format!("{} are queued", stats.queued));
-            // All that was acknowledged is read.
-            self.sessions.values_mut().for_each(|session| session.late.clear());
-            return;
+        } else {
+            self.check_owed();
+            self.check_exchanges();
+            self.check_balance();
         }
         self.ensure(stats.queued == 0, "rest", || format!("{} are queued", stats.queued));
-        self.check_owed();
-        self.check_exchanges();
-        self.check_balance();
+        // All that was acknowledged is read.
+        self.sessions.values_mut().for_each(|session| session.late.clear());
     }
 
     /// Packets sent are those that came, and those whose connection ended before; of several

@@ -253,7 +253,7 @@ impl Oracle {
             DisconnectReason::QueueFull => self.config.queue_full == QueueFull::Disconnect,
             DisconnectReason::OutOfBudget => {
                 // Or it holds a part of a packet, for which there is no memory.
-                let part = !wire.input.is_empty() && self.config.shard_budget < 1_000_000;
+                let part = !wire.input.is_empty() && self.is_tight();
                 let held = wire.input.len() as u64;
                 match self.many {
                     true => self.is_short_here() || part && self.is_too_much_here(held),

@@ -74,8 +74,7 @@ impl Oracle {
     }
 
     fn not_retained(&mut self, publisher: &str, count: u32) {
-        let limited = self.retained.len() > self.config.max_retained as usize
-            || self.config.shard_budget < 1_000_000;
+        let limited = self.retained.len() > self.config.max_retained as usize || self.is_tight();
         for _ in 0..count {
             match self.stored.iter().position(|(by, _)| by == publisher) {
                 Some(at) => {

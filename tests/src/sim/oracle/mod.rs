@@ -88,13 +88,27 @@ impl Due {
     }
 }
 
+/// When something was sent: the time, and the last number in the order of things by then.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    now: Instant,
+    order: u64,
+}
+
+impl Moment {
+    /// Whether a copy of this message may have been sent then.
+    fn may_be_of(self, note: &Note) -> bool {
+        note.number <= self.order && !note.is_expired(self.now)
+    }
+}
+
 /// Sent with QoS 1 or 2, and not acknowledged.
 #[derive(Debug)]
 struct Flying {
     id: u16,
     due: Due,
     /// When its PUBLISH was sent first.
-    sent: Instant,
+    sent: Moment,
     /// PUBREC came.
     released: bool,
     /// Its last packet was sent on the present connection.
@@ -313,12 +327,12 @@ pub(super) struct Oracle {
 struct Standing {
     before: Figures,
     now: Figures,
-    /// The last call in which it was nearly full.
+    /// The last call in which it was nearly full, or may have been.
     full: Option<u64>,
 }
 
 /// See [`Standing`].
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Figures {
     pub(super) retained: u64,
     pub(super) retained_bytes: u64,
@@ -410,6 +424,7 @@ impl Oracle {
         if self.many {
             self.judge_full();
             self.judge_unkept();
+            self.settle_short();
             self.settle_unread();
             self.check_ends();
             self.check_deadlines(next);
@@ -422,6 +437,10 @@ impl Oracle {
         }
         self.check_ends();
         self.check_deadlines(next);
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { now: self.now, order: self.next }
     }
 
     /// A client's application was given a message.

@@ -238,11 +238,11 @@ impl Oracle {
         }
         let Some(id) = publish.packet_id else { return };
         *self.total.entry((client.clone(), publish.qos, due.note.key)).or_default() += 1;
+        let sent = self.moment();
         let Some(session) = self.sessions.get_mut(&client) else { return };
         *session.sent.entry((publish.qos, due.note.key)).or_default() += 1;
         let id = id.get();
         let (released, here, published_here, doubt) = (false, true, true, false);
-        let sent = self.now;
         let flying = Flying { id, due, sent, released, here, published_here, doubt };
         session.flying.push(flying);
         self.check_window(conn, &client);
@@ -325,7 +325,9 @@ impl Oracle {
             return None;
         }
         // Or it came by way of a group.
-        let Some(due) = self.give(client, view.five, &fits) else { return Some(difference) };
+        let sent = session.flying[at].sent;
+        let due = self.give(client, view.five, sent, &fits);
+        let Some(due) = due else { return Some(difference) };
         let session = self.sessions.get_mut(client)?;
         let had = std::mem::replace(&mut session.flying[at].due, due);
         self.give_back(client, had);
@@ -363,10 +365,13 @@ impl Oracle {
         if let Some(at) = live.or_else(must).or_else(|| session.due.iter().position(fits)) {
             return Some(session.due.remove(at));
         }
-        if let Some(due) = self.give(client, view.five, &fits) {
+        if let Some(due) = self.give(client, view.five, self.moment(), &fits) {
             return Some(due);
         }
-        if let Some(due) = self.change_places(client, view.five, &fits) {
+        // With the properties of 5.0 they do not look alike.
+        if !view.five
+            && let Some(due) = self.change_places(client, &fits)
+        {
             return Some(due);
         }
         let session = self.sessions.get(client)?;

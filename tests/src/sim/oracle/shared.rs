@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use fulmar_core::Qos;
 
-use super::{Cause, Due, Note, Oracle};
+use super::{Cause, Due, Flying, Moment, Note, Oracle};
 
 /// The copy of a shared group: for one of its members.
 #[derive(Debug)]
@@ -33,8 +33,7 @@ pub(super) struct Given {
     due: Due,
     /// With the properties of 5.0.
     five: bool,
-    /// The last number in the order of things by then.
-    by: u64,
+    sent: Moment,
 }
 
 impl Given {
@@ -45,7 +44,7 @@ impl Given {
             && due.note.topic == had.note.topic
             && (due.qos, due.retain) == (had.qos, had.retain)
             && (!self.five || due.ids == had.ids)
-            && due.note.number <= self.by
+            && self.sent.may_be_of(&due.note)
     }
 }
 
@@ -101,41 +100,37 @@ impl Oracle {
         &mut self,
         client: &str,
         five: bool,
+        sent: Moment,
         fits: &dyn Fn(&Due) -> bool,
     ) -> Option<Due> {
         let offered = |shared: &Shared| shared.for_client(client).any(fits);
         let at = self.find_offer(&offered, &mut Vec::new())?;
         let due = self.shared[at].for_client(client).find(|due| fits(due))?.clone();
-        let (client, by) = (client.to_string(), self.next);
-        self.shared[at].given = Some(Given { client, due: due.clone(), five, by });
+        let client = client.to_string();
+        self.shared[at].given = Some(Given { client, due: due.clone(), five, sent });
         Some(due)
     }
 
     /// A copy that another seemed to be which was sent before: of a message that was published
-    /// twice, that one came by way of a group, of the publication that has expired since.
+    /// twice, that one came by way of a group, of the publication that has expired since. Before
+    /// 5.0, where they look alike.
     pub(super) fn change_places(
         &mut self,
         client: &str,
-        five: bool,
         fits: &dyn Fn(&Due) -> bool,
     ) -> Option<Due> {
         let session = self.sessions.get(client)?;
         let before = session.flying.iter().chain(&session.late).enumerate();
-        let before: Vec<_> = before
-            .filter(|(_, flying)| fits(&flying.due))
-            .map(|(at, flying)| (at, flying.sent, flying.due.clone()))
-            .collect();
-        let found = before.into_iter().find_map(|(at, sent, due)| {
-            let alike = |other: &Due| {
-                other.note.key == due.note.key
-                    && other.note.topic == due.note.topic
-                    && (other.qos, other.retain) == (due.qos, due.retain)
-                    && !other.note.is_expired(sent)
-                    && !five
-            };
-            Some((at, self.give(client, five, &alike)?))
-        });
-        let (at, other) = found?;
+        let copy = |flying: &Flying| {
+            let (client, due, sent) = (client.to_string(), flying.due.clone(), flying.sent);
+            Given { client, due, five: false, sent }
+        };
+        let before = before.filter(|(_, flying)| fits(&flying.due));
+        let before: Vec<(usize, Given)> = before.map(|(at, flying)| (at, copy(flying))).collect();
+        let (at, other) = before.into_iter().find_map(|(at, copy)| {
+            let alike = |due: &Due| copy.looks_like(due);
+            Some((at, self.give(client, false, copy.sent, &alike)?))
+        })?;
         let session = self.sessions.get_mut(client)?;
         let flying = session.flying.iter_mut().chain(&mut session.late).nth(at)?;
         Some(std::mem::replace(&mut flying.due, other))

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use fulmar_core::Qos;
 
-use super::super::{Oracle, Standing};
+use super::super::{Call, Oracle, Standing};
 use super::seats::first_without;
 use super::{Asked, Publication};
 
@@ -60,7 +60,7 @@ impl Oracle {
             let all = &self.books.publications[self.books.kept.settled..];
             let asks = |p: &&Publication| p.note.retain && !p.note.payload.is_empty();
             let known = all.iter().filter(asks).filter(|p| self.lot(p) == lot);
-            let under_way = known.clone().any(|p| p.by.is_none_or(|by| by > self.began));
+            let under_way = known.clone().any(|p| p.is_under_way(self.began));
             let largest = known.clone().map(|p| p.note.payload.len() as u64).max().unwrap_or(0);
             let known = known.count() as u64;
             let total = self.books.kept.unkept.entry(lot.clone()).or_default();
@@ -71,22 +71,25 @@ impl Oracle {
             let max = u64::from(self.config.max_retained);
             let standing = self.standing[lot.2];
             let full = standing.before.retained.max(standing.now.retained) >= max;
-            let full = full || self.passed_limit(lot.2);
+            let full = full || self.may_have_been_full(lot.2);
             // The message itself takes memory, and perhaps the packet that it came in.
             let full = full || self.is_short_for(lot.2, 2 * largest + 1024);
             self.ensure(full, "losses", || format!("no need not to retain {lot:?}: {standing:?}"));
         }
     }
 
-    /// Whether a shard may have come to its limit within this call, and left it again: by messages
-    /// that were under way.
-    fn passed_limit(&self, shard: usize) -> bool {
+    /// Whether a shard may have come to its limit within this call, and left it again, by messages
+    /// that were under way: where it goes on with what waited.
+    fn may_have_been_full(&self, shard: usize) -> bool {
+        if !matches!(self.call, Call::Timeout | Call::Peer) {
+            return false;
+        }
         let Standing { before, now, .. } = self.standing[shard];
         let all = &self.books.publications[self.books.kept.settled..];
         let here = |p: &&Publication| p.note.retain && self.lot(p).2 == shard;
         let (mut came, mut went) = (0, 0);
         for publication in all.iter().filter(here) {
-            let under_way = publication.by.is_none_or(|by| by > self.began);
+            let under_way = publication.is_under_way(self.began);
             let empty = publication.note.payload.is_empty();
             came += u64::from(under_way && !empty);
             went += u64::from(under_way && empty || publication.note.is_expired(self.now));

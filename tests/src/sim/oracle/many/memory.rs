@@ -114,7 +114,7 @@ impl Oracle {
 
     /// Whether there is little memory, so that it may be used up.
     pub(in super::super) fn is_tight(&self) -> bool {
-        self.config.shard_budget <= 1 << 20
+        self.config.shard_budget < 1_000_000
     }
 
     /// Bytes that may be charged to a shard: its budget, and what those who are connected there, or
@@ -130,22 +130,26 @@ impl Oracle {
         self.shard = shard;
     }
 
-    /// Whether a shard was nearly full in this call.
-    pub(in super::super) fn is_short(&self, shard: usize) -> bool {
-        self.standing[shard].was_full(self.turn)
-    }
-
-    /// Whether it may have been within this call, for a message that takes so many bytes: with what
-    /// the call may have added before, where who waited may be read on, and with what was retained
-    /// and has gone since.
+    /// Whether a shard may have been nearly full within this call, for a message that takes so many
+    /// bytes: with what the call may have added before, where it reads on who waited, and with what
+    /// was retained and has gone since.
     pub(super) fn is_short_for(&self, shard: usize, bytes: u64) -> bool {
-        let goes_on = matches!(self.call, Call::Timeout | Call::Peer);
-        let waiting = self.waiting_at(shard).filter(|_| goes_on);
+        let waiting = self.waiting_at(shard).filter(|_| self.call == Call::Timeout);
         let published: u64 = waiting.map(|payload| self.cost_of(payload)).sum();
         let Standing { before, now, .. } = self.standing[shard];
         let gone = before.retained_bytes.saturating_sub(now.retained_bytes);
         let most = before.used.max(now.used + gone) + self.charged + published + bytes;
-        most > self.config.shard_budget / 100 * 95 || self.is_short(shard)
+        most > self.config.shard_budget / 100 * 95 || self.standing[shard].was_full(self.turn)
+    }
+
+    /// At the end of a call: the same, for what is answered later.
+    pub(in super::super) fn settle_short(&mut self) {
+        for shard in 0..self.standing.len() {
+            let Standing { before, now, .. } = self.standing[shard];
+            if before != now && self.is_short_for(shard, 0) {
+                self.standing[shard].full = Some(self.turn);
+            }
+        }
     }
 
     /// The same for the shard whose effects are shown.
@@ -168,11 +172,7 @@ impl Oracle {
     pub(in super::super) fn may_lack_memory(&self, conn: ConnId, qos: Qos, id: u16) -> bool {
         let client = self.wires.get(&conn).and_then(|wire| wire.client.as_deref());
         let Some(client) = client else { return false };
-        let own = |p: &&Publication| {
-            let same = p.id == id && p.note.qos == qos && !p.will;
-            same && p.note.publisher.as_deref() == Some(client)
-        };
-        let found = self.books.publications.iter().rev().find(own);
+        let found = self.books.publications.iter().rev().find(|p| p.came_as(conn, qos, id));
         let standing = self.standing[self.home(client)];
         found.is_some_and(|publication| standing.was_full(publication.turn))
     }
@@ -184,7 +184,7 @@ impl Oracle {
         let own = |p: &&mut Publication| p.note.publisher.is_none() && p.note.key == key;
         let Some(publication) = all.iter_mut().rev().find(own) else { return false };
         publication.unsure = true;
-        standing.was_full(publication.turn)
+        standing.was_full(publication.turn) || self.is_short_for(shard, 0)
     }
 
     /// A shard told of a loss for want of memory: of copies of this client, or of messages that it
@@ -203,7 +203,7 @@ impl Oracle {
         let shed = own && self.call == Call::Timeout && used > self.config.shard_budget / 100 * 80;
         // On its way to another member of a group, where there is no credit.
         let known = group && self.books.ever.iter().any(|(_, filter)| filter == client);
-        let shared = known && self.is_tight();
+        let shared = known && self.config.shard_budget <= 1 << 20;
         let standing = self.standing[shard];
         let right = self.is_short_here() || many || shed || shared;
         self.ensure(right, "losses", || {

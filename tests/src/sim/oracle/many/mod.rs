@@ -116,6 +116,17 @@ impl Publication {
         self.places.last() < other.places.first()
     }
 
+    /// Whether it came on this connection with this identifier. One that came before may have had
+    /// the same.
+    fn came_as(&self, conn: ConnId, qos: Qos, id: u16) -> bool {
+        self.conn == Some(conn) && (self.note.qos, self.id) == (qos, id)
+    }
+
+    /// Whether it may take effect in the call that began then.
+    fn is_under_way(&self, began: u64) -> bool {
+        self.by.is_none_or(|by| by > began)
+    }
+
     /// It was read by now, if that was not known before.
     fn settle(&mut self, tick: u64, now: Instant) {
         if self.by.is_none() {
@@ -253,10 +264,11 @@ impl Oracle {
         if let Some(publication) = own
             && publication.conn != Some(conn)
             && publication.by.is_none()
-            && !got.values().any(|got| got.copies.contains_key(&publication.note.key))
         {
-            publication.places.push(tick);
             publication.conn = Some(conn);
+            if !got.values().any(|got| got.copies.contains_key(&publication.note.key)) {
+                publication.places.push(tick);
+            }
         }
     }
 
@@ -367,13 +379,8 @@ impl Oracle {
         if reasons.first() == Some(&(ReasonCode::QuotaExceeded as u8)) {
             self.answer_refusal(&client, qos);
         }
-        let all = self.books.publications.iter_mut().rev();
-        // Of a connection before this one it may be about an older message.
-        let mut own = all.filter(|p| {
-            let same = p.note.publisher.as_ref() == Some(&client) && p.id == id && !p.will;
-            same && p.note.qos == qos && (p.conn == Some(conn) || qos == Qos::ExactlyOnce)
-        });
-        if let Some(publication) = own.next()
+        let mut all = self.books.publications.iter_mut().rev();
+        if let Some(publication) = all.find(|p| p.came_as(conn, qos, id))
             && publication.by.is_none()
         {
             if taken {
