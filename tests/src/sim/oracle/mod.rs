@@ -102,9 +102,10 @@ impl Moment {
     }
 }
 
-/// Sent with QoS 1 or 2, and not acknowledged.
+/// A copy that was sent.
 #[derive(Debug)]
 struct Flying {
+    /// 0 with QoS 0.
     id: u16,
     due: Due,
     /// When its PUBLISH was sent first.
@@ -166,8 +167,9 @@ struct Session {
     /// By the full text of their filters.
     subscriptions: BTreeMap<String, Subscription>,
     due: Vec<Due>,
+    /// Of QoS 1 and 2, not acknowledged.
     flying: Vec<Flying>,
-    /// Acknowledged. Of several shards the broker may not have read that.
+    /// Acknowledged, or of QoS 0. Of several shards the broker may not have read that.
     late: Vec<Flying>,
     /// QoS 2 identifiers received.
     held: BTreeMap<u16, Held>,

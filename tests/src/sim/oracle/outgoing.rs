@@ -233,18 +233,19 @@ impl Oracle {
         if !self.many {
             self.check_order(&client, &due);
         }
-        if let Some(session) = self.sessions.get_mut(&client) {
-            session.delivered[publish.qos as usize] += 1;
-        }
-        let Some(id) = publish.packet_id else { return };
-        *self.total.entry((client.clone(), publish.qos, due.note.key)).or_default() += 1;
-        let sent = self.moment();
+        let (sent, key) = (self.moment(), due.note.key);
         let Some(session) = self.sessions.get_mut(&client) else { return };
-        *session.sent.entry((publish.qos, due.note.key)).or_default() += 1;
-        let id = id.get();
+        session.delivered[publish.qos as usize] += 1;
+        let id = publish.packet_id.map_or(0, |id| id.get());
         let (released, here, published_here, doubt) = (false, true, true, false);
         let flying = Flying { id, due, sent, released, here, published_here, doubt };
+        if publish.qos == Qos::AtMostOnce {
+            session.late.push(flying);
+            return;
+        }
         session.flying.push(flying);
+        *session.sent.entry((publish.qos, key)).or_default() += 1;
+        *self.total.entry((client.clone(), publish.qos, key)).or_default() += 1;
         self.check_window(conn, &client);
     }
 
