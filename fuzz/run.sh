@@ -38,7 +38,7 @@ export failed
 trap 'rm -rf "$failed"' EXIT
 
 run() {
-    local target=$1 log folders
+    local target=$1 log folders done
     echo "$target (it did not run to its end)" >"$failed/$target"
     cd fuzz
     log=$(mktemp)
@@ -47,7 +47,8 @@ run() {
     if [ -d "cases/$target" ]; then folders+=("cases/$target"); fi
     if "$bin/$target" "${folders[@]}" -max_total_time="$seconds" -max_len=4096 -timeout=10 \
         -rss_limit_mb=1024 -dict=dictionary -artifact_prefix="artifacts/$target/" >"$log" 2>&1; then
-        printf '%-20s%s\n' "$target" "$(grep -E "^#[0-9]+.*DONE" "$log")"
+        done=$(grep -E "^#[0-9]+.*DONE" "$log")
+        printf '%-20s%s\n' "$target" "$done"
         rm "$failed/$target"
     else
         tail -n 60 "$log"

@@ -13,7 +13,7 @@ export CARGO_TARGET_DIR="$target" CARGO_INCREMENTAL=0
 export CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=0
 
 wrapper="$target/rustc"
-printf '#!/bin/sh\nexec "$@"%s\n' "$(printf ' --cfg %s' "${@:2}")" >"$wrapper"
+printf '#!/bin/sh\nexec "$@"%s\n' "$(printf ' --cfg %s' "${2:?}" "${@:3}")" >"$wrapper"
 chmod +x "$wrapper"
 RUSTC_WORKSPACE_WRAPPER="$wrapper" cargo build --quiet --locked --package fulmar-tests --lib
 rustc --test --edition 2024 tests/tests/sim.rs -o "$target/sim" \

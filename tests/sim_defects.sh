@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Shows that the simulation can fail: builds a core in which each of the deliberate defects can be
 # chosen, and looks for a seed at which a checker sees it, one after the other. Prints a table;
-# ends with 1 if a defect stays unseen, or if one is seen that was not chosen. A panic of the core
+# ends with 1 if a defect stays unseen, or if its seed fails without it. A panic of the core
 # does not count, and its assertions are off. The rules of long deliveries, `long_*`, show with the
 # small limits that fuzzing has, and several shards.
 #

@@ -54,6 +54,35 @@ fn who_subscribes_gets_what_is_retained_when_the_subscription_comes_to_stand() {
     assert_eq!(world.payloads(client), ["third"]);
 }
 
+/// A client subscribes with No Local, and its will replaces what is retained before the
+/// subscription stands. Of its own message it is not told by this subscription, and it must not be
+/// told of the older one after it had its own by another.
+#[test]
+fn what_a_will_replaced_does_not_come_after_it() {
+    let mut world = World::new(3);
+    let topic = world.topic(1, "t/");
+    let publisher = world.connect(1, "p");
+    world.send(publisher, &[retained(&topic, "old", Q0, 0)]);
+    let name = world.name(0, "s");
+    let stays = [Property::SessionExpiryInterval(100)];
+    let connect =
+        Connect { clean_start: false, properties: Properties::list(&stays), ..hello(&name) };
+    let first = world.connect_as(Connect { will: will(&topic, b"own", true), ..connect });
+    world.settle();
+    world.send(first, &[subscribe(&filter(&topic, Q0))]);
+    world.settle();
+    assert_eq!(world.payloads(first), ["old"]);
+    let mut list = filter("t/+", Q0);
+    list[0].1.no_local = true;
+    world.send(first, &[subscribe(&list)]);
+    world.settle_between(0, 1);
+    let second = world.connect_as(connect);
+    world.settle_between(0, 1);
+    assert_eq!(world.payloads(second), ["own"]);
+    world.settle();
+    assert_eq!(world.payloads(second), [""; 0], "nothing older comes behind it");
+}
+
 /// Two wills of one client wait behind a message of a program. The second one is not retained and
 /// could go straight to the watcher, but only when the first is there, which goes by its owner.
 #[test]

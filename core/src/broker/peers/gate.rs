@@ -67,12 +67,15 @@ pub(in crate::broker) struct Wish<'w> {
 }
 
 impl Gate {
-    /// Keeps a copy until it opens, instead of one of the same topic from before: what is retained
-    /// when the subscription comes to stand is the last one, and the others were before it.
-    fn hold(&mut self, copy: Copy, pending: &mut Pending) {
-        let topic = copy.message.topic();
+    /// Lets go of what it held of a topic: what is retained when the subscription comes to stand is
+    /// the last message, and the others were before it.
+    fn replace(&mut self, topic: &str, pending: &mut Pending) {
         let older = self.held.extract_if(.., |held| held.message.topic() == topic);
         older.for_each(|held| pending.let_go([&held]));
+    }
+
+    /// Keeps a copy until it opens.
+    fn hold(&mut self, copy: Copy, pending: &mut Pending) {
         pending.hold([&copy]);
         self.held.push(copy);
     }
@@ -278,7 +281,12 @@ impl Broker {
             let publisher = message.head.publisher.as_ref();
             let own = gate.options.no_local() && publisher == Some(&session.client_id);
             let answered = gate.answered & 1 << from != 0 || defect!("taken_before_answer");
-            if !answered || own {
+            if !answered {
+                continue;
+            }
+            gate.replace(message.topic(), session.pending());
+            // [MQTT-3.8.3-3]: its client's will, for one.
+            if own {
                 continue;
             }
             // It is the topic's retained message when the subscription comes to stand. An empty

@@ -6,7 +6,7 @@ use fulmar_core::{Instant, Qos, Version};
 
 use super::incoming::common;
 use super::publications::seconds;
-use super::{Answer, Cause, Due, Flying, Oracle, Phase, Session};
+use super::{Answer, Cause, Due, Flying, Moment, Oracle, Phase, Session};
 
 impl Oracle {
     /// The broker gave these bytes for a connection.
@@ -240,7 +240,9 @@ impl Oracle {
         let (released, here, published_here, doubt) = (false, true, true, false);
         let flying = Flying { id, due, sent, released, here, published_here, doubt };
         if publish.qos == Qos::AtMostOnce {
-            session.late.push(flying);
+            if !self.many {
+                session.late.push(flying);
+            }
             return;
         }
         session.flying.push(flying);
@@ -313,12 +315,14 @@ impl Oracle {
         publish: &Publish<'_>,
     ) -> Option<&'static str> {
         let session = self.sessions.get_mut(client)?;
-        let difference = session.flying[at].due.differs(view, topic, publish)?;
-        let fits = |due: &Due| due.differs(view, topic, publish).is_none();
-        let twin = session.flying.iter().position(|flying| fits(&flying.due));
-        if let Some(twin) = twin {
-            let due = session.flying[twin].due.clone();
-            session.flying[twin].due = std::mem::replace(&mut session.flying[at].due, due);
+        let (sent, due) = (session.flying[at].sent, session.flying[at].due.clone());
+        let difference = due.differs(view, topic, publish)?;
+        let may_be = |sent: Moment, due: &Due| view.lax || sent.may_be_of(&due.note);
+        let fits =
+            |other: &Due| may_be(sent, other) && other.differs(view, topic, publish).is_none();
+        let twin = |flying: &Flying| fits(&flying.due) && may_be(flying.sent, &due);
+        if let Some(twin) = session.flying.iter().position(twin) {
+            session.flying[at].due = std::mem::replace(&mut session.flying[twin].due, due);
             return None;
         }
         if let Some(twin) = session.due.iter_mut().find(|due| fits(due)) {
@@ -326,7 +330,6 @@ impl Oracle {
             return None;
         }
         // Or it came by way of a group.
-        let sent = session.flying[at].sent;
         let due = self.give(client, view.five, sent, &fits);
         let Some(due) = due else { return Some(difference) };
         let session = self.sessions.get_mut(client)?;

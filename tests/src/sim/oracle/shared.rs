@@ -26,7 +26,7 @@ pub(super) struct Shared {
     pub(super) must: bool,
 }
 
-/// A copy that was sent.
+/// A copy that was sent to a member of a group.
 #[derive(Clone, Debug)]
 pub(super) struct Given {
     client: String,

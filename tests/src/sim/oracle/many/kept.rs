@@ -71,7 +71,7 @@ impl Oracle {
             let max = u64::from(self.config.max_retained);
             let standing = self.standing[lot.2];
             let full = standing.before.retained.max(standing.now.retained) >= max;
-            let full = full || self.may_have_been_full(lot.2);
+            let full = full || self.may_have_reached_limit(lot.2);
             // The message itself takes memory, and perhaps the packet that it came in.
             let full = full || self.is_short_for(lot.2, 2 * largest + 1024);
             self.ensure(full, "losses", || format!("no need not to retain {lot:?}: {standing:?}"));
@@ -80,7 +80,7 @@ impl Oracle {
 
     /// Whether a shard may have come to its limit within this call, and left it again, by messages
     /// that were under way: where it goes on with what waited.
-    fn may_have_been_full(&self, shard: usize) -> bool {
+    fn may_have_reached_limit(&self, shard: usize) -> bool {
         if !matches!(self.call, Call::Timeout | Call::Peer) {
             return false;
         }

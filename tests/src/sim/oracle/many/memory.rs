@@ -2,7 +2,8 @@
 //! each loss is told.
 //!
 //! Who stands outside does not know when a packet is read. So it may be refused where its shard was
-//! nearly full in any call since it was received, and may be taken at any time.
+//! nearly full in any call since it was received, or may have been within it, and may be taken at
+//! any time.
 
 use std::collections::BTreeMap;
 
@@ -117,6 +118,12 @@ impl Oracle {
         self.config.shard_budget < 1_000_000
     }
 
+    /// Whether a message may find no credit on its way: with as little memory as the plan gives to
+    /// shards of which that is wanted.
+    fn has_little_credit(&self) -> bool {
+        self.config.shard_budget <= 1 << 20
+    }
+
     /// Bytes that may be charged to a shard: its budget, and what those who are connected there, or
     /// may be, hold beyond it while it is used up.
     fn most_charged(&self, shard: usize) -> u64 {
@@ -142,7 +149,12 @@ impl Oracle {
         most > self.config.shard_budget / 100 * 95 || self.standing[shard].was_full(self.turn)
     }
 
-    /// At the end of a call: the same, for what is answered later.
+    /// The same for the shard whose effects are shown.
+    pub(in super::super) fn is_short_here(&self) -> bool {
+        self.is_short_for(self.shard, 0)
+    }
+
+    /// At the end of a call: which shards may have been, for what is answered later.
     pub(in super::super) fn settle_short(&mut self) {
         for shard in 0..self.standing.len() {
             let Standing { before, now, .. } = self.standing[shard];
@@ -150,11 +162,6 @@ impl Oracle {
                 self.standing[shard].full = Some(self.turn);
             }
         }
-    }
-
-    /// The same for the shard whose effects are shown.
-    pub(in super::super) fn is_short_here(&self) -> bool {
-        self.is_short_for(self.shard, 0)
     }
 
     fn home(&self, client: &str) -> usize {
@@ -203,7 +210,7 @@ impl Oracle {
         let shed = own && self.call == Call::Timeout && used > self.config.shard_budget / 100 * 80;
         // On its way to another member of a group, where there is no credit.
         let known = group && self.books.ever.iter().any(|(_, filter)| filter == client);
-        let shared = known && self.config.shard_budget <= 1 << 20;
+        let shared = known && self.has_little_credit();
         let standing = self.standing[shard];
         let right = self.is_short_here() || many || shed || shared;
         self.ensure(right, "losses", || {
@@ -270,7 +277,7 @@ impl Oracle {
 }
 
 impl Standing {
-    /// Whether it was nearly full in or after this call.
+    /// Whether it was nearly full in or after this call, or may have been.
     pub(in super::super) fn was_full(&self, turn: u64) -> bool {
         self.full.is_some_and(|full| full >= turn)
     }

@@ -88,7 +88,7 @@ impl Wish {
 #[derive(Debug)]
 pub(super) struct Publication {
     pub(super) note: Rc<Note>,
-    /// The last one that it may have been read on first.
+    /// The last one that it came on while it was not answered.
     conn: Option<ConnId>,
     id: u16,
     will: bool,
@@ -250,9 +250,9 @@ impl Oracle {
         });
     }
 
-    /// A message of QoS 2 was received again. If it went down unread with its connection, it is
-    /// published now, after what was repeated before it. It did not if it was answered, or came to
-    /// anybody.
+    /// A message of QoS 2 was received again, and is answered on this connection, if it was not. If
+    /// it went down unread with the one before, it is published now, after what was repeated before
+    /// it. It did not if it was answered, or came to anybody.
     pub(super) fn repeated(&mut self, conn: ConnId, client: &str, id: u16) {
         let tick = self.tick();
         let got = &self.books.got;
