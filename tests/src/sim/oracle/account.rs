@@ -195,11 +195,10 @@ impl Oracle {
             self.sessions.values_mut().for_each(|session| session.give_up(|_| true));
             self.check_retained();
             self.check_arrived();
-            self.check_owed();
-            self.check_exchanges();
-        } else {
-            self.check_owed();
-            self.check_exchanges();
+        }
+        self.check_owed();
+        self.check_exchanges();
+        if !self.many {
             self.check_balance();
         }
         self.ensure(stats.queued == 0, "rest", || format!("{} are queued", stats.queued));
